@@ -1,0 +1,184 @@
+"""The settings: frozen dataclasses in which every limit has its unit, default, allowed range and reason.
+
+`settings()` is the contract: a field without a range is free text, a flag or a list. `loading` reads them from TOML, the
+environment and options, and checks them; here nothing is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def setting(default: Any, unit: str, why: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field with its unit, reason and allowed range (inclusive)."""
+    metadata = {"unit": unit, "why": why, "low": low, "high": high}
+    return field(default=default, metadata=metadata)
+
+
+def choice(default: str, allowed: tuple[str, ...], why: str) -> Any:
+    """A text field with a closed set of values."""
+    return field(default=default, metadata={"unit": "", "why": why, "allowed": allowed})
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    name: str = setting("", "", "names this node in Welcome, logs and the probe; empty: the host's name")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenConfig:
+    address: str = setting("0.0.0.0", "", "devices come from anywhere, by certificate")  # noqa: S104 - the public port
+    port: int = setting(7443, "port", "the stream protocol", 0, 65535)
+    backlog: int = setting(1024, "connections", "completed TCP handshakes that wait for accept in a storm", 1, 65535)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    certificate: str = setting("", "file", "server certificate and chain, PEM")
+    key: str = setting("", "file", "its private key, PEM, readable by the owner only")
+    client_ca: str = setting("", "file", "CA certificates that sign device and publisher certificates, PEM")
+    crl: str = setting("", "file", "revocation lists of these CAs, PEM; empty: none")
+    deny_list: str = setting("", "file", "one denied device id, publisher name or SHA-256 fingerprint a line; empty: none")
+    minimum: str = choice("1.3", ("1.2", "1.3"), "1.3 hides client certificates from the network")
+    identity: str = choice("san_uri", ("san_uri", "common_name"), "where the certificate says who the client is")
+    resumption: bool = setting(True, "", "halves the CPU of a reconnect storm")
+    session_lifetime: float = setting(7200.0, "s", "how long a TLS session may be resumed", 1, 604800)
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionConfig:
+    max_connections: int = setting(10_000, "connections", "one process, 20 000 file descriptors", 1, 1_000_000)
+    max_per_address: int = setting(1_000, "connections", "one address must not take the whole cap", 1, 1_000_000)
+    accept_rate: float = setting(500.0, "connections/s", "handshakes of one core, about 0.7 ms each, with room for work", 0.1, 1e6)
+    accept_burst: int = setting(1_000, "connections", "a moment's storm that is let in at once", 1, 1_000_000)
+    max_handshakes: int = setting(200, "handshakes", "TLS handshakes under way at once", 1, 100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    max_frame: int = setting(1024 * 1024, "bytes", "memory that one peer can make us hold", 256, 16 * 1024 * 1024 - 1)
+    max_resync_bytes: int = setting(64 * 1024, "bytes", "how far to look for the next frame behind damage", 0, 1024 * 1024)
+    max_bad_frames: int = setting(8, "frames", "damages in a row before the peer counts as broken", 0, 1000)
+    handshake_timeout: float = setting(10.0, "s", "a TLS handshake on a bad mobile network", 0.1, 300)
+    hello_timeout: float = setting(10.0, "s", "the greeting behind the handshake", 0.1, 300)
+    frame_timeout: float = setting(30.0, "s", "completion of a started frame; stops trickling peers", 0.1, 3600)
+    idle_timeout: float = setting(0.0, "s", "closes connections that only beat; 0: never", 0, 604800)
+    max_age: float = setting(0.0, "s", "connections are renewed at this age, spread by a tenth; 0: never", 0, 2_592_000)
+    drain_timeout: float = setting(10.0, "s", "what GoAway leaves the peer to finish", 0, 3600)
+    send_buffer: int = setting(256 * 1024, "bytes", "high-water mark of a connection's send buffer", 4096, 64 * 1024 * 1024)
+    send_buffer_max: int = setting(4 * 1024 * 1024, "bytes", "above this a peer is cut with 1005", 65536, 256 * 1024 * 1024)
+    send_stall_timeout: float = setting(60.0, "s", "a full buffer that does not move is cut with 1005", 0.1, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatConfig:
+    interval: float = setting(30.0, "s", "silence after which a ping goes out; below most NAT timeouts", 0.05, 3600)
+    reply_timeout: float = setting(10.0, "s", "time for the answer to a ping; at most the interval", 0.05, 3600)
+    misses: int = setting(3, "pings", "unanswered pings that make a lost peer", 1, 20)
+    min_ping_interval: float = setting(10.0, "s", "clients that ping faster are told 2008", 0, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconnectConfig:
+    first_jitter: float = setting(5.0, "s", "spreads the first reconnect of clients that were cut together", 0, 3600)
+    backoff_initial: float = setting(1.0, "s", "first step of the exponential backoff", 0.01, 600)
+    backoff_max: float = setting(60.0, "s", "longest step of the exponential backoff", 0.01, 86400)
+    degraded_after: int = setting(5, "tries", "failed tries before a client makes short connections", 1, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryConfig:
+    receive_window_messages: int = setting(256, "messages", "unacknowledged deliveries, if a device names no window", 1, 65536)
+    receive_window_bytes: int = setting(1024 * 1024, "bytes", "the same in bytes of frames", 1024, 256 * 1024 * 1024)
+    max_subscriptions: int = setting(1_000, "channels", "what one connection may follow", 1, 100_000)
+    page_messages: int = setting(64, "messages", "read from the log at a time for a connection that lags", 1, 10_000)
+    page_bytes: int = setting(256 * 1024, "bytes", "the same in bytes of payload", 1024, 16 * 1024 * 1024)
+    subscribe: tuple[str, ...] = setting((), "patterns", "topics a device may subscribe to; {device}, {user}: its own")
+    publish: tuple[str, ...] = setting((), "patterns", "channels a device may publish to")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishConfig:
+    max_payload: int = setting(256 * 1024, "bytes", "one message; with its envelope below max_frame", 1, 16 * 1024 * 1024 - 1)
+    max_headers: int = setting(32, "headers", "headers of one message", 0, 1000)
+    max_headers_bytes: int = setting(8192, "bytes", "names and values together", 0, 1024 * 1024)
+    max_ttl: float = setting(2_592_000.0, "s", "30 days; a longer ttl is refused", 1, 31_536_000)
+    publisher_rate: float = setting(5_000.0, "messages/s", "per publisher certificate and per REST key", 0.1, 1e7)
+    publisher_burst: int = setting(10_000, "messages", "", 1, 10_000_000)
+    device_rate: float = setting(10.0, "requests/s", "requests of one device: publish, subscribe, state, token", 0.1, 1e6)
+    device_burst: int = setting(100, "requests", "a reconnecting device subscribes at once", 1, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    history_messages: int = setting(1_000, "messages", "kept per channel", 1, 10_000_000)
+    history_bytes: int = setting(4 * 1024 * 1024, "bytes", "payload kept per channel", 1024, 1 << 40)
+    history_age: float = setting(86_400.0, "s", "kept per channel", 1, 31_536_000)
+    max_channels: int = setting(100_000, "channels", "memory; more are refused with 3007", 1, 100_000_000)
+    max_devices: int = setting(1_000_000, "devices", "memory; more are refused with 3007", 1, 100_000_000)
+    max_bytes: int = setting(256 * 1024 * 1024, "bytes", "payload of all channels; more is refused with 3007", 1024, 1 << 44)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyConfig:
+    """A REST key: `[[rest.keys]]`. `sha256` is the hex digest of the key itself, which is shown once by `streampush init`."""
+
+    name: str = setting("", "", "shown in logs and metrics instead of the key")
+    sha256: str = setting("", "hex", "SHA-256 of the key")
+    publish: tuple[str, ...] = setting((), "patterns", "channels it may publish to")
+    scopes: tuple[str, ...] = setting(("publish",), "", 'of "publish", "read", "disconnect", "metrics"')
+
+
+@dataclass(frozen=True, slots=True)
+class RestConfig:
+    enabled: bool = setting(True, "", "")
+    address: str = setting("127.0.0.1", "", "other than loopback only with certificate and key")
+    port: int = setting(7480, "port", "REST API, metrics and health", 0, 65535)
+    certificate: str = setting("", "file", "PEM")
+    key: str = setting("", "file", "PEM, readable by the owner only")
+    max_body: int = setting(4 * 1024 * 1024, "bytes", "a request's body", 1024, 256 * 1024 * 1024)
+    max_batch: int = setting(1_000, "messages", "of one POST /v1/publish/batch", 1, 100_000)
+    request_timeout: float = setting(30.0, "s", "a client that does not finish its request", 0.1, 3600)
+    keys: tuple[KeyConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherConfig:
+    """A publisher certificate's rights: `[publishers.NAME]`."""
+
+    publish: tuple[str, ...] = setting((), "patterns", "channels it may publish to")
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeConfig:
+    interval: float = setting(5.0, "s", "a message goes through the whole publish path so often", 0.05, 3600)
+    failures: int = setting(3, "intervals", "without a probe that arrived, readiness goes red", 1, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    format: str = choice("json", ("json", "text"), "one JSON object a line, or Twisted's own text")
+    sample_burst: int = setting(10, "lines", "of one kind logged in a window before the rest is counted", 1, 1_000_000)
+    sample_window: float = setting(10.0, "s", "", 0.1, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything; `file` is where it came from, for messages."""
+
+    file: str = "(defaults)"
+    node: NodeConfig = NodeConfig()
+    listen: ListenConfig = ListenConfig()
+    tls: TlsConfig = TlsConfig()
+    admission: AdmissionConfig = AdmissionConfig()
+    session: SessionConfig = SessionConfig()
+    heartbeat: HeartbeatConfig = HeartbeatConfig()
+    reconnect: ReconnectConfig = ReconnectConfig()
+    delivery: DeliveryConfig = DeliveryConfig()
+    publish: PublishConfig = PublishConfig()
+    store: StoreConfig = StoreConfig()
+    rest: RestConfig = RestConfig()
+    publishers: dict[str, PublisherConfig] = field(default_factory=dict)
+    probe: ProbeConfig = ProbeConfig()
+    log: LogConfig = LogConfig()

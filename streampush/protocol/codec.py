@@ -1,0 +1,295 @@
+"""Payload bytes to messages and back: the only module that touches the generated protobuf code.
+
+An envelope is a pair `(id, message)`; `id` 0 means unsolicited. docs/protocol.md section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from streampush._pb import streampush_pb2 as pb
+from streampush.protocol import messages as m
+from streampush.protocol.codes import Advice, Code
+from streampush.protocol.errors import LocalProtocolError, RemoteProtocolError
+from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Outcome, Start, TokenProvider
+
+E = TypeVar("E", bound=IntEnum)
+
+
+def _known(kind: type[E], number: int) -> E:
+    """The member of `kind`, or its zero for a number that a newer peer may send."""
+    try:
+        return kind(number)
+    except ValueError:
+        return kind(0)
+
+
+def _code(number: int) -> Code | int:
+    try:
+        return Code(number)
+    except ValueError:
+        return number
+
+
+# ------------------------------------------------------------------------------------------------------------------- encoding
+
+
+def _set_position(target: pb.Position, position: m.Position) -> None:
+    target.epoch = position.epoch
+    target.offset = position.offset
+    target.last_message_id = position.last_message_id
+
+
+def _set_subscribed(target: pb.Subscribed, message: m.Subscribed) -> None:
+    _copy(target, message, "channel epoch offset top_offset recovered loss lost_at_most code detail")
+
+
+def _copy(target: Any, source: Any, names: str) -> None:
+    for name in names.split():
+        setattr(target, name, getattr(source, name))
+
+
+def _encode_hello(env: pb.Envelope, message: m.Hello) -> None:
+    body = env.hello
+    body.SetInParent()
+    _copy(body, message, "protocol_min protocol_max features app app_version sdk sdk_version device_id")
+    _copy(body, message, "receive_window_messages receive_window_bytes state")
+    for resume in message.resume:
+        row = body.resume.add(channel=resume.channel)
+        _set_position(row.position, resume.position)
+
+
+def _encode_welcome(env: pb.Envelope, message: m.Welcome) -> None:
+    body = env.welcome
+    body.SetInParent()
+    _copy(body, message, "protocol features session_id node device_id user_id server_time_ms")
+    _copy(body.heartbeat, message.heartbeat, "interval_ms reply_timeout_ms misses min_ping_interval_ms")
+    limits = "max_frame max_payload max_subscriptions receive_window_messages receive_window_bytes"
+    _copy(body.limits, message.limits, limits)
+    _copy(body.reconnect, message.reconnect, "first_jitter_ms backoff_initial_ms backoff_max_ms degraded_after")
+    for subscribed in message.subscribed:
+        _set_subscribed(body.subscribed.add(), subscribed)
+
+
+def _encode_subscribe(env: pb.Envelope, message: m.Subscribe) -> None:
+    body = env.subscribe
+    body.SetInParent()
+    _copy(body, message, "channel start")
+    if message.position is not None:
+        body.position.SetInParent()
+        _set_position(body.position, message.position)
+
+
+def _encode_delivery(env: pb.Envelope, message: m.Delivery) -> None:
+    body = env.delivery
+    body.SetInParent()
+    _copy(body, message, "channel offset message_id payload published_at_ms expires_at_ms content_type")
+    if message.headers:
+        body.headers.update(message.headers)
+
+
+def _encode_publish(env: pb.Envelope, message: m.Publish) -> None:
+    body = env.publish
+    body.SetInParent()
+    _copy(body, message, "channel payload content_type ttl_ms durability")
+    if message.headers:
+        body.headers.update(message.headers)
+
+
+def _flat(field: str, names: str) -> Callable[[pb.Envelope, Any], None]:
+    """An encoder for a message whose fields are all scalars of the same names."""
+
+    def encode_flat(env: pb.Envelope, message: Any) -> None:
+        body = getattr(env, field)
+        body.SetInParent()
+        _copy(body, message, names)
+
+    return encode_flat
+
+
+_ENCODERS: dict[type, Callable[[pb.Envelope, Any], None]] = {
+    m.Delivery: _encode_delivery,
+    m.Ack: _flat("ack", "channel offset outcome"),
+    m.Ping: _flat("ping", ""),
+    m.Pong: _flat("pong", ""),
+    m.Publish: _encode_publish,
+    m.PublishOk: _flat("publish_ok", "message_id channel offset epoch durability connections"),
+    m.Credit: _flat("credit", "messages bytes"),
+    m.BacklogEnd: _flat("backlog_end", "channel offset"),
+    m.Receipt: _flat("receipt", "message_id channel offset device_id milestone at_ms"),
+    m.Hello: _encode_hello,
+    m.Welcome: _encode_welcome,
+    m.Subscribe: _encode_subscribe,
+    m.Subscribed: lambda env, message: _set_subscribed(env.subscribed, message),
+    m.Unsubscribe: _flat("unsubscribe", "channel"),
+    m.RegisterToken: _flat("register_token", "provider token topic sandbox"),
+    m.State: _flat("state", "state"),
+    m.Error: _flat("error", "code advice detail retry_after_ms jitter_ms channel"),
+    m.GoAway: _flat("go_away", "code advice detail retry_after_ms jitter_ms close_after_ms"),
+    m.Ok: _flat("ok", ""),
+}
+
+
+def encode(message: m.Message, request_id: int = 0) -> bytes:
+    """The payload of one frame. Raises LocalProtocolError for a message or value that the schema cannot carry."""
+    env = pb.Envelope()
+    if request_id:
+        env.id = request_id
+    try:
+        _ENCODERS[type(message)](env, message)
+        return env.SerializeToString()
+    except (KeyError, TypeError, ValueError) as error:
+        raise LocalProtocolError(f"cannot encode {type(message).__name__}: {error}") from error
+
+
+# ------------------------------------------------------------------------------------------------------------------- decoding
+
+
+def _position(body: pb.Position) -> m.Position:
+    return m.Position(body.epoch, body.offset, body.last_message_id)
+
+
+def _subscribed(body: pb.Subscribed) -> m.Subscribed:
+    return m.Subscribed(
+        channel=body.channel,
+        epoch=body.epoch,
+        offset=body.offset,
+        top_offset=body.top_offset,
+        recovered=body.recovered,
+        loss=_known(LossReason, body.loss),
+        lost_at_most=body.lost_at_most,
+        code=_code(body.code),
+        detail=body.detail,
+    )
+
+
+def _hello(body: pb.Hello) -> m.Hello:
+    return m.Hello(
+        protocol_min=body.protocol_min,
+        protocol_max=body.protocol_max,
+        features=body.features,
+        app=body.app,
+        app_version=body.app_version,
+        sdk=body.sdk,
+        sdk_version=body.sdk_version,
+        device_id=body.device_id,
+        receive_window_messages=body.receive_window_messages,
+        receive_window_bytes=body.receive_window_bytes,
+        resume=tuple(m.Resume(row.channel, _position(row.position)) for row in body.resume),
+        state=_known(AppState, body.state),
+    )
+
+
+def _welcome(body: pb.Welcome) -> m.Welcome:
+    heartbeat, limits, reconnect = body.heartbeat, body.limits, body.reconnect
+    return m.Welcome(
+        protocol=body.protocol,
+        features=body.features,
+        session_id=body.session_id,
+        node=body.node,
+        heartbeat=m.HeartbeatPolicy(
+            heartbeat.interval_ms, heartbeat.reply_timeout_ms, heartbeat.misses, heartbeat.min_ping_interval_ms
+        ),
+        limits=m.Limits(
+            limits.max_frame,
+            limits.max_payload,
+            limits.max_subscriptions,
+            limits.receive_window_messages,
+            limits.receive_window_bytes,
+        ),
+        reconnect=m.ReconnectPolicy(
+            reconnect.first_jitter_ms, reconnect.backoff_initial_ms, reconnect.backoff_max_ms, reconnect.degraded_after
+        ),
+        subscribed=tuple(_subscribed(row) for row in body.subscribed),
+        device_id=body.device_id,
+        user_id=body.user_id,
+        server_time_ms=body.server_time_ms,
+    )
+
+
+def _error(body: pb.Error) -> m.Error:
+    advice = _known(Advice, body.advice)
+    return m.Error(_code(body.code), advice, body.detail, body.retry_after_ms, body.jitter_ms, body.channel)
+
+
+def _go_away(body: pb.GoAway) -> m.GoAway:
+    advice = _known(Advice, body.advice)
+    return m.GoAway(_code(body.code), advice, body.detail, body.retry_after_ms, body.jitter_ms, body.close_after_ms)
+
+
+def _delivery(body: pb.Delivery) -> m.Delivery:
+    return m.Delivery(
+        body.channel,
+        body.offset,
+        body.message_id,
+        body.payload,
+        body.published_at_ms,
+        body.expires_at_ms,
+        body.content_type,
+        dict(body.headers),
+    )
+
+
+def _publish(body: pb.Publish) -> m.Publish:
+    durability = _known(Durability, body.durability)
+    return m.Publish(body.channel, body.payload, body.content_type, dict(body.headers), body.ttl_ms, durability)
+
+
+def _publish_ok(body: pb.PublishOk) -> m.PublishOk:
+    durability = _known(Durability, body.durability)
+    return m.PublishOk(body.message_id, body.channel, body.offset, body.epoch, durability, body.connections)
+
+
+def _subscribe(body: pb.Subscribe) -> m.Subscribe:
+    position = _position(body.position) if body.HasField("position") else None
+    return m.Subscribe(body.channel, position, _known(Start, body.start))
+
+
+def _receipt(body: pb.Receipt) -> m.Receipt:
+    milestone = _known(Milestone, body.milestone)
+    return m.Receipt(body.message_id, body.channel, body.offset, body.device_id, milestone, body.at_ms)
+
+
+_PING, _PONG, _OK, _UNKNOWN = m.Ping(), m.Pong(), m.Ok(), m.Unknown()
+
+_DECODERS: dict[str, Callable[[Any], m.Message]] = {
+    "delivery": _delivery,
+    "ack": lambda body: m.Ack(body.channel, body.offset, _known(Outcome, body.outcome)),
+    "ping": lambda body: _PING,
+    "pong": lambda body: _PONG,
+    "publish": _publish,
+    "publish_ok": _publish_ok,
+    "credit": lambda body: m.Credit(body.messages, body.bytes),
+    "backlog_end": lambda body: m.BacklogEnd(body.channel, body.offset),
+    "receipt": _receipt,
+    "hello": _hello,
+    "welcome": _welcome,
+    "subscribe": _subscribe,
+    "subscribed": _subscribed,
+    "unsubscribe": lambda body: m.Unsubscribe(body.channel),
+    "register_token": lambda body: m.RegisterToken(_known(TokenProvider, body.provider), body.token, body.topic, body.sandbox),
+    "state": lambda body: m.State(_known(AppState, body.state)),
+    "error": _error,
+    "go_away": _go_away,
+    "ok": lambda body: _OK,
+}
+
+
+def decode(payload: bytes) -> tuple[int, m.Message]:
+    """The id and the message in one frame's payload.
+
+    A body that this version does not know gives `Unknown`. Raises RemoteProtocolError(SERIALIZATION_ERROR) if the bytes are
+    no Envelope.
+    """
+    try:
+        env = pb.Envelope.FromString(payload)
+    except DecodeError as error:
+        raise RemoteProtocolError(Code.SERIALIZATION_ERROR, f"{len(payload)} bytes are no Envelope") from error
+    body = env.WhichOneof("body")
+    if body is None:
+        return env.id, _UNKNOWN
+    return env.id, _DECODERS[body](getattr(env, body))

@@ -1,0 +1,80 @@
+"""The enumerations of the schema that the application speaks too: docs/protocol.md section 5.
+
+With `codes` this is the only part of the wire that `push/` may know: words, no messages.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+
+class Feature(IntFlag):
+    """Bits of the feature mask in Hello and Welcome; a side ignores bits it does not know."""
+
+    NONE = 0
+    RECEIPTS = 1
+
+
+class Durability(IntEnum):
+    """How safe a stored publication is when the publisher is told."""
+
+    UNSPECIFIED = 0
+    MEMORY = 1
+    LOCAL_FSYNC = 2
+    REPLICATED = 3
+
+
+class Outcome(IntEnum):
+    """What became of a delivered message in the application."""
+
+    UNSPECIFIED = 0
+    DELIVERED = 1
+    PROCESSED = 2
+    RETRY_LATER = 3
+    REJECTED = 4
+
+
+class Start(IntEnum):
+    """Where a subscription without a position starts."""
+
+    UNSPECIFIED = 0
+    LATEST = 1
+    EARLIEST = 2
+
+
+class LossReason(IntEnum):
+    """Why a subscription could not be recovered without loss."""
+
+    UNSPECIFIED = 0
+    EPOCH_CHANGED = 1
+    TRIMMED = 2
+    EXPIRED = 3
+    REWOUND = 4
+    ID_MISMATCH = 5
+
+
+class AppState(IntEnum):
+    """Whether a person is looking at the application."""
+
+    UNSPECIFIED = 0
+    FOREGROUND = 1
+    BACKGROUND = 2
+
+
+class TokenProvider(IntEnum):
+    """Whose push token it is."""
+
+    UNSPECIFIED = 0
+    APNS = 1
+
+
+class Milestone(IntEnum):
+    """The steps of a message's way to one device."""
+
+    UNSPECIFIED = 0
+    STORED = 1
+    WRITTEN = 2
+    DELIVERED = 3
+    PROCESSED = 4
+    EXPIRED = 5
+    REJECTED = 6
