@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability
-from streampush.push.values import Appended, DeviceRecord, Draft, Head, Page, Position, Publication, Subscription
+from streampush.push.values import Appended, CursorMove, DeviceRecord, Draft, Head, Page, Position, Publication, Subscription
 
 Encoder = Callable[[Publication], bytes]
 """A publication's delivery frame: the same bytes for every follower."""
 
 Scheduler = Callable[[Callable[[], None]], object]
 """Calls its argument once, after the present turn of the reactor."""
+
+
+Spawner = Callable[[Coroutine[Any, Any, None]], object]
+"""Runs a coroutine to its end and logs its failure."""
 
 
 class Store(Protocol):
@@ -45,11 +49,17 @@ class Store(Protocol):
     async def message_id(self, channel: str, offset: int) -> str | None:
         """The id of the entry at `offset` (also of the floor entry), None if the log does not know it."""
 
-    async def cursor(self, device_id: str, channel: str) -> Position | None:
-        """The last position that the device has acknowledged on the channel."""
+    async def live_after(self, channel: str, offset: int) -> int:
+        """How many publications behind `offset` can still be read, i.e. are in the log and not expired."""
 
-    async def set_cursor(self, device_id: str, channel: str, position: Position) -> None:
-        """Moves the cursor; going back within the same epoch is ignored."""
+    async def cursor(self, device_id: str, channel: str) -> Position | None:
+        """How far the device has acknowledged on the channel; its `message_id` may be empty."""
+
+    async def move_cursors(self, moves: Sequence[CursorMove]) -> None:
+        """Moves cursors; going back within the same epoch is ignored. A device keeps a bounded number of cursors."""
+
+    async def forget_cursor(self, device_id: str, channel: str) -> None:
+        """The device has unsubscribed."""
 
     async def device(self, device_id: str) -> DeviceRecord | None:
         """The device, if it was ever remembered."""

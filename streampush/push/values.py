@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from streampush.protocol.codes import Code
 from streampush.protocol.terms import AppState, Durability, LossReason, Start
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -97,6 +98,16 @@ class DeviceRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CursorMove:
+    """A device has acknowledged everything of the channel up to and including `offset`."""
+
+    device_id: str
+    channel: str
+    epoch: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelRules:
     """Patterns of channel names: a name matches itself, `*` matches any run of characters; `{device}` and `{user}` stand for
     the asker's own ids."""
@@ -157,6 +168,28 @@ class Subscription:
     recovered: bool = False
     loss: LossReason = LossReason.UNSPECIFIED
     lost_at_most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRefused:
+    """Why one of several wanted subscriptions is not there."""
+
+    channel: str
+    code: Code
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """What is known of a device's connection when it attaches. The window is in messages and bytes of frames."""
+
+    session_id: str
+    address: str
+    window_messages: int
+    window_bytes: int
+    app: str = ""
+    app_version: str = ""
+    state: AppState = AppState.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,52 @@
+"""Rates: token buckets, one per principal, in bounded number."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+DEFAULT_MAX_KEYS = 200_000
+
+
+class TokenBucket:
+    """`rate` tokens a second, at most `burst` saved up. Time is an input, in seconds of a monotonic clock."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def take(self, now: float, amount: float = 1.0) -> float:
+        """Takes the tokens and gives 0.0, or takes none and gives the seconds until they are there."""
+        tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = max(now, self._at)
+        if tokens >= amount:
+            self._tokens = tokens - amount
+            return 0.0
+        self._tokens = tokens
+        return (amount - tokens) / self._rate
+
+
+class KeyedBuckets:
+    """A bucket for each key. Above `max_keys` the one that was not asked for longest is dropped, and begins full again."""
+
+    __slots__ = ("_buckets", "_burst", "_max_keys", "_rate")
+
+    def __init__(self, rate: float, burst: float, max_keys: int = DEFAULT_MAX_KEYS) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._max_keys = max_keys
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, key: str, now: float) -> float:
+        """As TokenBucket.take, for one token of the key."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst, now)
+            if len(self._buckets) > self._max_keys:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket.take(now)
