@@ -1,0 +1,103 @@
+"""Who may begin a TLS handshake: asked before a TLS object exists, because the handshake is what costs.
+
+Sans-IO, time is an input. A connection that is not admitted is refused at once: nobody waits in a queue of ours, the client's
+own backoff is the queue. docs/protocol.md section 8 (1003, 1004, 1007) says what clients make of a refusal.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from streampush.config import AdmissionConfig
+
+CONNECTION_LIMIT = "connection_limit"
+ADDRESS_LIMIT = "address_limit"
+ACCEPT_RATE = "accept_rate"
+HANDSHAKE_LIMIT = "handshake_limit"
+DRAINING = "draining"
+
+_IPV6_PREFIX = 64  # what a site or a subscriber gets: an attacker has all of it
+
+
+def address_key(address: str) -> str:
+    """What counts as one address: an IPv4 address, also one mapped into IPv6, or the /64 network of an IPv6 address."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ipaddress.AddressValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed), _IPV6_PREFIX), strict=False))
+
+
+class Admission:
+    """Counts connections and handshakes against their limits.
+
+    `cap` is the number of connections that the process can really carry, at most `config.max_connections`. Every admitted
+    connection owes exactly one `handshake_done` and, after it, exactly one `released`.
+    """
+
+    def __init__(self, config: AdmissionConfig, cap: int) -> None:
+        self.draining = False
+        self.connections = 0
+        self.handshakes = 0
+        self._config = config
+        self._cap = min(cap, config.max_connections)
+        self._addresses: dict[str, int] = {}
+        self._tokens = float(config.accept_burst)
+        self._refilled_at: float | None = None
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses have a connection now."""
+        return len(self._addresses)
+
+    def admit(self, address: str, now: float) -> str | None:
+        """None, and the connection is counted; or the reason of the refusal, and nothing is. `now` in monotonic seconds."""
+        if self.draining:
+            return DRAINING
+        if self.connections >= self._cap:
+            return CONNECTION_LIMIT
+        key = address_key(address)
+        held = self._addresses.get(key, 0)
+        if held >= self._config.max_per_address:
+            return ADDRESS_LIMIT
+        if self.handshakes >= self._config.max_handshakes:
+            return HANDSHAKE_LIMIT
+        if not self._take_token(now):
+            return ACCEPT_RATE
+        self._addresses[key] = held + 1
+        self.connections += 1
+        self.handshakes += 1
+        return None
+
+    def handshake_done(self, address: str) -> None:
+        """The handshake of an admitted connection succeeded or failed."""
+        if self.handshakes == 0:
+            raise ValueError(f"{address}: a handshake ended that was not admitted")
+        self.handshakes -= 1
+
+    def released(self, address: str) -> None:
+        """An admitted connection is gone."""
+        key = address_key(address)
+        held = self._addresses.get(key, 0)
+        if held == 0:
+            raise ValueError(f"{address}: a connection ended that was not admitted")
+        if held == 1:
+            del self._addresses[key]
+        else:
+            self._addresses[key] = held - 1
+        self.connections -= 1
+
+    def _take_token(self, now: float) -> bool:
+        if self._refilled_at is None:
+            self._refilled_at = now
+        elapsed = max(0.0, now - self._refilled_at)
+        self._refilled_at = now
+        self._tokens = min(float(self._config.accept_burst), self._tokens + elapsed * self._config.accept_rate)
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
