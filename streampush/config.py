@@ -1,13 +1,29 @@
 """The settings: frozen dataclasses in which every limit has its unit, default, allowed range and reason.
 
-`settings()` is the contract: a field without a range is free text, a flag or a list. `loading` reads them from TOML, the
-environment and options, and checks them; here nothing is read.
+A field's metadata is its contract: `unit`, `why`, `low` and `high`, or `allowed`. A field without a range is free text, a flag
+or a list. `loading` reads them from TOML, the environment and options, and checks them; here nothing is read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+SCOPES = ("publish", "read", "disconnect", "metrics")
+"""What a REST key may be good for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a setting: an error refuses the start, a warning is logged. `str()` is one line."""
+
+    severity: Literal["error", "warning"]
+    file: str
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key}: {self.text}" if self.key else f"{self.file}: {self.text}"
 
 
 def setting(default: Any, unit: str, why: str, low: float | None = None, high: float | None = None) -> Any:
@@ -48,7 +64,7 @@ class TlsConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionConfig:
-    max_connections: int = setting(10_000, "connections", "one process, 20 000 file descriptors", 1, 1_000_000)
+    max_connections: int = setting(10_000, "connections", "each takes a file descriptor and some 40 KiB", 1, 1_000_000)
     max_per_address: int = setting(1_000, "connections", "one address must not take the whole cap", 1, 1_000_000)
     accept_rate: float = setting(500.0, "connections/s", "handshakes of one core, about 0.7 ms each, with room for work", 0.1, 1e6)
     accept_burst: int = setting(1_000, "connections", "a moment's storm that is let in at once", 1, 1_000_000)
@@ -105,7 +121,7 @@ class PublishConfig:
     max_headers_bytes: int = setting(8192, "bytes", "names and values together", 0, 1024 * 1024)
     max_ttl: float = setting(2_592_000.0, "s", "30 days; a longer ttl is refused", 1, 31_536_000)
     publisher_rate: float = setting(5_000.0, "messages/s", "per publisher certificate and per REST key", 0.1, 1e7)
-    publisher_burst: int = setting(10_000, "messages", "", 1, 10_000_000)
+    publisher_burst: int = setting(10_000, "messages", "a moment's rush that is taken at once", 1, 10_000_000)
     device_rate: float = setting(10.0, "requests/s", "requests of one device: publish, subscribe, state, token", 0.1, 1e6)
     device_burst: int = setting(100, "requests", "a reconnecting device subscribes at once", 1, 1_000_000)
 
@@ -132,11 +148,11 @@ class KeyConfig:
 
 @dataclass(frozen=True, slots=True)
 class RestConfig:
-    enabled: bool = setting(True, "", "")
+    enabled: bool = setting(True, "", "off: publishers use the framed protocol, nothing serves metrics and health")
     address: str = setting("127.0.0.1", "", "other than loopback only with certificate and key")
     port: int = setting(7480, "port", "REST API, metrics and health", 0, 65535)
-    certificate: str = setting("", "file", "PEM")
-    key: str = setting("", "file", "PEM, readable by the owner only")
+    certificate: str = setting("", "file", "server certificate and chain, PEM; empty: no TLS")
+    key: str = setting("", "file", "its private key, PEM, readable by the owner only")
     max_body: int = setting(4 * 1024 * 1024, "bytes", "a request's body", 1024, 256 * 1024 * 1024)
     max_batch: int = setting(1_000, "messages", "of one POST /v1/publish/batch", 1, 100_000)
     request_timeout: float = setting(30.0, "s", "a client that does not finish its request", 0.1, 3600)
@@ -160,7 +176,7 @@ class ProbeConfig:
 class LogConfig:
     format: str = choice("json", ("json", "text"), "one JSON object a line, or Twisted's own text")
     sample_burst: int = setting(10, "lines", "of one kind logged in a window before the rest is counted", 1, 1_000_000)
-    sample_window: float = setting(10.0, "s", "", 0.1, 3600)
+    sample_window: float = setting(10.0, "s", "length of that window", 0.1, 3600)
 
 
 @dataclass(frozen=True, slots=True)
