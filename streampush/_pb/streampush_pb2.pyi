@@ -215,7 +215,7 @@ class _Start:
 class _StartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Start.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     START_UNSPECIFIED: _Start.ValueType  # 0
-    """the stored cursor of this device if there is one, else START_LATEST"""
+    """the stored cursor of this device if there is one, else START_LATEST (its own channel: START_EARLIEST)"""
     START_LATEST: _Start.ValueType  # 1
     """only what is published from now on"""
     START_EARLIEST: _Start.ValueType  # 2
@@ -225,7 +225,7 @@ class Start(_Start, metaclass=_StartEnumTypeWrapper):
     """Where a subscription without a position starts."""
 
 START_UNSPECIFIED: Start.ValueType  # 0
-"""the stored cursor of this device if there is one, else START_LATEST"""
+"""the stored cursor of this device if there is one, else START_LATEST (its own channel: START_EARLIEST)"""
 START_LATEST: Start.ValueType  # 1
 """only what is published from now on"""
 START_EARLIEST: Start.ValueType  # 2
@@ -1150,7 +1150,7 @@ class Subscribed(_message.Message):
     top_offset: _builtins.int
     """of the newest publication"""
     recovered: _builtins.bool
-    """position given, and proven: nothing between it and now is lost"""
+    """a position was given or stored, and is proven: nothing between it and now is lost"""
     loss: Global___LossReason.ValueType
     lost_at_most: _builtins.int
     """publications; 0 with a loss: not known"""

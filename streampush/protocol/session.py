@@ -12,87 +12,36 @@ docs/protocol.md sections 6 (states), 7 (heartbeat), 8 (codes), 9 (deadlines).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import replace
 
 from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.codes import CODES, Advice, Code
 from streampush.protocol.errors import LocalProtocolError, RemoteProtocolError
-from streampush.protocol.framing import DEFAULT_MAX_FRAME, DEFAULT_MAX_RESYNC_BYTES, Damage, FrameDecoder, encode_frame
+from streampush.protocol.events import Closed, Event, Faulted, Jittered, PingMissed, Received, RoundTripped, SessionSettings
+from streampush.protocol.framing import Damage, FrameDecoder, encode_frame
 from streampush.protocol.heartbeat import Beat, Heartbeat, HeartbeatSettings
 from streampush.protocol.state import CLIENT_TABLE, INPUT_OF, SERVER_TABLE, Input, State, Table
 
-DEFAULT_MAX_BAD_FRAMES = 8
 MAX_PING_STRIKES = 3
+MAX_SLOWDOWN = 4096
+MAX_SLOWED_INTERVAL = 3600.0
 NEVER = float("inf")
 
-
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
-    """Limits of one connection. Times in seconds, sizes in bytes; 0 switches `idle_timeout` and `max_age` off."""
-
-    max_frame: int = DEFAULT_MAX_FRAME
-    max_resync_bytes: int = DEFAULT_MAX_RESYNC_BYTES
-    max_bad_frames: int = DEFAULT_MAX_BAD_FRAMES
-    handshake_timeout: float = 10.0
-    hello_timeout: float = 10.0
-    frame_timeout: float = 30.0
-    idle_timeout: float = 0.0
-    max_age: float = 0.0
-    drain_timeout: float = 10.0
-    heartbeat: HeartbeatSettings = field(default_factory=HeartbeatSettings)
-
-
-# --------------------------------------------------------------------------------------------------------------------- events
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message that is legal in this state. Ping and Pong are answered here and not reported."""
-
-    request_id: int
-    message: m.Message
-
-
-@dataclass(frozen=True, slots=True)
-class Faulted:
-    """The peer did something wrong that the connection survives; the Error with `code` is in `data_to_send`."""
-
-    code: Code
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class RoundTripped:
-    """A ping was answered after so many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class PingMissed:
-    """A ping had no frame in return within the reply timeout."""
-
-
-@dataclass(frozen=True, slots=True)
-class Jittered:
-    """The peer has been silent for long, and is not lost yet."""
-
-    silence: float
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The last event. `by_peer`: it said GoAway; else the GoAway with `code` and `advice` is in `data_to_send`."""
-
-    code: Code | int
-    advice: Advice
-    detail: str
-    by_peer: bool = False
-
-
-Event: TypeAlias = Received | Faulted | RoundTripped | PingMissed | Jittered | Closed
+__all__ = [
+    "ClientSession",
+    "Closed",
+    "Event",
+    "Faulted",
+    "Jittered",
+    "NEVER",
+    "PingMissed",
+    "Received",
+    "RoundTripped",
+    "ServerSession",
+    "Session",
+    "SessionSettings",
+]
 
 
 class Session:
@@ -115,6 +64,7 @@ class Session:
         "_heartbeat",
         "_idle_deadline",
         "_last_ping_at",
+        "_leave",
         "_out",
         "_ping_strikes",
         "active",
@@ -134,6 +84,7 @@ class Session:
         self._first_ping = first_ping
         self._heartbeat: Heartbeat | None = None
         self._last_ping_at = -NEVER
+        self._leave: m.GoAway | None = None  # the last word of a session that drains
         self._ping_strikes = 0
         self._greet_deadline = now + settings.handshake_timeout
         self._frame_deadline = NEVER
@@ -215,7 +166,6 @@ class Session:
             return
         self._bad_run = 0
         kind = INPUT_OF[type(message)]
-        was = self.state
         if not self._move(kind):
             detail = f"{type(message).__name__} in state {self.state.value}"
             self._close(Code.UNEXPECTED_MESSAGE, detail, events)
@@ -225,12 +175,10 @@ class Session:
             self._fault(Code.UNEXPECTED_MESSAGE, "a message that this version does not know", events, request_id)
         else:
             self.active = True
-            self._accept(was, request_id, message, now, events)
+            self._accept(request_id, message, now, events)
 
-    def _accept(self, was: State, request_id: int, message: m.Message, now: float, events: list[Event]) -> None:
-        """A legal message other than a heartbeat; `was` is the state before it."""
-        if isinstance(message, m.GoAway):
-            self._close_deadline = min(self._close_deadline, now + self.settings.drain_timeout)
+    def _accept(self, request_id: int, message: m.Message, now: float, events: list[Event]) -> None:
+        """A legal message other than a heartbeat."""
         events.append(Received(request_id, message))
 
     def _damaged(self, code: Code, detail: str, events: list[Event]) -> None:
@@ -283,9 +231,7 @@ class Session:
         events: list[Event] = []
         if self.state is State.CLOSED:
             return events
-        overdue = self._overdue(now)
-        if overdue is not None:
-            self._close(*overdue, events)
+        if self._end_overdue(now, events):
             return events
         if now >= self._age_deadline:
             self._age_deadline = NEVER
@@ -296,18 +242,20 @@ class Session:
             self._poll_heartbeat(self._heartbeat, now, events)
         return events
 
-    def _overdue(self, now: float) -> tuple[Code, str] | None:
+    def _end_overdue(self, now: float, events: list[Event]) -> bool:
+        """Closes the session if a deadline that ends it has passed."""
         if now >= self._greet_deadline:
             if self.state is State.AWAIT_TLS:
-                return Code.CONNECTION_TIMED_OUT, "TLS handshake not done in time"
-            return Code.HELLO_TIMEOUT, "no greeting in time"
-        if now >= self._frame_deadline:
-            return Code.FRAME_TIMEOUT, "a started frame was not completed in time"
-        if now >= self._certificate_deadline:
-            return Code.CERTIFICATE_REJECTED, "certificate expired while connected"
-        if now >= self._close_deadline:
-            return Code.DRAINING, "drain time is over"
-        return None
+                self._close(Code.CONNECTION_TIMED_OUT, "TLS handshake not done in time", events)
+            else:
+                self._close(Code.HELLO_TIMEOUT, "no greeting in time", events)
+        elif now >= self._frame_deadline:
+            self._close(Code.FRAME_TIMEOUT, "a started frame was not completed in time", events)
+        elif now >= self._certificate_deadline:
+            self._close(Code.CERTIFICATE_REJECTED, "certificate expired while connected", events)
+        elif self._leave is not None and now >= self._close_deadline:
+            self._end(self._leave, events)
+        return self.closed
 
     def _check_idle(self, now: float, events: list[Event]) -> None:
         if not self.active:
@@ -328,9 +276,6 @@ class Session:
                 detail = f"silent for {heartbeat.silence(now):.1f} s"
                 self._close(Code.HEARTBEAT_LOST, detail, events)
 
-    def _begin_heartbeat(self, settings: HeartbeatSettings, now: float) -> None:
-        self._heartbeat = Heartbeat(settings, now, self._first_ping)
-
     # --------------------------------------------------------------------------------------------------------------- closing
 
     def goaway(self, code: Code, detail: str = "", *, retry_after_ms: int = 0, jitter_ms: int = 0) -> m.GoAway:
@@ -347,7 +292,12 @@ class Session:
         if not self._move(Input.DRAIN):
             raise LocalProtocolError(f"cannot drain in state {self.state.value}")
         self.send(goaway)
-        self._close_deadline = min(self._close_deadline, now + goaway.close_after_ms / 1000)
+        self._leave_by(now + goaway.close_after_ms / 1000, goaway)
+
+    def _leave_by(self, deadline: float, goaway: m.GoAway) -> None:
+        """The session ends at `deadline`, if not before, and says then what `goaway` says. The last one counts."""
+        self._close_deadline = min(self._close_deadline, deadline)
+        self._leave = replace(goaway, close_after_ms=0)
 
     def close(
         self, code: Code, detail: str = "", *, advice: Advice | None = None, retry_after_ms: int = 0, jitter_ms: int = 0
@@ -355,25 +305,19 @@ class Session:
         """Closes for a reason of ours: the GoAway is queued, the Closed event returned. Closing twice gives no event."""
         events: list[Event] = []
         if self.state is not State.CLOSED:
-            self._close(code, detail, events, advice, retry_after_ms, jitter_ms)
+            info = CODES[code]
+            advice = info.advice if advice is None else advice
+            self._end(m.GoAway(code, advice, detail or info.meaning, retry_after_ms, jitter_ms), events)
         return events
 
-    def _close(
-        self,
-        code: Code,
-        detail: str,
-        events: list[Event],
-        advice: Advice | None = None,
-        retry_after_ms: int = 0,
-        jitter_ms: int = 0,
-    ) -> None:
-        info = CODES[code]
-        advice = info.advice if advice is None else advice
-        detail = detail or info.meaning
+    def _close(self, code: Code, detail: str, events: list[Event]) -> None:
+        self._end(m.GoAway(code, CODES[code].advice, detail), events)
+
+    def _end(self, goaway: m.GoAway, events: list[Event]) -> None:
         if self.state is not State.AWAIT_TLS:
-            self.send(m.GoAway(code, advice, detail, retry_after_ms, jitter_ms))
+            self.send(goaway)
         self.state = State.CLOSED
-        events.append(Closed(code, advice, detail))
+        events.append(Closed(goaway.code, goaway.advice, goaway.detail))
 
 
 class ServerSession(Session):
@@ -382,7 +326,7 @@ class ServerSession(Session):
     _table = SERVER_TABLE
     __slots__ = ()
 
-    def _accept(self, was: State, request_id: int, message: m.Message, now: float, events: list[Event]) -> None:
+    def _accept(self, request_id: int, message: m.Message, now: float, events: list[Event]) -> None:
         if isinstance(message, m.Hello):
             self._greet_deadline = NEVER
             if not message.protocol_min <= m.PROTOCOL_VERSION <= message.protocol_max:
@@ -391,17 +335,14 @@ class ServerSession(Session):
                 self._close(Code.UNSUPPORTED_VERSION, detail, events)
                 return
             settings = self.settings
-            self._begin_heartbeat(settings.heartbeat, now)
+            self._heartbeat = Heartbeat(settings.heartbeat, now, self._first_ping)
             if settings.idle_timeout:
                 self._idle_deadline = now + settings.idle_timeout
             if settings.max_age:  # spread by a tenth, or what connected together would leave together
                 self._age_deadline = now + settings.max_age * (0.9 + 0.2 * self._first_ping)
-        elif isinstance(message, m.GoAway):
-            events.append(Received(request_id, message))
-            self.state = State.CLOSED
+        events.append(Received(request_id, message))
+        if isinstance(message, m.GoAway):
             events.append(Closed(message.code, message.advice, message.detail, by_peer=True))
-            return
-        super()._accept(was, request_id, message, now, events)
 
     def _guard_pings(self, now: float, events: list[Event]) -> None:
         """Pings are allowed, floods are not: each one ahead of the announced minimum is a strike, each good one takes one back."""
@@ -429,37 +370,49 @@ class ClientSession(Session):
     """The client's side. `hello` after the handshake; Received(Welcome) makes it established.
 
     It watches the server with the announced policy, one reply timeout later than the server watches it, so that in peace only
-    the server pings. Code 2008 doubles its interval.
+    the server pings. Code 2008 doubles its interval: `slowdown` is the factor in force, to be handed to the next session.
     """
 
     _table = CLIENT_TABLE
-    __slots__ = ()
+    __slots__ = ("_policy", "slowdown")
 
-    def hello(self, message: m.Hello) -> None:
+    def __init__(self, settings: SessionSettings, now: float, first_ping: float = 0.5, slowdown: float = 1.0) -> None:
+        super().__init__(settings, now, first_ping)
+        self.slowdown = slowdown
+        self._policy = settings.heartbeat
+
+    def hello(self, message: m.Hello, request_id: int = 0) -> None:
         """Sends the greeting. Raises LocalProtocolError unless the handshake is done and no Welcome has come."""
         if self.state is not State.AWAIT_HELLO:
             raise LocalProtocolError(f"cannot say hello in state {self.state.value}")
-        self.send(message)
+        self.send(message, request_id)
 
-    def _accept(self, was: State, request_id: int, message: m.Message, now: float, events: list[Event]) -> None:
+    def _accept(self, request_id: int, message: m.Message, now: float, events: list[Event]) -> None:
         if isinstance(message, m.Welcome):
             self._greet_deadline = NEVER
-            policy = message.heartbeat
-            interval = (policy.interval_ms + policy.reply_timeout_ms) / 1000
-            self._watch(interval, policy.reply_timeout_ms / 1000, policy.misses, now)
+            self._policy = _sound_policy(message.heartbeat)
+            self._heartbeat = Heartbeat(self._slowed_policy(), now, self._first_ping)
         elif isinstance(message, m.GoAway):
             self._greet_deadline = NEVER
-            wait = message.close_after_ms / 1000 or self.settings.drain_timeout
-            self._close_deadline = min(self._close_deadline, now + wait)
-        elif isinstance(message, m.Error) and message.code == Code.TOO_MANY_PINGS and self._heartbeat is not None:
-            settings = self._heartbeat.settings
-            self._watch(settings.interval * 2, settings.reply_timeout, settings.misses, now)
+            self._leave_by(now + (message.close_after_ms / 1000 or self.settings.drain_timeout), message)
+        if isinstance(message, m.Error | m.GoAway) and message.code == Code.TOO_MANY_PINGS:
+            self._slow_down(now)
         events.append(Received(request_id, message))
 
-    def _watch(self, interval: float, reply_timeout: float, misses: int, now: float) -> None:
-        """Begins to watch the server; a policy that makes no sense is replaced by the default one."""
-        try:
-            settings = HeartbeatSettings(interval, reply_timeout, misses)
-        except ValueError:
-            settings = HeartbeatSettings()
-        self._begin_heartbeat(settings, now)
+    def _slow_down(self, now: float) -> None:
+        self.slowdown = min(self.slowdown * 2, MAX_SLOWDOWN)
+        if self._heartbeat is not None:
+            self._heartbeat.change(self._slowed_policy(), now)
+
+    def _slowed_policy(self) -> HeartbeatSettings:
+        policy = self._policy
+        interval = policy.interval + policy.reply_timeout
+        return replace(policy, interval=max(interval, min(interval * self.slowdown, MAX_SLOWED_INTERVAL)))
+
+
+def _sound_policy(policy: m.HeartbeatPolicy) -> HeartbeatSettings:
+    """The announced policy, or the default one if it makes no sense."""
+    try:
+        return HeartbeatSettings(policy.interval_ms / 1000, policy.reply_timeout_ms / 1000, policy.misses)
+    except ValueError:
+        return HeartbeatSettings()

@@ -1,7 +1,7 @@
 """The states of a session and what may happen in each: docs/protocol.md section 6.
 
-The tables are the protocol: a pair (state, input) that is not in the table is the peer's fault (2010), or ours if the input
-was local. Anything can be closed, so CLOSE is not in the tables.
+The tables are the protocol, and a test holds them against the page: a pair (state, input) that is not in the table is the
+peer's fault (2010), or ours if the input was local. Anything can be closed, so CLOSE is not in the tables.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from streampush.protocol import messages as m
 
 
 class State(Enum):
+    __hash__ = object.__hash__  # by identity, as it is compared; Enum's own hashes the name, in Python, for every frame
+
     AWAIT_TLS = "await_tls"
     AWAIT_HELLO = "await_hello"  # the client, seen from its own side, awaits Welcome
     ESTABLISHED = "established"
@@ -21,6 +23,8 @@ class State(Enum):
 
 class Input(Enum):
     """What drives a session: local events, then messages of the peer by what they mean."""
+
+    __hash__ = object.__hash__
 
     TLS_DONE = "tls_done"
     DRAIN = "drain"
@@ -68,8 +72,6 @@ _COMMON: Table = {
     (State.AWAIT_HELLO, Input.TLS_DONE): State.AWAIT_HELLO,
     (State.ESTABLISHED, Input.DRAIN): State.DRAINING,
     (State.DRAINING, Input.DRAIN): State.DRAINING,
-    (State.ESTABLISHED, Input.GO_AWAY): State.DRAINING,
-    (State.DRAINING, Input.GO_AWAY): State.DRAINING,
 }
 
 
@@ -80,12 +82,20 @@ def _while_open(*inputs: Input) -> Table:
 SERVER_TABLE: Table = {
     **_COMMON,
     (State.AWAIT_HELLO, Input.HELLO): State.ESTABLISHED,
+    (State.AWAIT_HELLO, Input.GO_AWAY): State.CLOSED,  # it changed its mind
+    (State.ESTABLISHED, Input.GO_AWAY): State.CLOSED,
+    (State.DRAINING, Input.GO_AWAY): State.CLOSED,
     **_while_open(Input.HEARTBEAT, Input.REQUEST, Input.FLOW, Input.ERROR, Input.UNKNOWN),
 }
 
 CLIENT_TABLE: Table = {
     **_COMMON,
     (State.AWAIT_HELLO, Input.WELCOME): State.ESTABLISHED,
+    (State.AWAIT_HELLO, Input.HEARTBEAT): State.AWAIT_HELLO,  # the server may need time for Welcome, and watches us already
+    (State.AWAIT_HELLO, Input.ERROR): State.AWAIT_HELLO,  # our greeting was damaged
     (State.AWAIT_HELLO, Input.GO_AWAY): State.DRAINING,  # refused before Welcome
+    (State.ESTABLISHED, Input.GO_AWAY): State.DRAINING,
+    (State.DRAINING, Input.GO_AWAY): State.DRAINING,
+    (State.DRAINING, Input.WELCOME): State.DRAINING,  # it crossed the drain
     **_while_open(Input.HEARTBEAT, Input.REPLY, Input.PUSH, Input.ERROR, Input.UNKNOWN),
 }
