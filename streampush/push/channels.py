@@ -24,7 +24,7 @@ class Kind(Enum):
     INTERNAL = "internal"
 
 
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f]|\s")
 
 
 def device_channel(device_id: str) -> str:

@@ -101,14 +101,12 @@ class Attachment:
         "principal",
         "round_trip",
         "state",
-        "token_registered",
     )
 
     def __init__(self, principal: Principal, link: Link, info: ConnectionInfo, around: DeliverySurroundings) -> None:
         self.principal = principal
         self.info = info
         self.state: AppState = info.state
-        self.token_registered = False
         self.round_trip: float | None = None  # seconds, of the last heartbeat
         self.attached = True
         self.feeds: dict[str, Feed] = {}

@@ -71,6 +71,8 @@ class Publishing:
 
     async def _admit(self, principal: Principal, request: PublishRequest, now: float) -> None:
         kind, name = kind_of(request.channel)
+        if kind is Kind.INTERNAL and principal.kind != "probe":
+            raise Refused(Code.FORBIDDEN, "names that begin with $ are the server's own", channel=request.channel)
         if not allowed(principal.may_publish, principal, request.channel):
             raise Refused(Code.FORBIDDEN, f"{principal.kind} {principal.name} may not publish here", channel=request.channel)
         self._take(self._device_rates if principal.kind == "device" else self._publisher_rates, principal, now)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from streampush.config import DeliveryConfig, PublishConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
+from streampush.protocol.terms import Start
 from streampush.push.channels import kind_of, may_subscribe, own_channels
 from streampush.push.cursors import CursorWriter
 from streampush.push.delivery import Attachment, DeliverySurroundings
@@ -24,6 +25,7 @@ from streampush.push.values import (
     Principal,
     Published,
     PublishRequest,
+    PushToken,
     SubscribeRequest,
     Subscription,
     SubscriptionRefused,
@@ -112,6 +114,12 @@ class PushService:
             older.close(Code.REPLACED, f"replaced by session {info.session_id}")
         return attachment
 
+    async def watch(self, principal: Principal, channel: str, link: Link, info: ConnectionInfo) -> Attachment:
+        """An attachment of the server's own, on any channel, from the newest publication on. It is no device."""
+        attachment = Attachment(principal, link, info, self._delivery)
+        attachment.follow(await locate(self._store, principal.name, SubscribeRequest(channel, start=Start.LATEST)))
+        return attachment
+
     async def remember(self, principal: Principal) -> None:
         """The device is known from now on, so that messages to it, and to its user, can be stored. Raises Refused."""
         now_ms = self._around.wall_ms()
@@ -121,6 +129,13 @@ class PushService:
         else:
             record = replace(record, user_id=principal.user_id, last_seen_ms=now_ms)
         await self._store.remember_device(record)
+
+    async def register_token(self, principal: Principal, token: PushToken | None) -> None:
+        """Keeps the device's push token, or forgets it. Raises Refused(STORE_UNAVAILABLE)."""
+        record = await self._store.device(principal.name)
+        if record is None:
+            raise Refused(Code.UNKNOWN_RECIPIENT, "no device of this id was ever seen")
+        await self._store.remember_device(replace(record, push_token=token))
 
     async def resume(self, attachment: Attachment, wanted: Sequence[SubscribeRequest]) -> list[Subscription | SubscriptionRefused]:
         """Where delivery begins on the device's own channels and on the wanted ones, in that order.
@@ -206,6 +221,7 @@ class PushService:
             record.user_id,
             connected=False,
             last_seen_ms=max(record.last_seen_ms, close.at_ms),
+            token_registered=record.push_token is not None,
             last_close_code=close.code,
             last_close_detail=close.detail,
         )
@@ -223,7 +239,6 @@ class PushService:
             app=info.app,
             app_version=info.app_version,
             state=attachment.state,
-            token_registered=attachment.token_registered,
             round_trip=attachment.round_trip,
             channels=attachment.cursors(),
         )

@@ -34,7 +34,7 @@ class Draft:
     published_at_ms: int
     expires_at_ms: int = 0
     content_type: str = ""
-    headers: Mapping[str, str] = field(default=NO_HEADERS, repr=False)
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Publication:
     published_at_ms: int
     expires_at_ms: int = 0
     content_type: str = ""
-    headers: Mapping[str, str] = field(default=NO_HEADERS, repr=False)
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,15 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class PushToken:
+    """Where to reach a device that is away. `token` is secret; `topic` is Apple's word, the bundle id."""
+
+    token: bytes = field(repr=False)
+    topic: str
+    sandbox: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceRecord:
     """What the store knows of a device. `user_id` is empty if it is bound to no user."""
 
@@ -95,6 +104,7 @@ class DeviceRecord:
     user_id: str = ""
     first_seen_ms: int = 0
     last_seen_ms: int = 0
+    push_token: PushToken | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +143,7 @@ class PublishRequest:
     channel: str
     payload: bytes = field(repr=False)
     content_type: str = ""
-    headers: Mapping[str, str] = field(default=NO_HEADERS, repr=False)
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, repr=False)
     ttl: float = 0.0
     durability: Durability = Durability.UNSPECIFIED
 

@@ -1,0 +1,369 @@
+"""One connection of a device or a publisher: the shell around ServerSession.
+
+Theory of operation. Bytes go in through `dataReceived`, events come out of the session, each event is one small method here
+or in `requests`. Deadlines are not timers: the node's timing wheel asks `deadline` and calls `tick`. After every step what the
+session wants to say is written, so that its frames and the fan-out's deliveries leave in the order in which they arose.
+
+A connection ends in one of three ways: the session closed (we wrote a GoAway: the transport flushes, and is aborted if the
+peer does not let it within `linger`), the peer said GoAway, or the network went away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from streampush.config import Config
+from streampush.protocol import messages as m
+from streampush.protocol.codes import Advice, Code
+from streampush.protocol.events import Closed, Event, Faulted, Jittered, PingMissed, Received, RoundTripped, SessionSettings
+from streampush.protocol.session import NEVER, ServerSession
+from streampush.protocol.state import State
+from streampush.push.delivery import Attachment
+from streampush.push.ports import Spawner
+from streampush.push.service import PushService
+from streampush.push.values import Principal, Subscription
+from streampush.server import wire
+from streampush.server.gate import Gate, Rejected
+from streampush.server.ports import ServerMetrics, StreamTransport
+from streampush.server.requests import Requests
+
+LINGER = 5.0
+"""Seconds that a closed connection has to let its last frames go."""
+
+CERTIFICATE_RESULTS = frozenset({"no_certificate", "unknown_ca", "expired", "revoked", "denied", "bad_certificate", "bad_identity"})
+"""Results of a handshake that are the certificate's fault: counted as closes with 1010."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSurroundings:
+    """What all connections of a node share. `clock` gives monotonic seconds, `first_ping` a random number from 0 to 1."""
+
+    config: Config
+    node_name: str
+    settings: SessionSettings
+    service: PushService
+    gate: Gate
+    metrics: ServerMetrics
+    clock: Callable[[], float]
+    wall_ms: Callable[[], int]
+    first_ping: Callable[[], float]
+    new_session_id: Callable[[], str]
+    spawn: Spawner
+    opened: Callable[[StreamConnection], None]
+    gone: Callable[[StreamConnection], None]
+    reschedule: Callable[[StreamConnection], None]
+    handshake_done: Callable[[str], None]
+    log: Logger
+
+
+class StreamConnection:
+    """See transport.StreamProtocol for the methods that the transport calls, push.ports.Link for those of the fan-out."""
+
+    __slots__ = (
+        "_around",
+        "_began_at",
+        "_close_at",
+        "_ended",
+        "_full_since",
+        "_handshaken",
+        "_requests",
+        "_transport",
+        "address",
+        "attachment",
+        "principal",
+        "session",
+        "session_id",
+        "wheel_tick",
+    )
+
+    def __init__(self, around: ConnectionSurroundings, address: str) -> None:
+        now = around.clock()
+        self.address = address
+        self.session_id = around.new_session_id()
+        self.session = ServerSession(around.settings, now, around.first_ping())
+        self.principal: Principal | None = None
+        self.attachment: Attachment | None = None
+        self.wheel_tick = -1
+        self._around = around
+        self._began_at = now
+        self._close_at = NEVER
+        self._full_since = NEVER
+        self._handshaken = False
+        self._ended: Closed | None = None
+        self._requests: Requests | None = None
+        self._transport: StreamTransport
+
+    # -------------------------------------------------------------------------------------------- called by the transport
+
+    def makeConnection(self, transport: StreamTransport) -> None:
+        self._transport = transport
+        self._around.metrics.connection_state(None, self.session.state.value)
+        self._around.opened(self)
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there, and only now is it known who this is. Can come more than once: the check is made each time."""
+        around = self._around
+        if not self._handshaken:
+            self._handshaken = True
+            around.handshake_done(self.address)
+        now = around.clock()
+        was = self.session.state
+        try:
+            admitted = around.gate.identify(self._transport.peer_certificate())
+        except Rejected as rejected:
+            around.metrics.handshake(rejected.result, None)
+            self.session.tls_done(now)
+            self._moved(was)
+            self._perform(self.session.close(rejected.code, rejected.detail))
+            return
+        around.metrics.handshake("resumed" if self._transport.session_reused else "ok", now - self._began_at)
+        self.principal = admitted.principal
+        self.session.tls_done(now, now + admitted.valid_for)
+        self._moved(was)
+        around.reschedule(self)
+
+    def handshakeFailed(self, result: str, detail: str) -> None:
+        """Nothing but a TLS alert can go out."""
+        around = self._around
+        self._handshake_over()
+        timed_out = self._ended is not None
+        around.metrics.handshake("timeout" if timed_out else result, None)
+        if not timed_out:
+            code = Code.CERTIFICATE_REJECTED if result in CERTIFICATE_RESULTS else Code.CONNECTION_TIMED_OUT
+            self._ended = Closed(code, Advice.UNSPECIFIED, f"TLS handshake: {result}: {detail}")
+
+    def dataReceived(self, data: bytes) -> None:
+        session = self.session
+        frames = session.frames_received
+        was = session.state
+        events = session.receive(data, self._around.clock())
+        self._around.metrics.received(session.frames_received - frames, len(data))
+        if session.state is not was:
+            self._moved(was)
+        self._perform(events)
+
+    def roomAgain(self) -> None:
+        self._full_since = NEVER
+        if self.attachment is not None:
+            self.attachment.room_again()
+
+    def connectionLost(self, reason: Failure) -> None:
+        around = self._around
+        self._handshake_over()
+        ended = self._ended
+        by = "server"
+        if ended is None:
+            by = "network"
+            ended = Closed(Code.CONNECTION_TIMED_OUT, Advice.RECONNECT, f"connection lost: {reason.getErrorMessage()}")
+        elif ended.by_peer:
+            by = "peer"
+        was = self.session.state
+        self.session.close(Code.CONNECTION_TIMED_OUT)
+        around.metrics.connection_state(was.value, None)
+        around.metrics.closed(int(ended.code), by)
+        self._log_close(ended, by)
+        self._detach(ended)
+        around.gone(self)
+
+    # ---------------------------------------------------------------------------------------------- called by the fan-out
+
+    def deliver(self, frames: bytes, messages: int) -> None:
+        """See push.ports.Link."""
+        self.session.active = True
+        self._around.metrics.sent(messages, len(frames))
+        transport = self._transport
+        transport.write(frames)
+        if not transport.has_room():
+            self._filled()
+
+    def has_room(self) -> bool:
+        return self._transport.has_room()
+
+    def backlog_end(self, channel: str, offset: int) -> None:
+        self.send(m.BacklogEnd(channel, offset))
+
+    def repositioned(self, subscription: Subscription) -> None:
+        self.send(wire.subscribed(subscription))
+
+    def close(self, code: Code, detail: str) -> None:
+        """Ends the connection with a GoAway; harmless if it is ending already."""
+        was = self.session.state
+        events = self.session.close(code, detail)
+        self._moved(was)
+        self._perform(events)
+
+    # -------------------------------------------------------------------------------------------------- called by the node
+
+    @property
+    def deadline(self) -> float:
+        """When to call `tick` at the latest."""
+        stalled = self._full_since + self._around.config.session.send_stall_timeout
+        return min(self.session.deadline, self._close_at, stalled)
+
+    def tick(self) -> None:
+        """A deadline may have come."""
+        now = self._around.clock()
+        if now >= self._close_at:
+            self._transport.abort()
+            return
+        if now >= self._full_since + self._around.config.session.send_stall_timeout:
+            self._full_since = NEVER
+            self.close(Code.SLOW_CONSUMER, "the send buffer did not move")
+            return
+        was = self.session.state
+        events = self.session.tick(now)
+        self._moved(was)
+        self._perform(events)
+
+    def drain(self, code: Code, detail: str, retry_after_ms: int = 0, jitter_ms: int = 0) -> None:
+        """Asks an established peer to leave; one that is not there yet is closed."""
+        was = self.session.state
+        if was in (State.ESTABLISHED, State.DRAINING):
+            goaway = self.session.goaway(code, detail, retry_after_ms=retry_after_ms, jitter_ms=jitter_ms)
+            self.session.drain(self._around.clock(), goaway)
+            self._moved(was)
+            self.flush()
+            self._around.reschedule(self)
+        elif was is State.AWAIT_TLS:
+            self._ended = Closed(code, Advice.UNSPECIFIED, detail)
+            self._transport.abort()
+        else:
+            self.close(code, detail)
+
+    def recheck(self) -> None:
+        """The lists of revoked and denied certificates are new: one that is on them now is closed."""
+        if self.principal is None or self.session.closed:
+            return
+        try:
+            self._around.gate.identify(self._transport.peer_certificate())
+        except Rejected as rejected:
+            self.close(rejected.code, rejected.detail)
+
+    # ------------------------------------------------------------------------------------------------------------- inside
+
+    def send(self, message: m.Message, request_id: int = 0) -> None:
+        """Queues and writes a message, unless the session has closed meanwhile."""
+        if not self.session.closed:
+            self.session.send(message, request_id)
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what the session has to say."""
+        data = self.session.data_to_send()
+        if not data:
+            return
+        self._around.metrics.sent(1, len(data))
+        transport = self._transport
+        transport.write(data)
+        if not transport.has_room():
+            self._filled()
+
+    def _filled(self) -> None:
+        """The send buffer is above its mark: the peer has `send_stall_timeout` to read, and may not fill it much further."""
+        around = self._around
+        if self._full_since == NEVER:
+            self._full_since = around.clock()
+            around.reschedule(self)
+        if self._transport.buffered > around.config.session.send_buffer_max and not self.session.closed:
+            self.close(Code.SLOW_CONSUMER, f"{self._transport.buffered} bytes wait for a peer that does not read")
+
+    def _moved(self, was: State) -> None:
+        if self.session.state is not was:
+            self._around.metrics.connection_state(was.value, self.session.state.value)
+
+    def _perform(self, events: list[Event]) -> None:
+        """Acts on what happened, writes what is to be said, and asks for the next deadline if it may have come nearer."""
+        ended = None
+        for event in events:
+            if isinstance(event, Received):
+                self._received(event)
+            elif isinstance(event, Closed):
+                ended = event
+            else:
+                self._note(event)
+        self.flush()
+        if ended is not None:
+            self._end(ended)
+        else:
+            self._around.reschedule(self)
+
+    def _note(self, event: Event) -> None:
+        """Something to count that changes nothing."""
+        around = self._around
+        if isinstance(event, Faulted):
+            around.metrics.faulted(event.code)
+            around.log.info(
+                "{address} {name}: fault {code}: {detail}",
+                address=self.address,
+                name=self._name(),
+                code=int(event.code),
+                detail=event.detail,
+                session=self.session_id,
+            )
+        elif isinstance(event, RoundTripped):
+            around.metrics.round_trip(event.seconds)
+            if self.attachment is not None:
+                self.attachment.round_trip = event.seconds
+        elif isinstance(event, PingMissed):
+            around.metrics.ping_missed()
+        elif isinstance(event, Jittered):
+            around.metrics.jitter(event.silence)
+
+    def _received(self, event: Received) -> None:
+        message = event.message
+        if isinstance(message, m.Hello):
+            self._requests = Requests(self, self._around)
+            self._requests.greet(event.request_id, message)
+        elif self._requests is not None:
+            self._requests.receive(event.request_id, message)
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def _end(self, ended: Closed) -> None:
+        """The session is closed: what is written goes out, the rest is the transport's."""
+        around = self._around
+        first = self._ended is None
+        self._ended = ended if first else self._ended
+        self._full_since = NEVER
+        self._detach(ended)
+        if not self._handshaken:
+            self._transport.abort()
+            return
+        if first:
+            self._close_at = around.clock() + LINGER
+            around.reschedule(self)
+        self._transport.lose_connection()
+
+    def _detach(self, ended: Closed) -> None:
+        if self.attachment is not None:
+            attachment, self.attachment = self.attachment, None
+            self._around.service.detach(attachment, int(ended.code), ended.detail)
+
+    def _handshake_over(self) -> None:
+        if not self._handshaken:
+            self._handshaken = True
+            self._around.handshake_done(self.address)
+
+    def _name(self) -> str:
+        return f"{self.principal.kind} {self.principal.name}" if self.principal is not None else "unknown"
+
+    def _log_close(self, ended: Closed, by: str) -> None:
+        self._around.log.info(
+            "{address} {name}: closed by {by}: {code} {detail}, advice {advice}",
+            address=self.address,
+            name=self._name(),
+            by=by,
+            code=int(ended.code),
+            detail=ended.detail,
+            advice=ended.advice.name,
+            session=self.session_id,
+            seconds=round(self._around.clock() - self._began_at, 3),
+        )

@@ -1,0 +1,206 @@
+"""What a client asks for once it has said hello: each message becomes a call of the application and a reply.
+
+Requests of one connection run concurrently; more than MAX_OPEN at once stop the reading until half of them are answered, so a
+client that asks faster than the store answers is slowed by TCP and not buffered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streampush.errors import Refused
+from streampush.protocol import messages as m
+from streampush.protocol.codes import Code
+from streampush.protocol.terms import Outcome
+from streampush.push.delivery import Attachment
+from streampush.push.values import ConnectionInfo, Principal, PushToken, Subscription, SubscriptionRefused
+from streampush.server import wire
+
+if TYPE_CHECKING:
+    from streampush.server.connection import ConnectionSurroundings, StreamConnection
+
+MAX_OPEN = 256
+"""Requests of one connection that are not answered yet."""
+
+MAX_NAME_BYTES = 128
+"""Names of application and SDK in Hello, topic of a push token."""
+
+MAX_TOKEN_BYTES = 256
+
+MAX_WINDOW_MESSAGES = 65_536
+MAX_WINDOW_BYTES = 64 * 1024 * 1024
+"""The widest receive window that a client gets; only its own acknowledgements are kept waiting by it."""
+
+
+class Requests:
+    """The dialogue behind Hello. One for each connection that came so far."""
+
+    __slots__ = ("_around", "_connection", "_open", "_paused")
+
+    def __init__(self, connection: StreamConnection, around: ConnectionSurroundings) -> None:
+        self._connection = connection
+        self._around = around
+        self._open = 0
+        self._paused = False
+
+    # ------------------------------------------------------------------------------------------------------------ greeting
+
+    def greet(self, request_id: int, hello: m.Hello) -> None:
+        """Answers Hello with Welcome, or closes."""
+        connection = self._connection
+        principal = connection.principal
+        problem = self._problem(hello)
+        if problem:
+            connection.close(Code.SERIALIZATION_ERROR, problem)
+        elif principal is None:
+            connection.close(Code.FORBIDDEN, "the certificate names nobody")
+        elif hello.device_id and hello.device_id != principal.name:
+            connection.close(Code.FORBIDDEN, "device_id is not the identity in the certificate")
+        else:
+            self._around.spawn(self._welcome(request_id, hello, principal))
+
+    def _problem(self, hello: m.Hello) -> str:
+        names = (hello.app, hello.app_version, hello.sdk, hello.sdk_version)
+        if any(len(name.encode()) > MAX_NAME_BYTES for name in names):
+            return f"a name in Hello is above {MAX_NAME_BYTES} bytes"
+        channels = {resume.channel for resume in hello.resume}
+        if len(channels) != len(hello.resume):
+            return "Hello resumes a channel twice"
+        if len(channels) > self._around.config.delivery.max_subscriptions:
+            return f"Hello resumes {len(channels)} channels, the limit is {self._around.config.delivery.max_subscriptions}"
+        return ""
+
+    async def _welcome(self, request_id: int, hello: m.Hello, principal: Principal) -> None:
+        connection, around = self._connection, self._around
+        window_messages = min(hello.receive_window_messages or around.config.delivery.receive_window_messages, MAX_WINDOW_MESSAGES)
+        window_bytes = min(hello.receive_window_bytes or around.config.delivery.receive_window_bytes, MAX_WINDOW_BYTES)
+        results: list[Subscription | SubscriptionRefused] = []
+        attachment: Attachment | None = None
+        if principal.kind == "device":
+            info = ConnectionInfo(
+                connection.session_id,
+                connection.address,
+                window_messages,
+                window_bytes,
+                hello.app,
+                hello.app_version,
+                hello.state,
+            )
+            attachment = connection.attachment = around.service.attach(principal, connection, info)
+            try:
+                await around.service.remember(principal)
+                results = await around.service.resume(attachment, [wire.subscribe_request(resume) for resume in hello.resume])
+            except Refused as refused:
+                connection.close(refused.code, refused.detail)
+                return
+        if connection.session.closed:
+            return
+        welcome = m.Welcome(
+            session_id=connection.session_id,
+            node=around.node_name,
+            heartbeat=wire.heartbeat_policy(around.config),
+            limits=wire.limits(around.config, window_messages, window_bytes),
+            reconnect=wire.reconnect_policy(around.config),
+            subscribed=tuple(wire.subscribed(result) for result in results),
+            device_id=principal.name,
+            user_id=principal.user_id,
+            server_time_ms=around.wall_ms(),
+        )
+        connection.session.welcome(welcome, request_id)
+        connection.flush()
+        if attachment is not None:
+            for result in results:
+                if isinstance(result, Subscription):
+                    attachment.follow(result)
+
+    # ------------------------------------------------------------------------------------------------------------ requests
+
+    def receive(self, request_id: int, message: m.Message) -> None:
+        """A message behind Hello."""
+        attachment = self._connection.attachment
+        if isinstance(message, m.Ack):
+            self._acknowledge(attachment, message)
+        elif isinstance(message, m.Credit):
+            if attachment is not None:
+                messages, size = min(message.messages, MAX_WINDOW_MESSAGES), min(message.bytes, MAX_WINDOW_BYTES)
+                attachment.credit(messages, size)
+        elif isinstance(message, m.Error):
+            self._told(message)
+        elif not isinstance(message, m.GoAway):
+            self._begin(request_id, message)
+
+    def _told(self, message: m.Error) -> None:
+        """The client found a fault in what we sent: worth a line, for it is a fault of ours."""
+        self._around.log.warn(
+            "{address}: the client reports {code}: {detail}",
+            address=self._connection.address,
+            code=int(message.code),
+            detail=message.detail[:200],
+            session=self._connection.session_id,
+        )
+
+    def _acknowledge(self, attachment: Attachment | None, message: m.Ack) -> None:
+        if attachment is None:
+            self._refuse(0, Refused(Code.NOT_SUBSCRIBED, "a publisher follows nothing", channel=message.channel))
+            return
+        try:
+            attachment.acknowledge(message.channel, message.offset, message.outcome or Outcome.DELIVERED)
+        except Refused as refused:
+            self._refuse(0, refused)
+
+    def _begin(self, request_id: int, message: m.Message) -> None:
+        self._open += 1
+        if self._open >= MAX_OPEN and not self._paused:
+            self._paused = True
+            self._connection.pause_reading()
+        self._around.spawn(self._answer(request_id, message))
+
+    async def _answer(self, request_id: int, message: m.Message) -> None:
+        try:
+            await self._do(request_id, message)
+        except Refused as refused:
+            self._refuse(request_id, refused)
+        finally:
+            self._open -= 1
+            if self._paused and self._open <= MAX_OPEN // 2:
+                self._paused = False
+                self._connection.resume_reading()
+
+    def _refuse(self, request_id: int, refused: Refused) -> None:
+        self._around.metrics.faulted(refused.code)
+        self._connection.send(wire.error_of(refused), request_id)
+
+    async def _do(self, request_id: int, message: m.Message) -> None:
+        connection, service = self._connection, self._around.service
+        principal = connection.principal
+        if principal is None:
+            raise Refused(Code.FORBIDDEN)
+        if isinstance(message, m.Publish):
+            published = await service.publish(principal, wire.publish_request(message))
+            connection.send(wire.publish_ok(published), request_id)
+            return
+        attachment = connection.attachment
+        if attachment is None:
+            raise Refused(Code.FORBIDDEN, "only devices follow channels, have a state and a push token")
+        service.charge(principal)
+        if isinstance(message, m.Subscribe):
+            subscription = await service.subscribe(attachment, wire.subscribe_request(message))
+            connection.send(wire.subscribed(subscription), request_id)
+            if attachment.attached:
+                attachment.follow(subscription)
+            return
+        if isinstance(message, m.Unsubscribe):
+            await service.unsubscribe(attachment, message.channel)
+        elif isinstance(message, m.State):
+            attachment.state = message.state
+        elif isinstance(message, m.RegisterToken):
+            await service.register_token(principal, _push_token(message))
+        if request_id:
+            connection.send(m.Ok(), request_id)
+
+
+def _push_token(message: m.RegisterToken) -> PushToken | None:
+    """Raises Refused(PAYLOAD_TOO_LARGE). An empty token takes the registered one back."""
+    if len(message.token) > MAX_TOKEN_BYTES or len(message.topic.encode()) > MAX_NAME_BYTES:
+        raise Refused(Code.PAYLOAD_TOO_LARGE, f"token above {MAX_TOKEN_BYTES} bytes, or topic above {MAX_NAME_BYTES}")
+    return PushToken(message.token, message.topic, message.sandbox) if message.token else None
