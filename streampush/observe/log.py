@@ -1,0 +1,188 @@
+"""The structured log: one line an event, repeated lines sampled, secrets and payloads never written.
+
+An event of `twisted.logger` becomes one JSON object: time, level, namespace, event (the format text, not filled in, so that it
+can be searched for) and the event's fields, as far as they are JSON scalars. A field whose name suggests a secret or a payload
+is left out, and so is every value that is no scalar: bytes above all.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from threading import RLock
+from typing import Any, TextIO
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEventAsClassicLogText
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from streampush.config import LogConfig
+from streampush.observe.sampling import Sampler
+
+MAX_TEXT = 2_000
+"""Characters of one value; what is longer is cut."""
+MAX_TRACEBACK = 16_000
+"""Characters of a traceback; the end, which names the exception, is kept."""
+MAX_FIELDS = 40
+"""Fields of one event."""
+
+_FORBIDDEN = re.compile(r"token|key|secret|passw|authoriz|payload|body|credential|cookie", re.IGNORECASE)
+_RESERVED = frozenset({"time", "level", "namespace", "event", "failure", "traceback"})
+_NOT_SHOWN = (bytes, bytearray, memoryview, list, tuple, dict, set, frozenset)
+_SAMPLED = "{count} more lines of one kind in the last {window} s"
+_SELF = "streampush.observe.log"
+
+Kind = tuple[str, str]
+Formatter = Callable[[LogEvent], str]
+
+
+def json_line(event: LogEvent) -> str:
+    """The event as one line of ASCII JSON."""
+    level = event.get("log_level")
+    record: dict[str, Any] = {
+        "time": datetime.fromtimestamp(event.get("log_time", 0.0), UTC).isoformat(timespec="milliseconds"),
+        "level": level.name if level is not None else LogLevel.info.name,
+        "namespace": event.get("log_namespace") or "",
+        "event": _cut(_text_of(event)),
+    }
+    for name, value in list(_fields(event).items())[:MAX_FIELDS]:
+        record[f"_{name}" if name in _RESERVED else name] = value
+    failure = event.get("log_failure")
+    if isinstance(failure, Failure):
+        record["failure"] = f"{failure.type.__module__}.{failure.type.__qualname__}" if failure.type else "unknown"
+        record["traceback"] = failure.getTraceback()[-MAX_TRACEBACK:]
+    return json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def text_line(event: LogEvent) -> str:
+    """The event as Twisted writes it, after forbidden fields, bytes and collections have been replaced."""
+    safe = dict(event)
+    for name, value in event.items():
+        if not name.startswith("log_") and (_FORBIDDEN.search(name) or isinstance(value, _NOT_SHOWN)):
+            safe[name] = "(not shown)"
+    return formatEventAsClassicLogText(safe) or ""
+
+
+def _text_of(event: LogEvent) -> str:
+    """What happened. An event of the old `twisted.python.log` has its text in a field."""
+    text = event.get("log_format")
+    if text is None or text == "{log_text}":
+        text = event.get("log_text") or text or ""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+
+def _fields(event: LogEvent) -> dict[str, str | int | float | bool | None]:
+    fields: dict[str, str | int | float | bool | None] = {}
+    for name, value in event.items():
+        if name.startswith("log_") or _FORBIDDEN.search(name):
+            continue
+        if isinstance(value, str):
+            fields[name] = _cut(value)
+        elif value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+            fields[name] = value
+    return fields
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """Writes events to `out`, one call of `write` and of `flush` an event. Never raises for a stream that is broken.
+
+    May be called from any thread; `start` and `stop` belong to the clock's. `clock` measures the windows of the sampling.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        form: Formatter,
+        sampler: Sampler[Kind],
+        clock: IReactorTime,
+        interval: float,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._out = out
+        self._form = form
+        self._sampler = sampler
+        self._clock = clock
+        self._interval = interval
+        self._wall = wall
+        self._lock = RLock()
+        self._writing = False
+        self._call: IDelayedCall | None = None
+        self.lost = 0
+        """Lines that the stream did not take."""
+
+    def __call__(self, event: LogEvent) -> None:
+        kind = (event.get("log_namespace") or "", str(event.get("log_format"))[:MAX_TEXT])
+        with self._lock:
+            if self._writing:  # the stream itself logs: an endless loop otherwise
+                return
+            now = self._clock.seconds()
+            self._report(now)
+            if self._sampler.admit(kind, now):
+                self._write(event)
+
+    def start(self) -> None:
+        """Reports withheld lines from now on also when nothing else is logged. Starting twice is harmless."""
+        if self._call is None:
+            self._call = self._clock.callLater(self._interval, self._sweep)
+
+    def stop(self) -> None:
+        """Reports what was withheld so far and leaves no timer behind."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+        with self._lock:
+            self._report(math.inf)
+
+    def _sweep(self) -> None:
+        self._call = self._clock.callLater(self._interval, self._sweep)
+        with self._lock:
+            self._report(self._clock.seconds())
+
+    def _report(self, now: float) -> None:
+        for (namespace, text), count in self._sampler.ended(now):
+            self._write(
+                {
+                    "log_time": self._wall(),
+                    "log_level": LogLevel.warn,
+                    "log_namespace": _SELF,
+                    "log_format": _SAMPLED,
+                    "count": count,
+                    "window": self._interval,
+                    "of_namespace": namespace,
+                    "of_event": text,
+                }
+            )
+
+    def _write(self, event: LogEvent) -> None:
+        self._writing = True
+        try:
+            self._out.write(self._form(event))
+            self._out.flush()
+        except (OSError, ValueError):  # ValueError: the file is closed
+            self.lost += 1
+        finally:
+            self._writing = False
+
+
+def make_observer_factory(config: LogConfig, out: TextIO, clock: IReactorTime) -> Callable[[], LineObserver]:
+    """A factory of observers for `twistd`'s logger component, after `[log]` of the configuration.
+
+    `out` must not be `sys.stdout` as Twisted replaces it; the caller calls the observer's `start` and `stop`.
+    """
+    form = json_line if config.format == "json" else text_line
+
+    def make() -> LineObserver:
+        sampler: Sampler[Kind] = Sampler(config.sample_burst, config.sample_window)
+        return LineObserver(out, form, sampler, clock, config.sample_window)
+
+    return make

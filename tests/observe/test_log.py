@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import io
+import json
+import threading
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, Logger
+from zope.interface.verify import verifyObject
+
+from streampush.config import LogConfig
+from streampush.observe.log import MAX_FIELDS, MAX_TEXT, LineObserver, make_observer_factory
+
+CANARY = "c4nary-value"
+
+
+class Bench:
+    """An observer over a buffer, its clock and a logger."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = Clock()
+        self.out = io.StringIO()
+        self.observer = make_observer_factory(LogConfig(**settings), self.out, self.clock)()
+        self.log = Logger(namespace="streampush.test", observer=self.observer)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.getvalue().splitlines()]
+
+
+def test_observer_is_what_twisted_asks_for() -> None:
+    assert verifyObject(ILogObserver, Bench().observer)
+
+
+def test_event_becomes_one_line_with_its_fields() -> None:
+    bench = Bench()
+    bench.log.warn("connection of {device} closed", device="phone-1", code=1005, age=2.5, clean=False, user=None)
+    (line,) = bench.lines()
+    time = line.pop("time")
+    assert time.endswith("+00:00")
+    assert line == {
+        "level": "warn",
+        "namespace": "streampush.test",
+        "event": "connection of {device} closed",
+        "device": "phone-1",
+        "code": 1005,
+        "age": 2.5,
+        "clean": False,
+        "user": None,
+    }
+
+
+def test_time_is_iso_8601_utc() -> None:
+    bench = Bench()
+    bench.observer({"log_time": 1_700_000_000.25, "log_format": "x"})
+    assert bench.lines()[0]["time"] == "2023-11-14T22:13:20.250+00:00"
+
+
+@pytest.mark.parametrize(
+    "name", ["token", "device_token", "key", "api_key", "client_secret", "password", "Authorization", "payload", "body", "cookie"]
+)
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_field_that_is_named_like_a_secret_is_never_written(name: str, form: str) -> None:
+    bench = Bench(format=form)
+    bench.log.info("something with {" + name + "}", **{name: CANARY})
+    assert bench.out.getvalue()
+    assert CANARY not in bench.out.getvalue()
+
+
+@pytest.mark.parametrize("value", [CANARY.encode(), bytearray(CANARY.encode()), [CANARY], {"a": CANARY}, (CANARY,)])
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_bytes_and_collections_are_never_written(value: object, form: str) -> None:
+    bench = Bench(format=form)
+    bench.log.info("got {data}", data=value)
+    assert bench.out.getvalue()
+    assert CANARY not in bench.out.getvalue()
+
+
+def test_number_that_json_does_not_have_is_left_out() -> None:
+    bench = Bench()
+    bench.log.info("measured", lag=float("inf"), other=1.0)
+    (line,) = bench.lines()
+    assert "lag" not in line
+    assert line["other"] == 1.0
+
+
+def test_field_cannot_replace_what_every_line_has() -> None:
+    bench = Bench()
+    bench.log.info("x", time="never", event="forged")
+    (line,) = bench.lines()
+    assert line["event"] == "x"
+    assert (line["_time"], line["_event"]) == ("never", "forged")
+
+
+def test_failure_gives_its_class_and_traceback() -> None:
+    bench = Bench()
+    try:
+        raise KeyError("gone")
+    except KeyError:
+        bench.log.failure("it broke")
+    (line,) = bench.lines()
+    assert line["level"] == "critical"
+    assert line["failure"] == "builtins.KeyError"
+    assert "test_failure_gives_its_class_and_traceback" in line["traceback"]
+    assert line["traceback"].rstrip().endswith("'gone'")
+
+
+def test_event_of_the_old_log_is_written_with_its_text() -> None:
+    bench = Bench()
+    bench.observer({"log_format": "{log_text}", "log_text": "Starting factory", "log_namespace": "twisted"})
+    assert bench.lines()[0]["event"] == "Starting factory"
+
+
+def test_event_is_one_line_whatever_is_in_it() -> None:
+    bench = Bench()
+    bench.log.info("a\nb", device="x\r\ny\u2028z\ud800")
+    (line,) = bench.lines()
+    assert line["device"] == "x\r\ny\u2028z\ud800"
+
+
+def test_long_values_and_many_fields_are_cut() -> None:
+    bench = Bench()
+    bench.log.info("x", a="y" * 10_000, **{f"f{number}": number for number in range(100)})
+    (line,) = bench.lines()
+    assert len(line["a"]) == MAX_TEXT
+    assert len(line) == MAX_FIELDS + 4
+
+
+def test_text_form_is_twisteds_own() -> None:
+    bench = Bench(format="text")
+    bench.log.info("closed {device}", device="phone-1")
+    assert bench.out.getvalue().rstrip().endswith("[streampush.test#info] closed phone-1")
+
+
+def test_repeated_lines_are_withheld_after_the_burst_and_other_kinds_are_not() -> None:
+    bench = Bench(sample_burst=2, sample_window=10.0)
+    for number in range(5):
+        bench.log.error("again", number=number)
+    bench.log.error("something else")
+    assert [line["event"] for line in bench.lines()] == ["again", "again", "something else"]
+
+
+def test_withheld_lines_are_reported_once_when_the_window_ends() -> None:
+    bench = Bench(sample_burst=2, sample_window=10.0)
+    bench.observer.start()
+    for _ in range(5):
+        bench.log.info("again")
+    bench.clock.advance(9.9)
+    assert len(bench.lines()) == 2
+    bench.clock.advance(0.1)
+    bench.clock.advance(10.0)
+    (report,) = bench.lines()[2:]
+    assert (report["count"], report["of_namespace"], report["of_event"]) == (3, "streampush.test", "again")
+    bench.observer.stop()
+
+
+def test_first_lines_of_the_next_window_go_out_after_the_report() -> None:
+    bench = Bench(sample_burst=1, sample_window=10.0)
+    bench.log.info("again")
+    bench.log.info("again")
+    bench.clock.advance(10.0)
+    bench.log.info("again", third=True)
+    assert [line.get("count") for line in bench.lines()] == [None, 1, None]
+    assert bench.lines()[-1]["third"] is True
+
+
+def test_stop_reports_what_was_withheld_and_leaves_no_timer() -> None:
+    bench = Bench(sample_burst=1, sample_window=10.0)
+    bench.observer.start()
+    bench.observer.start()
+    bench.log.info("again")
+    bench.log.info("again")
+    bench.observer.stop()
+    assert bench.lines()[-1]["count"] == 1
+    assert bench.clock.getDelayedCalls() == []
+
+
+def test_broken_stream_is_counted_and_never_raises() -> None:
+    bench = Bench()
+    bench.out.close()
+    bench.log.info("x")
+    assert bench.observer.lost == 1
+
+
+def test_stream_that_logs_itself_makes_no_loop() -> None:
+    class Talkative(io.StringIO):
+        log: Logger
+
+        def write(self, text: str) -> int:
+            self.log.info("writing")
+            return super().write(text)
+
+    clock, out = Clock(), Talkative()
+    observer = make_observer_factory(LogConfig(), out, clock)()
+    assert isinstance(observer, LineObserver)
+    out.log = Logger(observer=observer)
+    out.log.info("x")
+    assert len(out.getvalue().splitlines()) == 1
+
+
+def test_lines_of_several_threads_do_not_mix() -> None:
+    bench = Bench(sample_burst=10_000)
+
+    def work(name: str) -> None:
+        for number in range(200):
+            bench.log.info("from a thread", name=name * 50, number=number)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(bench.lines()) == 800
