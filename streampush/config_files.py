@@ -35,6 +35,12 @@ def check_files(config: Config, now: dt.datetime | None = None) -> list[Problem]
     return list(_Checker(config, now or dt.datetime.now(dt.UTC)).run())
 
 
+def earliest_expiry(path: str) -> dt.datetime:
+    """When the first certificate of a PEM file expires. Raises OSError or ValueError."""
+    with open(path, "rb") as file:
+        return min(certificate.not_valid_after_utc for certificate in x509.load_pem_x509_certificates(file.read()))
+
+
 class _Unusable(Exception):
     """A file that cannot be used, in words."""
 

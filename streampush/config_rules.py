@@ -37,6 +37,11 @@ def envelope_room(config: Config) -> int:
     return max(MIN_ENVELOPE_ROOM, publish.max_headers_bytes + 16 * publish.max_headers + 4096)
 
 
+def is_name(text: str) -> bool:
+    """Whether it can be the id of a device or user, or the name of a publisher or key."""
+    return _NAME.fullmatch(text) is not None
+
+
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches the address. Raises ValueError if it is none."""
     return ipaddress.ip_address(address).is_loopback
@@ -144,7 +149,7 @@ def _rest_keys(config: Config) -> Found:
 
 
 def _rest_key(where: str, key: KeyConfig) -> Found:
-    if not _NAME.fullmatch(key.name):
+    if not is_name(key.name):
         yield f"{where}.name", f"{key.name!r}, allowed are 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ -"
     if not _DIGEST.fullmatch(key.sha256):  # not shown: somebody may have put the key itself here
         yield f"{where}.sha256", f"{len(key.sha256)} characters that are no SHA-256 in hex, allowed are 64 hex digits"
@@ -158,7 +163,7 @@ def _rights(config: Config) -> Found:
     yield from _patterns("delivery.subscribe", config.delivery.subscribe, placeholders=True)
     yield from _patterns("delivery.publish", config.delivery.publish, placeholders=True)
     for name, publisher in config.publishers.items():
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             yield f"publishers.{name}", "the name must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ -"
         yield from _patterns(f"publishers.{name}.publish", publisher.publish, placeholders=False)
 

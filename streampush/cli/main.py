@@ -1,0 +1,21 @@
+"""The `streampush` command. Each subcommand has a module of its own."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import click
+
+from streampush.cli.check import check
+from streampush.cli.decode import decode
+from streampush.cli.init import init, issue
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("streampush"), prog_name="streampush")
+def main() -> None:
+    """Push messages to native apps. The server itself is started with `twistd -n streampush --config FILE`."""
+
+
+for command in (init, issue, check, decode):
+    main.add_command(command)
