@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup proto lint test
+.PHONY: setup proto lint test bench
 
 # Stamps: the virtualenv follows setup.cfg.
 $(VENV)/stamp: setup.cfg pyproject.toml
@@ -29,3 +29,7 @@ lint: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Streampush beside a naive broadcaster: one JSON line a result, a few minutes. docs/performance.md
+bench: setup
+	$(BIN)/python -m bench

@@ -300,6 +300,8 @@ class Clients:
             data = peer.sock.recv(READ_SIZE)
         except ssl.SSLWantReadError:
             return
+        except ssl.SSLZeroReturnError:  # its goodbye, behind ours
+            data = b""
         if not data:
             self._ended(peer)
             return

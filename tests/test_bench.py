@@ -1,0 +1,116 @@
+"""Each benchmark runs at a tiny size and prints the lines that docs/performance.md is made of."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.arena import arena
+from bench.dialects import LoadError, NaiveDialect, StreampushDialect
+from bench.report import NAIVE, OURS, Report, ratios
+from bench.servers import NAIVE_SESSIONS
+from streampush.protocol import codec
+from streampush.protocol import messages as m
+from streampush.protocol.codes import Code
+
+ROOT = Path(__file__).parent.parent
+KEYS = {"bench", "figure", "subject", "unit", "median", "min", "max", "runs"}
+BOTH = {OURS, NAIVE, f"{OURS}/{NAIVE}"}
+
+CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
+    "decoder": (
+        "--frames 50 --big 64 --rounds 1",
+        {
+            "decode": {OURS, NAIVE},
+            "decode CPU": {f"{OURS}/{NAIVE}"},
+            "decode big frame": {OURS, NAIVE},
+            "decode linearity": {f"{OURS} 64 KiB/16 KiB per byte", f"{NAIVE} 64 KiB/16 KiB per byte"},
+        },
+    ),
+    "fanout": ("--devices 5 --messages 3 --rounds 1", {"fan-out CPU per delivery": BOTH}),
+    "unicast": (
+        "--devices 5 --messages 12 --rounds 1",
+        {
+            "unicast CPU per publish and delivery": BOTH,
+            "CPU per publish without a follower": BOTH,
+            "unicast CPU per delivery, the rest": BOTH,
+        },
+    ),
+    "handshakes": (
+        "--count 8 --rounds 1",
+        {
+            "connect CPU, full": {*BOTH, NAIVE_SESSIONS},
+            "connect CPU, resumed": {OURS, NAIVE_SESSIONS},
+            "connect CPU, resumed to full": {f"{OURS}/full", f"{NAIVE_SESSIONS}/full"},
+            "connect CPU, resumed to naive full": {f"{OURS}/{NAIVE}"},
+            "handshake CPU, full": {*BOTH, NAIVE_SESSIONS},
+            "handshake CPU, resumed": {OURS, NAIVE_SESSIONS},
+            "handshake CPU, resumed to full": {f"{OURS}/full", f"{NAIVE_SESSIONS}/full"},
+            "handshake CPU, resumed to naive full": {f"{OURS}/{NAIVE}"},
+        },
+    ),
+    "memory": ("--connections 5 --rounds 1", {"memory per idle connection": BOTH}),
+    "idle": (
+        "--connections 5 --seconds 3 --alone 1 --interval 1",
+        {"CPU without connections": {OURS, NAIVE}, "idle CPU per 1000 connections": {OURS, NAIVE}},
+    ),
+}
+
+
+def lines_of(bench: str, arguments: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", f"bench.{bench}", *arguments.split()]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("bench", CASES)
+def test_benchmark_prints_its_figures_for_each_subject(bench: str) -> None:
+    arguments, expected = CASES[bench]
+    found: dict[str, set[str]] = {}
+    for line in lines_of(bench, arguments):
+        assert line.keys() >= KEYS
+        assert line["bench"] == bench
+        assert line["min"] <= line["median"] <= line["max"]
+        found.setdefault(line["figure"], set()).add(line["subject"])
+    for figure, subjects in expected.items():
+        assert subjects <= found[figure], figure
+    assert found.keys() == expected.keys()
+
+
+def test_result_line_holds_median_spread_and_conditions() -> None:
+    output = io.StringIO()
+    Report("some", output).result("speed", OURS, "us", [3.0, 1.0, 2.0], devices=7)
+    line = {"bench": "some", "figure": "speed", "subject": OURS, "unit": "us", "median": 2.0, "min": 1.0, "max": 3.0}
+    assert json.loads(output.getvalue()) == {**line, "runs": 3, "devices": 7}
+
+
+def test_ratios_pair_samples_of_the_same_round() -> None:
+    assert ratios([2.0, 9.0], [1.0, 3.0]) == [2.0, 3.0]
+
+
+@pytest.mark.parametrize("refusal", [m.Error.of(Code.FORBIDDEN), m.GoAway(Code.DRAINING), m.Subscribed("t", code=Code.FORBIDDEN)])
+def test_refusal_of_streampush_fails_the_benchmark(refusal: m.Message) -> None:
+    with pytest.raises(LoadError):
+        StreampushDialect().meaning(codec.encode(refusal))
+
+
+def test_unknown_answer_of_the_naive_server_fails_the_benchmark() -> None:
+    with pytest.raises(LoadError):
+        NaiveDialect().meaning(b"?")
+
+
+def test_lost_server_fails_the_benchmark() -> None:
+    with arena(1) as ring:
+        contender = ring.enter(NAIVE)
+        contender.load.call("connect", first=0, count=1, subscribe=False)
+        contender.load.call("connect_publisher")
+        contender.server.stop()
+        with pytest.raises(LoadError):
+            contender.load.call("broadcast", messages=1, burst=1, ack_every=1, payload=b"x")
