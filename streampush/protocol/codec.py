@@ -54,6 +54,9 @@ def _copy(target: Any, source: Any, names: str) -> None:
         setattr(target, name, getattr(source, name))
 
 
+_NO_POSITION = m.Position()
+
+
 def _encode_hello(env: pb.Envelope, message: m.Hello) -> None:
     body = env.hello
     body.SetInParent()
@@ -61,7 +64,8 @@ def _encode_hello(env: pb.Envelope, message: m.Hello) -> None:
     _copy(body, message, "receive_window_messages receive_window_bytes state")
     for resume in message.resume:
         row = body.resume.add(channel=resume.channel)
-        _set_position(row.position, resume.position)
+        if resume.position != _NO_POSITION:
+            _set_position(row.position, resume.position)
 
 
 def _encode_welcome(env: pb.Envelope, message: m.Welcome) -> None:
