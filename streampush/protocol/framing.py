@@ -11,9 +11,9 @@ chunks has no influence. It is in one of two modes:
   frame must lie within `max_resync_bytes` of the place where the position was lost. An offset with a plausible length is
   waited for, never skipped because bytes are missing, or chunking would matter.
 
-Work is bounded: aligned mode looks at every byte once. A scan looks at each offset once, and the bytes that it checksums for
-offsets that turn out wrong are limited to `RESYNC_CHECKSUM_FACTOR` times its window, or a peer could make every offset look
-like a long frame and cost us the square of the window.
+Work is bounded: aligned mode looks at every byte once, a scan at each offset once. What a scan checksums for offsets that turn
+out wrong is *waste*; it may run up to `RESYNC_CHECKSUM_FACTOR` windows, and only whole frames taken since pay it back, byte for
+byte. Or a peer could make every offset look like a long frame, and do so again behind each small good one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DEFAULT_MAX_FRAME = 1024 * 1024
 DEFAULT_MAX_RESYNC_BYTES = 64 * 1024
 
 RESYNC_CHECKSUM_FACTOR = 16
-"""Bytes checksummed in vain by one scan, in windows: stops a peer from making resynchronisation quadratic."""
+"""Bytes checksummed in vain, in windows: stops a peer from making resynchronisation quadratic."""
 
 _U32 = Struct(">I")
 _read_u32 = _U32.unpack_from
@@ -79,7 +79,7 @@ class FrameDecoder:
     next frame; 0: the first lost position is fatal. Raises ValueError for values outside of that.
     """
 
-    __slots__ = ("_buffer", "_min_zeros", "_scan_at", "_scan_end", "_scan_work", "failure", "max_frame", "max_resync_bytes")
+    __slots__ = ("_buffer", "_min_zeros", "_scan_at", "_scan_end", "_waste", "failure", "max_frame", "max_resync_bytes")
 
     def __init__(self, max_frame: int = DEFAULT_MAX_FRAME, max_resync_bytes: int = DEFAULT_MAX_RESYNC_BYTES) -> None:
         if not 1 <= max_frame <= MAX_FRAME_LIMIT:
@@ -92,7 +92,7 @@ class FrameDecoder:
         self._buffer = bytearray()
         self._scan_at = -1  # next offset of the buffer to look at; -1: aligned
         self._scan_end = 0  # offset of the buffer where the window of the scan ends
-        self._scan_work = 0
+        self._waste = 0  # bytes checksummed in vain, less those of frames taken since
         # Every length that a scan may find has at least this many leading zero bytes: find() jumps over all other offsets.
         longest = min(max_frame, max(1, max_resync_bytes))
         self._min_zeros = bytes(HEADER_SIZE - (longest.bit_length() + 7) // 8)
@@ -153,6 +153,8 @@ class FrameDecoder:
             else:
                 found.append(Damage(Code.CHECKSUM_MISMATCH, f"frame of {length} bytes"))
             at = end
+        if self._waste:
+            self._waste = max(0, self._waste - at)
         return at
 
     def _lost(self, found: list[Decoded]) -> bool:
@@ -171,7 +173,6 @@ class FrameDecoder:
         found.append(Damage(code, detail))
         self._scan_at = 1
         self._scan_end = 1 + self.max_resync_bytes
-        self._scan_work = 0
         return True
 
     def _scan(self) -> bool:
@@ -198,8 +199,8 @@ class FrameDecoder:
                     del buffer[:at]
                     self._scan_at = -1
                     return True
-                self._scan_work += length
-                if self._scan_work > RESYNC_CHECKSUM_FACTOR * self.max_resync_bytes:
+                self._waste += length
+                if self._waste > RESYNC_CHECKSUM_FACTOR * self.max_resync_bytes:
                     return self._fail(Code.CHECKSUM_MISMATCH, "too many false frames behind a lost position")
             at += 1
         del buffer[:at]

@@ -413,6 +413,14 @@ def failures() -> list[Vector]:
             2003,
             repeat=(b"\x00\x00\x7f", 22000),
         ),
+        Vector(
+            "false-frames-behind-each-good-one",
+            "Fifteen false frames of 32512 bytes before each Ping: what they cost is added up over all scans.",
+            b"",
+            (2004, PING, 2004, PING, 2004),
+            2003,
+            repeat=(b"\xff" + b"\x00\x00\x7f" * 15 + ping, 600),
+        ),
     ]
 
 
