@@ -2,11 +2,23 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NODE_CLIENT := tests/interop/node
 
-.PHONY: setup proto lint test bench
+.PHONY: help setup demo run test lint bench coverage proto wheel clean
 
-# Stamps: the virtualenv follows setup.cfg.
+help:
+	@echo "make demo      the whole product in one run: server, devices, publishes, a cut connection, counts"
+	@echo "make test      every test"
+	@echo "make run       the server in the foreground with a development configuration"
+	@echo "make lint      ruff, mypy, import-linter, news fragments"
+	@echo "make bench     benchmarks, one JSON line each"
+	@echo "make coverage  every test, with branch coverage"
+	@echo "make wheel     build a wheel, install it in an empty virtualenv, run it from there"
+	@echo "make proto     write streampush/_pb from the schema"
+
+# The virtualenv follows setup.cfg.
 $(VENV)/stamp: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("streampush needs Python 3.11 or later") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -14,22 +26,54 @@ $(VENV)/stamp: setup.cfg pyproject.toml
 
 setup: $(VENV)/stamp
 
-# Regenerates streampush/_pb from the schema; a test fails while they differ.
-proto: setup
-	mkdir -p build/proto
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=build/proto --mypy_out=build/proto \
-	  proto/streampush/v1/streampush.proto
-	cp build/proto/streampush/v1/streampush_pb2.py build/proto/streampush/v1/streampush_pb2.pyi streampush/_pb/
+# The interop client's packages, where there is a Node to run it; without one its test says so and is skipped.
+$(NODE_CLIENT)/node_modules/stamp: $(NODE_CLIENT)/package.json
+	@if command -v npm >/dev/null; then \
+	  cd $(NODE_CLIENT) && npm install --no-audit --no-fund --no-package-lock --loglevel=error && touch node_modules/stamp; \
+	else echo "no npm: the interop test will be skipped"; fi
+
+demo: setup
+	$(BIN)/python -m demo
+
+run: setup
+	@test -e var/dev/streampush.toml || $(BIN)/streampush init var/dev
+	@echo
+	@echo "In another terminal:"
+	@echo "  $(BIN)/streampush listen --dir var/dev --device phone-1 --subscribe news/today"
+	@echo "  $(BIN)/streampush publish --dir var/dev device:phone-1 'hello phone'"
+	@echo "  $(BIN)/streampush publish --dir var/dev news/today 'hello everybody'"
+	@echo
+	$(BIN)/twistd --nodaemon --pidfile= streampush --config var/dev/streampush.toml
+
+test: setup $(NODE_CLIENT)/node_modules/stamp
+	$(BIN)/python -m pytest
+
+coverage: setup $(NODE_CLIENT)/node_modules/stamp
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --include='streampush/protocol/*' --fail-under=100
+	$(BIN)/python -m coverage report
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/towncrier build --draft --version next >/dev/null
 
-test: setup
-	$(BIN)/python -m pytest
-
-# Streampush beside a naive broadcaster: one JSON line a result, a few minutes. docs/performance.md
 bench: setup
 	$(BIN)/python -m bench
+
+wheel: setup
+	$(BIN)/python tests/wheel/check_wheel.py
+
+# A test fails while the checked-in code differs from what this writes.
+proto: setup
+	mkdir -p build/proto
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=build/proto \
+	  --mypy_out=build/proto proto/streampush/v1/streampush.proto
+	cp build/proto/streampush/v1/streampush_pb2.py build/proto/streampush/v1/streampush_pb2.pyi streampush/_pb/
+
+clean:
+	rm -rf $(VENV) build dist var $(NODE_CLIENT)/node_modules

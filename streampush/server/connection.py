@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -30,6 +31,8 @@ from streampush.server import wire
 from streampush.server.gate import Gate, Rejected
 from streampush.server.ports import ServerMetrics, StreamTransport
 from streampush.server.requests import Requests
+
+Address = IPv4Address | IPv6Address
 
 LINGER = 5.0
 """Seconds that a closed connection has to let its last frames go."""
@@ -74,15 +77,17 @@ class StreamConnection:
         "_transport",
         "address",
         "attachment",
+        "host",
         "principal",
         "session",
         "session_id",
         "wheel_tick",
     )
 
-    def __init__(self, around: ConnectionSurroundings, address: str) -> None:
+    def __init__(self, around: ConnectionSurroundings, peer: Address) -> None:
         now = around.clock()
-        self.address = address
+        self.host = peer.host
+        self.address = f"{peer.host}:{peer.port}"
         self.session_id = around.new_session_id()
         self.session = ServerSession(around.settings, now, around.first_ping())
         self.principal: Principal | None = None
@@ -109,7 +114,7 @@ class StreamConnection:
         around = self._around
         if not self._handshaken:
             self._handshaken = True
-            around.handshake_done(self.address)
+            around.handshake_done(self.host)
         now = around.clock()
         was = self.session.state
         try:
@@ -234,6 +239,12 @@ class StreamConnection:
         else:
             self.close(code, detail)
 
+    def abort(self) -> None:
+        """Cuts the connection at once."""
+        if self._ended is None:
+            self._ended = Closed(Code.DRAINING, Advice.RECONNECT_ELSEWHERE, "cut by the server")
+        self._transport.abort()
+
     def recheck(self) -> None:
         """The lists of revoked and denied certificates are new: one that is on them now is closed."""
         if self.principal is None or self.session.closed:
@@ -350,7 +361,7 @@ class StreamConnection:
     def _handshake_over(self) -> None:
         if not self._handshaken:
             self._handshaken = True
-            self._around.handshake_done(self.address)
+            self._around.handshake_done(self.host)
 
     def _name(self) -> str:
         return f"{self.principal.kind} {self.principal.name}" if self.principal is not None else "unknown"

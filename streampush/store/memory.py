@@ -53,7 +53,9 @@ class _Log:
 
     def behind(self, offset: int) -> Iterator[Publication]:
         """The entries with a higher offset, oldest first."""
-        return islice(self._entries, self._start + max(0, offset - self.floor_offset), None)
+        entries = self._entries
+        first = self._start + max(0, offset - self.floor_offset)
+        return (entries[index] for index in range(first, len(entries)))
 
     def add(self, publication: Publication) -> None:
         self.top_offset = publication.offset

@@ -1,0 +1,167 @@
+"""The stream server of one process: its listener, its connections, their deadlines, reload and drain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Cooperator
+from twisted.logger import Logger
+
+from streampush.errors import ConfigError
+from streampush.protocol.codes import Code
+from streampush.server.admission import Admission
+from streampush.server.connection import StreamConnection
+from streampush.server.contexts import TlsContexts
+from streampush.server.gate import Gate
+from streampush.server.identity import Revocations
+from streampush.server.ports import ServerMetrics
+from streampush.server.wheel import TimingWheel
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from streampush.config import Config
+
+TICK = 0.1
+"""Seconds between two turns of the timing wheel: deadlines are this exact."""
+
+SLOTS = 1024
+"""Slots of the wheel: a round takes 102 s, more than the longest heartbeat step by default."""
+
+FORCED_CLOSE = 1.0
+"""Seconds behind `drain_timeout` after which what is still open is cut."""
+
+
+class StreamNode:
+    """All connections of the process. `connection_surroundings` of the composition root point here."""
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        config: Config,
+        *,
+        contexts: TlsContexts,
+        gate: Gate,
+        admission: Admission,
+        metrics: ServerMetrics,
+        log: Logger,
+    ) -> None:
+        self.connections: set[StreamConnection] = set()
+        self._reactor = reactor
+        self._config = config
+        self._contexts = contexts
+        self._gate = gate
+        self._admission = admission
+        self._metrics = metrics
+        self._log = log
+        self._wheel: TimingWheel[StreamConnection] = TimingWheel(TICK, SLOTS, reactor.seconds())
+        self._tick_call: IDelayedCall | None = None
+        self._drained: Deferred[None] | None = None
+
+    # -------------------------------------------------------------------------------------------- called by connections
+
+    def opened(self, connection: StreamConnection) -> None:
+        self.connections.add(connection)
+        self.reschedule(connection)
+
+    def gone(self, connection: StreamConnection) -> None:
+        self.connections.discard(connection)
+        self._wheel.remove(connection)
+        self._admission.released(connection.host)
+        if self._drained is not None and not self.connections:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def reschedule(self, connection: StreamConnection) -> None:
+        """The connection's deadline may have come nearer."""
+        self._wheel.schedule(connection, connection.deadline)
+
+    # ----------------------------------------------------------------------------------------------------------- deadlines
+
+    def start(self) -> None:
+        """The wheel begins to turn."""
+        self._tick_call = self._reactor.callLater(TICK, self._tick)
+
+    def _tick(self) -> None:
+        self._tick_call = self._reactor.callLater(TICK, self._tick)
+        now = self._reactor.seconds()
+        for connection in self._wheel.advance(now):
+            try:
+                if connection.deadline <= now:
+                    connection.tick()
+                if connection in self.connections:
+                    self._wheel.schedule(connection, connection.deadline)
+            except Exception:  # noqa: BLE001 - one connection's fault must not stop the wheel of all; it is logged
+                self._log.failure("deadline of {address} failed, it is cut", address=connection.address)
+                connection.abort()
+
+    # -------------------------------------------------------------------------------------------------------------- reload
+
+    def reload(self) -> None:
+        """Reads certificates, CAs, deny list and revocation lists again; what is wrong leaves the old ones in force.
+
+        Open connections stay, but for those whose certificate is on a list now: they get 1010, a slice a turn.
+        """
+        try:
+            revocations = Revocations.load(self._config.tls, self._config.file)
+            self._contexts.reload()
+        except ConfigError as error:
+            self._metrics.reloads("failed")
+            self._log.error("reload failed, the old certificates and lists stay in force: {problem}", problem=str(error))
+            return
+        self._gate.revocations = revocations
+        self._metrics.reloads("ok")
+        self._log.info("certificates and lists reloaded")
+        for warning in revocations.warnings:
+            self._log.warn("{problem}", problem=warning)
+        self._each(StreamConnection.recheck)
+
+    def _each(self, work: Callable[[StreamConnection], None]) -> Deferred[None]:
+        """Does the work for every connection of this moment, a slice a turn of the reactor."""
+
+        def steps() -> Iterator[None]:
+            for connection in tuple(self.connections):
+                work(connection)
+                yield None
+
+        cooperator = Cooperator(scheduler=lambda step: self._reactor.callLater(0, step))
+        done: Deferred[None] = cooperator.coiterate(steps()).addCallback(lambda _: None)
+        return done
+
+    # --------------------------------------------------------------------------------------------------------------- drain
+
+    def drain(self, detail: str) -> Deferred[None]:
+        """Asks all peers to leave (1004) and fires when they have, at the latest a moment after `drain_timeout`.
+
+        New connections are refused meanwhile. The advice carries a jitter, so that they do not come back at once.
+        """
+        self._admission.draining = True
+        drained: Deferred[None] = Deferred()
+        if not self.connections:
+            drained.callback(None)
+            return drained
+        self._drained = drained
+        jitter_ms = int(self._config.reconnect.first_jitter * 1000)
+        self._each(lambda connection: connection.drain(Code.DRAINING, detail, jitter_ms=jitter_ms))
+        limit = self._config.session.drain_timeout + FORCED_CLOSE
+        cut = self._reactor.callLater(limit, self._cut)
+
+        def over(result: None) -> None:
+            if cut.active():
+                cut.cancel()
+
+        return drained.addCallback(over)
+
+    def _cut(self) -> None:
+        for connection in tuple(self.connections):
+            connection.abort()
+
+    def stop(self) -> None:
+        """The wheel stands still. What is still open is cut."""
+        self._cut()
+        if self._tick_call is not None:
+            self._tick_call.cancel()
+            self._tick_call = None

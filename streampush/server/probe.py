@@ -1,0 +1,133 @@
+"""The probe: a message that really goes publish -> store -> fan-out -> frames -> a session in this process.
+
+Readiness stands on it, so a node is ready when it can do its work, not when its port is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from streampush.errors import Refused
+from streampush.protocol import codec
+from streampush.protocol import messages as m
+from streampush.protocol.codes import Code
+from streampush.protocol.framing import FrameDecoder
+from streampush.protocol.terms import Outcome
+from streampush.push.delivery import Attachment
+from streampush.push.ports import Spawner
+from streampush.push.service import PushService
+from streampush.push.values import ChannelRules, ConnectionInfo, Principal, PublishRequest, Subscription
+from streampush.server.ports import ServerMetrics
+
+PROBE_TTL = 60.0
+"""Seconds that a probe message stays in the log; nobody reads it later."""
+
+
+class LoopbackSession:
+    """A device without a socket: takes delivery frames apart as a client does and acknowledges them."""
+
+    def __init__(self, arrived: Callable[[str], None]) -> None:
+        self.attachment: Attachment | None = None
+        self._arrived = arrived
+        self._decoder = FrameDecoder()
+
+    def deliver(self, frames: bytes, messages: int) -> None:
+        """See push.ports.Link."""
+        for frame in self._decoder.feed(frames):
+            if isinstance(frame, bytes):
+                _, message = codec.decode(frame)
+                if isinstance(message, m.Delivery) and self.attachment is not None:
+                    self.attachment.acknowledge(message.channel, message.offset, Outcome.PROCESSED)
+                    self._arrived(message.message_id)
+
+    def has_room(self) -> bool:
+        return True
+
+    def backlog_end(self, channel: str, offset: int) -> None:
+        """Of no interest here."""
+
+    def repositioned(self, subscription: Subscription) -> None:
+        """A probe that was lost is missed by its id."""
+
+    def close(self, code: Code, detail: str) -> None:
+        """Nobody closes a session of the server's own."""
+
+
+class Probe:
+    """Publishes every `interval` seconds; `arrived_at` is told the time of each message that came through."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        service: PushService,
+        metrics: ServerMetrics,
+        spawn: Spawner,
+        *,
+        node_name: str,
+        interval: float,
+        arrived_at: Callable[[float], None],
+    ) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._metrics = metrics
+        self._spawn = spawn
+        self._interval = interval
+        self._arrived_at = arrived_at
+        self._channel = f"$probe/{node_name}"
+        self._principal = Principal("probe", "$probe", may_publish=ChannelRules((self._channel,)))
+        self._session = LoopbackSession(self._arrived)
+        self._open: dict[str, float] = {}  # id of a message under way: when it was published
+        self._early: set[str] = set()  # arrived before the publisher was told the id
+        self._call: IDelayedCall | None = None
+
+    async def start(self) -> None:
+        """Begins with a first message at once. Raises Refused if the store does not work."""
+        info = ConnectionInfo("$probe", "", 1000, 1 << 20)
+        self._session.attachment = await self._service.watch(self._principal, self._channel, self._session, info)
+        self._fire()
+
+    def stop(self) -> None:
+        """Leaves no timer behind."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        if self._session.attachment is not None:
+            self._session.attachment.detach()
+
+    def _fire(self) -> None:
+        self._call = self._reactor.callLater(self._interval, self._fire)
+        for _ in self._open:
+            self._metrics.probe(None)
+        self._open.clear()
+        self._early.clear()
+        self._spawn(self._publish())
+
+    async def _publish(self) -> None:
+        began = self._reactor.seconds()
+        try:
+            published = await self._service.publish(self._principal, PublishRequest(self._channel, b"probe", ttl=PROBE_TTL))
+        except Refused as refused:
+            self._metrics.probe(None)
+            self._log.warn("the probe was refused: {code} {detail}", code=int(refused.code), detail=refused.detail)
+            return
+        if published.message_id in self._early:
+            self._succeeded(began)
+        else:
+            self._open[published.message_id] = began
+
+    def _arrived(self, message_id: str) -> None:
+        began = self._open.pop(message_id, None)
+        if began is None:
+            self._early.add(message_id)
+        else:
+            self._succeeded(began)
+
+    def _succeeded(self, began: float) -> None:
+        now = self._reactor.seconds()
+        self._metrics.probe(now - began)
+        self._arrived_at(now)

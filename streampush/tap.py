@@ -1,0 +1,354 @@
+"""`twistd streampush`: the options and the composition root, the only place that picks implementations."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
+from types import FrameType
+from typing import Any, TextIO
+
+from prometheus_client import CollectorRegistry
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.web.server import Site
+
+from streampush.config import Config, RestConfig
+from streampush.config_files import check_files
+from streampush.config_rules import fd_budget
+from streampush.errors import ConfigError, Refused
+from streampush.loading import load_config, refuse
+from streampush.observe.health import Flag, Health, ProbeWatch
+from streampush.observe.lag import LagWatch
+from streampush.observe.log import LineObserver, make_observer_factory
+from streampush.observe.metrics import Metrics
+from streampush.protocol.events import SessionSettings
+from streampush.protocol.heartbeat import HeartbeatSettings
+from streampush.push import ids
+from streampush.push.service import PushService, Surroundings
+from streampush.rest.api import make_site
+from streampush.server.admission import Admission
+from streampush.server.connection import ConnectionSurroundings, StreamConnection
+from streampush.server.contexts import TlsContexts
+from streampush.server.flusher import WriteFlusher
+from streampush.server.gate import Gate
+from streampush.server.identity import Revocations
+from streampush.server.listener import StreamPort
+from streampush.server.node import StreamNode
+from streampush.server.probe import Probe
+from streampush.server.wire import encode_delivery
+from streampush.store.memory import MemoryStore
+from streampush.store.sweeping import Sweeper
+
+STORE_RETRY = 1.0
+"""Seconds before something that the store could not do is tried again."""
+
+
+class Options(usage.Options):
+    """twistd -n streampush --config FILE"""
+
+    synopsis = "[--config FILE] [--set section.key=value ...]"
+    optParameters = [  # noqa: RUF012 - twisted.python.usage reads a class attribute
+        ["config", "c", "streampush.toml", "The TOML file; `streampush init DIR` writes one, `streampush check FILE` checks it."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["set"] = []
+        self.settings: Config | None = None
+        self.observer: LineObserver | None = None
+
+    def opt_set(self, assignment: str) -> None:
+        """Overrides one setting of the file, as section.key=value; may be given more than once."""
+        self["set"].append(assignment)
+
+    def postOptions(self) -> None:
+        """Reads and checks the configuration, and takes over the log. A fault is one line on stderr and exit status 1."""
+        try:
+            self.settings = load_config(self["config"], os.environ, self["set"])
+            refuse(check_files(self.settings))
+        except ConfigError as error:
+            raise SystemExit(f"streampush: {error}") from None
+        parent = getattr(self, "parent", None)
+        if parent is not None and not parent.get("logger"):
+            parent["logger"] = lambda: self._make_observer(parent)
+
+    def _make_observer(self, twistd: usage.Options) -> LineObserver:
+        from twisted.internet import reactor
+
+        assert self.settings is not None  # noqa: S101 - set by postOptions, which made us
+        out = _log_file(twistd)
+        self.observer = make_observer_factory(self.settings.log, out, reactor)()  # type: ignore[arg-type]  # a module stands for the reactor
+        return self.observer
+
+
+def _log_file(twistd: usage.Options) -> TextIO:
+    """Where twistd was told to log: a file, or its standard output, which Twisted is about to replace."""
+    name = twistd.get("logfile")
+    if not name and not twistd.get("nodaemon"):
+        name = "twistd.log"
+    if not name or name == "-":
+        return os.fdopen(os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1), "w", encoding="utf-8", buffering=1)
+    return open(name, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open as long as the process
+
+
+def makeService(options: Options) -> IService:
+    """For twistd."""
+    from twisted.internet import reactor
+
+    assert options.settings is not None  # noqa: S101 - postOptions has run
+    return StreampushService(reactor, options.settings, options.observer)
+
+
+class StreampushService(Service):
+    """One node, whole: stream server, REST API, store, probe.
+
+    `port` and `rest_port` are the ports that the kernel gave. Raises ConfigError if files do not fit.
+    """
+
+    _log = Logger(namespace="streampush")
+
+    def __init__(self, reactor: Any, config: Config, observer: LineObserver | None = None) -> None:
+        self.config = config
+        self.setName("streampush")
+        self._reactor = reactor
+        self._observer = observer
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry, version("streampush"))
+        soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        cap, self._cap_warning = fd_budget(config, soft_limit)
+        self._revocations = Revocations.load(config.tls, config.file)
+        self._contexts = TlsContexts(config.tls, config.file)
+        self._gate = Gate(config, self._revocations, lambda: dt.datetime.now(dt.UTC))
+        self._admission = Admission(config.admission, cap)
+        self.store = MemoryStore(config.store, wall_ms, lambda: ids.random_id(os.urandom))
+        self.service = PushService(self._push_surroundings(), config.publish, config.delivery)
+        self.node = StreamNode(
+            reactor,
+            config,
+            contexts=self._contexts,
+            gate=self._gate,
+            admission=self._admission,
+            metrics=self.metrics,
+            log=Logger(namespace="streampush.connections"),
+        )
+        self._connection_surroundings = self._make_connection_surroundings()
+        self._draining = Flag()
+        watch = ProbeWatch(config.probe.interval, config.probe.failures)
+        self.health = Health({"draining": self._draining, "probe": watch})
+        self._probe = Probe(
+            reactor,
+            self.service,
+            self.metrics,
+            self.spawn,
+            node_name=self._node_name,
+            interval=config.probe.interval,
+            arrived_at=watch.succeeded,
+        )
+        self._sweeper = Sweeper(reactor, self.store)
+        self._lag = LagWatch(reactor, self.metrics)
+        self._stream_port: StreamPort | None = None
+        self._rest_port: IListeningPort | None = None
+        self._old_hangup: Any = None
+
+    # ---------------------------------------------------------------------------------------------------------- composing
+
+    @property
+    def _node_name(self) -> str:
+        return self.config.node.name or socket.gethostname()
+
+    def _push_surroundings(self) -> Surroundings:
+        def call_soon(work: Callable[[], None]) -> object:
+            return self._reactor.callLater(0, work)
+
+        def retry_later(work: Callable[[], None]) -> object:
+            return self._reactor.callLater(STORE_RETRY, work)
+
+        return Surroundings(
+            store=self.store,
+            encode=encode_delivery,
+            metrics=self.metrics,
+            clock=self._reactor.seconds,
+            wall_ms=wall_ms,
+            new_id=lambda now_ms: ids.message_id(now_ms, os.urandom),
+            call_soon=call_soon,
+            retry_later=retry_later,
+            spawn=self.spawn,
+        )
+
+    def _make_connection_surroundings(self) -> ConnectionSurroundings:
+        config = self.config
+        session, beat = config.session, config.heartbeat
+        settings = SessionSettings(
+            session.max_frame,
+            session.max_resync_bytes,
+            session.max_bad_frames,
+            session.handshake_timeout,
+            session.hello_timeout,
+            session.frame_timeout,
+            session.idle_timeout,
+            session.max_age,
+            session.drain_timeout,
+            HeartbeatSettings(beat.interval, beat.reply_timeout, beat.misses, beat.min_ping_interval),
+        )
+        return ConnectionSurroundings(
+            config=config,
+            node_name=self._node_name,
+            settings=settings,
+            service=self.service,
+            gate=self._gate,
+            metrics=self.metrics,
+            clock=self._reactor.seconds,
+            wall_ms=wall_ms,
+            first_ping=random.random,
+            new_session_id=lambda: ids.random_id(os.urandom),
+            spawn=self.spawn,
+            opened=self.node.opened,
+            gone=self.node.gone,
+            reschedule=self.node.reschedule,
+            handshake_done=self._admission.handshake_done,
+            log=Logger(namespace="streampush.connections"),
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine to its end; what it raises is a bug of ours, and logged as one."""
+        Deferred.fromCoroutine(work).addErrback(lambda failure: self._log.failure("a task failed", failure=failure))
+
+    # -------------------------------------------------------------------------------------------------- start, reload, stop
+
+    @property
+    def port(self) -> int:
+        """The port of the stream protocol."""
+        assert self._stream_port is not None  # noqa: S101 - asked behind the start only
+        return int(self._stream_port.getHost().port)
+
+    @property
+    def rest_port(self) -> int:
+        """The port of the REST API."""
+        assert self._rest_port is not None  # noqa: S101 - asked behind the start only
+        return int(self._rest_port.getHost().port)
+
+    def privilegedStartService(self) -> None:
+        """Takes the ports. A port that cannot be had is one line on stderr and exit status 1."""
+        try:
+            self.listen()
+        except ConfigError as error:
+            raise SystemExit(f"streampush: {error}") from None
+
+    def listen(self) -> None:
+        """Takes the ports. Raises ConfigError naming the key of one that cannot be had."""
+        config = self.config
+        self._stream_port = StreamPort(
+            self._reactor,
+            config.listen,
+            admission=self._admission,
+            contexts=self._contexts,
+            protocol_factory=lambda peer: StreamConnection(self._connection_surroundings, peer),
+            flusher=WriteFlusher(lambda flush: self._reactor.callLater(0, flush)),
+            metrics=self.metrics,
+            high_water=config.session.send_buffer,
+        )
+        self._take("listen.port", self._stream_port.startListening)
+        if config.rest.enabled:
+            site = make_site(self.service, self.health, self.registry, config.rest, self._reactor)
+            self._take("rest.port", lambda: self._listen_rest(site, config.rest))
+
+    def _take(self, key: str, listen: Callable[[], object]) -> None:
+        try:
+            listen()
+        except CannotListenError as error:
+            where = f"{error.interface or 'any address'}:{error.port}"
+            raise ConfigError(self.config.file, key, f"cannot listen on {where}: {error.socketError}") from error
+
+    def _listen_rest(self, site: Site, rest: RestConfig) -> None:
+        if rest.certificate:
+            options = _rest_tls(rest)
+            self._rest_port = self._reactor.listenSSL(rest.port, site, options, interface=rest.address)
+        else:
+            self._rest_port = self._reactor.listenTCP(rest.port, site, interface=rest.address)
+
+    def startService(self) -> None:
+        """Everything runs when this returns; the node is ready when its first probe has come through."""
+        if self._stream_port is None:
+            self.privilegedStartService()
+        super().startService()
+        if self._observer is not None:
+            self._observer.start()
+        self.node.start()
+        self._lag.start()
+        self._sweeper.start()
+        self.spawn(self._start_probe())
+        self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
+        if self._cap_warning:
+            self._log.warn("{problem}", problem=self._cap_warning)
+        for warning in self._revocations.warnings:
+            self._log.warn("{problem}", problem=warning)
+        self._log.info(
+            "streampush {version} serves devices on {address}:{port}, REST on {rest}",
+            version=version("streampush"),
+            address=self.config.listen.address,
+            port=self.port,
+            rest=f"{self.config.rest.address}:{self.rest_port}" if self._rest_port is not None else "no port",
+            node=self._node_name,
+        )
+
+    async def _start_probe(self) -> None:
+        try:
+            await self._probe.start()
+        except Refused as refused:
+            self._log.error("the probe cannot start: {problem}", problem=str(refused))
+
+    def _hangup(self, signum: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self.node.reload)
+
+    def stopService(self) -> Deferred[None]:
+        """Drains: no new connections, GoAway 1004 to every peer, and at most `drain_timeout` for them to go."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        super().stopService()
+        self._draining.reason = "the node is being stopped"
+        self._log.info("draining {connections} connections", connections=len(self.node.connections))
+        if self._stream_port is not None:
+            await self._stream_port.stopListening()
+        await self.node.drain("the server stops")
+        self.node.stop()
+        if self._rest_port is not None:
+            stopped = self._rest_port.stopListening()
+            if stopped is not None:
+                await stopped
+        self._probe.stop()
+        self._sweeper.stop()
+        self._lag.stop()
+        if self._old_hangup is not None:
+            signal.signal(signal.SIGHUP, self._old_hangup)
+        self._log.info("stopped")
+        if self._observer is not None:
+            self._observer.stop()
+
+
+def wall_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def _rest_tls(rest: RestConfig) -> CertificateOptions:
+    with open(rest.certificate, "rb") as certificate, open(rest.key, "rb") as key:
+        pem = certificate.read()
+        pair = PrivateCertificate.loadPEM(pem + b"\n" + key.read())
+    options: CertificateOptions = pair.options()
+    return options
+
+
