@@ -1,0 +1,290 @@
+"""The listening socket: accepts, asks admission, and only then makes the first TLS object.
+
+Refused sockets are closed with a reset at once, so that the client notices at once, and counted. Nothing is queued here; what
+the kernel's backlog holds is all that waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from OpenSSL import SSL
+from twisted.internet import defer
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from streampush.config import ListenConfig
+from streampush.server.admission import Admission
+from streampush.server.contexts import TlsContexts
+from streampush.server.flusher import WriteFlusher
+from streampush.server.transport import RESET_ON_CLOSE, Address, Descriptors, StreamProtocol, TlsTransport
+
+MAX_ACCEPTS: Final = 64
+"""Connections accepted in one turn; in a storm the connections that are open have their turn in between."""
+
+REST: Final = 1.0
+"""Seconds without accepting when the process or the kernel is out of descriptors or memory and nothing else helps."""
+
+NO_DESCRIPTORS: Final = "file_descriptors"
+"""The reason of a refusal that is not admission's: the process has no file descriptor left."""
+
+_OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
+_OUT_OF_MEMORY: Final = (errno.ENOBUFS, errno.ENOMEM)
+
+_log: Final = Logger()
+
+
+class Reactor(Descriptors, Protocol):
+    """What a listening port needs of Twisted's reactor: IReactorFDSet and IReactorTime."""
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> IDelayedCall: ...
+
+    def seconds(self) -> float: ...
+
+
+class RefusalMetrics(Protocol):
+    def refused_connection(self, reason: str) -> None:
+        """A connection was refused before TLS."""
+
+
+@implementer(IListeningPort, IReadDescriptor)
+class StreamPort:
+    """Listens where `config` says, IPv4 or IPv6, and gives every admitted connection a protocol and a TlsTransport.
+
+    `protocol_factory` gets the peer's address. Its protocol owes `admission` one `handshake_done` (when the handshake succeeded or
+    failed) and one `released` (when the connection is lost), with the address's `host`; if it raises instead, the port settles
+    that itself. Connections get the context that is current when they are accepted. `high_water` in bytes, see TlsTransport.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        config: ListenConfig,
+        *,
+        admission: Admission,
+        contexts: TlsContexts,
+        protocol_factory: Callable[[Address], StreamProtocol],
+        flusher: WriteFlusher,
+        metrics: RefusalMetrics,
+        high_water: int,
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._admission = admission
+        self._contexts = contexts
+        self._protocol_factory = protocol_factory
+        self._flusher = flusher
+        self._metrics = metrics
+        self._high_water = high_water
+        self._sock: socket.socket | None = None
+        self._reserve: int | None = None
+        self._resting: IDelayedCall | None = None
+
+    # ------------------------------------------------------------------------------------------------------------ for the owner
+
+    def startListening(self) -> None:
+        """Binds and listens. Raises CannotListenError if the address is taken or not ours."""
+        self._sock = _bind(self._config)
+        self._reserve = _reserve_descriptor()
+        self._reactor.addReader(self)
+
+    def stopListening(self) -> defer.Deferred[None]:
+        """Closes the listening socket; connections that are open do not notice. Fires when the port is free."""
+        self.connectionLost(None)
+        return defer.succeed(None)
+
+    def getHost(self) -> Address:
+        """The address and port that are listened on. Raises OSError when they are not."""
+        if self._sock is None:
+            raise OSError(errno.EBADF, "not listening")
+        return _address(self._sock.getsockname())
+
+    # ---------------------------------------------------------------------------------------------------------- for the reactor
+
+    def fileno(self) -> int:
+        return -1 if self._sock is None else self._sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "StreamPort"
+
+    def doRead(self) -> None:
+        """Accepts what waits, at most MAX_ACCEPTS."""
+        for _ in range(MAX_ACCEPTS):
+            if self._sock is None:
+                return
+            try:
+                sock, address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if not self._survive(error):
+                    return
+            else:
+                self._take(sock, _address(address))
+
+    def connectionLost(self, reason: Failure | None) -> None:
+        """Releases everything; also called by a reactor that shuts down."""
+        if self._sock is None:
+            return
+        self._reactor.removeReader(self)
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        self._sock.close()
+        self._sock = None
+        if self._reserve is not None:
+            os.close(self._reserve)
+            self._reserve = None
+
+    # ------------------------------------------------------------------------------------------------------------------- inside
+
+    def _take(self, sock: socket.socket, peer: Address) -> None:
+        refusal = self._admission.admit(peer.host, self._reactor.seconds())
+        if refusal is not None:
+            self._refuse(sock, refusal)
+            return
+        try:
+            protocol = self._protocol_factory(peer)
+            transport = TlsTransport(
+                sock,
+                self._contexts.current,
+                protocol,
+                peer,
+                self._flusher,
+                self._reactor,
+                high_water=self._high_water,
+            )
+        except (OSError, SSL.Error):  # the peer is gone already; or no memory
+            self._give_back(sock, peer)
+            return
+        except Exception:  # noqa: BLE001 - a fault in one connection's making must not end the listening; it is logged
+            _log.failure("A protocol could not be made")
+            self._give_back(sock, peer)
+            return
+        try:
+            transport.start()
+        except Exception:  # noqa: BLE001 - as above; from here on the protocol is told of the loss, and settles with admission
+            _log.failure("A connection could not be started")
+            transport.abort()
+
+    def _give_back(self, sock: socket.socket, peer: Address) -> None:
+        self._admission.handshake_done(peer.host)
+        self._admission.released(peer.host)
+        _reset(sock)
+
+    def _refuse(self, sock: socket.socket, reason: str) -> None:
+        _reset(sock)
+        self._metrics.refused_connection(reason)
+
+    def _survive(self, error: OSError) -> bool:
+        """Whether it makes sense to accept on. The errors of accept(2) that mean the listening socket is broken are raised."""
+        if error.errno in (errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR):
+            return True  # that one connection is gone (or a packet filter took it)
+        if error.errno in _OUT_OF_DESCRIPTORS and self._sock is not None and self._reserve is not None:
+            return self._refuse_with_reserve(self._sock)
+        if error.errno in _OUT_OF_DESCRIPTORS or error.errno in _OUT_OF_MEMORY:
+            self._rest()
+            return False
+        raise error
+
+    def _refuse_with_reserve(self, listening: socket.socket) -> bool:
+        """Frees the descriptor that is kept for this, to tell the client; else it would wait, and the reactor would spin."""
+        if self._reserve is not None:
+            os.close(self._reserve)
+            self._reserve = None
+        try:
+            sock, _ = listening.accept()
+        except OSError:
+            accepted = False
+        else:
+            accepted = True
+            self._refuse(sock, NO_DESCRIPTORS)
+        self._reserve = _reserve_descriptor()
+        if self._reserve is None:
+            self._rest()
+            return False
+        return accepted
+
+    def _rest(self) -> None:
+        if self._resting is None:
+            _log.warn("No file descriptor or memory for another connection, accepting rests for {rest} s", rest=REST)
+            self._reactor.removeReader(self)
+            self._resting = self._reactor.callLater(REST, self._resume)
+
+    def _resume(self) -> None:
+        self._resting = None
+        if self._reserve is None:
+            self._reserve = _reserve_descriptor()
+        self._reactor.addReader(self)
+
+
+def listen(
+    reactor: Reactor,
+    config: ListenConfig,
+    *,
+    admission: Admission,
+    contexts: TlsContexts,
+    protocol_factory: Callable[[Address], StreamProtocol],
+    flusher: WriteFlusher,
+    metrics: RefusalMetrics,
+    high_water: int,
+) -> StreamPort:
+    """A StreamPort that listens. Raises CannotListenError."""
+    port = StreamPort(
+        reactor,
+        config,
+        admission=admission,
+        contexts=contexts,
+        protocol_factory=protocol_factory,
+        flusher=flusher,
+        metrics=metrics,
+        high_water=high_water,
+    )
+    port.startListening()
+    return port
+
+
+def _bind(config: ListenConfig) -> socket.socket:
+    family = socket.AF_INET6 if isIPv6Address(config.address) else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # getaddrinfo knows the zone of a link-local address
+        found = socket.getaddrinfo(config.address or None, config.port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+        sock.bind(found[0][4])
+        sock.listen(config.backlog)
+    except OSError as error:
+        sock.close()
+        fault = CannotListenError(config.address, config.port, error)  # type: ignore[no-untyped-call]  # not annotated
+        raise fault from error
+    return sock
+
+
+def _address(address: tuple[str, int] | tuple[str, int, int, int]) -> Address:
+    if len(address) == 2:
+        return IPv4Address("TCP", *address)
+    return IPv6Address("TCP", *address)
+
+
+def _reserve_descriptor() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _reset(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    sock.close()
