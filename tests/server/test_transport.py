@@ -292,3 +292,393 @@ class NoResumptionTests(TransportTestCase):
 
     async def test_session_is_not_resumed_in_tls_1_2(self) -> None:
         await self.check_not_resumed(TLS_1_2)
+
+
+class DataTests(TransportTestCase):
+    async def test_bytes_go_both_ways(self) -> None:
+        protocol, client = await self.pair()
+        client.write(b"from the device")
+        protocol.transport.write(b"from the server")
+        await protocol.wait_bytes(15)
+        await client.wait_bytes(15)
+        self.assertEqual((bytes(protocol.received), bytes(client.received)), (b"from the device", b"from the server"))
+        self.assertEqual((protocol.transport.bytes_read, protocol.transport.bytes_written), (15, 15))
+
+    async def test_writes_of_one_turn_leave_as_one_record(self) -> None:
+        protocol, client = await self.pair()
+        sizes: list[int] = []
+        client.on_read = sizes.append
+        for n in range(1000):
+            protocol.transport.write(b"%03d" % n)
+        self.assertEqual(protocol.transport.buffered, 3000)
+        self.assertEqual(protocol.transport.bytes_written, 0)
+        await client.wait_bytes(3000)
+        self.assertEqual(bytes(client.received), b"".join(b"%03d" % n for n in range(1000)))
+        self.assertEqual(sizes, [3000])
+        self.assertEqual(protocol.transport.buffered, 0)
+
+    async def test_write_before_the_handshake_is_done_waits_for_it(self) -> None:
+        self.prepare = lambda protocol: protocol.on.update(made=lambda p: p.transport.write(b"early"))
+        _, client = await self.pair()
+        await client.wait_bytes(5)
+        self.assertEqual(bytes(client.received), b"early")
+
+    async def test_write_when_the_handshake_completes(self) -> None:
+        self.prepare = lambda protocol: protocol.on.update(completed=lambda p: p.transport.write(b"welcome"))
+        _, client = await self.pair()
+        await client.wait_bytes(7)
+
+    async def test_write_from_within_data_received(self) -> None:
+        protocol, client = await self.pair()
+        protocol.on["data"] = lambda p: p.transport.write(b"echo:" + bytes(p.received))
+        client.write(b"hello")
+        await client.wait_bytes(10)
+        self.assertEqual(bytes(client.received), b"echo:hello")
+
+    async def test_empty_write_is_nothing(self) -> None:
+        protocol, client = await self.pair()
+        protocol.transport.write(b"")
+        protocol.transport.writeSequence([b"a", b"", b"b"])
+        await client.wait_bytes(2)
+        self.assertEqual(bytes(client.received), b"ab")
+
+    async def test_same_bytes_are_written_to_many_connections_uncopied(self) -> None:
+        frame = bytes(range(256)) * 4
+        pairs = [await self.pair() for _ in range(5)]
+        for protocol, _ in pairs:
+            protocol.transport.write(frame)
+        for _, client in pairs:
+            await client.wait_bytes(len(frame))
+            self.assertEqual(bytes(client.received), frame)
+
+    async def test_large_data_of_the_client_arrives_whole(self) -> None:
+        protocol, client = await self.pair()
+        data = bytes(range(256)) * 4096
+        client.write(data)
+        await protocol.wait_bytes(len(data))
+        self.assertEqual(bytes(protocol.received), data)
+        self.assertLessEqual(max(event[1] for event in protocol.events if event[0] == "data"), READ_BYTES)
+
+    async def test_slow_reader_leaves_the_rest_in_the_buffer_until_it_reads(self) -> None:
+        protocol, client = await self.pair()
+        client.pause()
+        items = [bytes([n % 256]) * (n * 37 % 5000) for n in range(6000)]
+        for item in items:
+            protocol.transport.write(item)
+        data = b"".join(items)
+        self.assertEqual(protocol.transport.buffered, len(data))
+        self.assertFalse(protocol.transport.has_room())
+        await turn()
+        self.assertGreater(protocol.transport.buffered, 65536)
+        self.assertNotIn("room", protocol.names)
+        client.resume()
+        await protocol.wait("room")
+        self.assertLess(protocol.transport.buffered, 65536)
+        await client.wait_bytes(len(data))
+        self.assertEqual(bytes(client.received), data)
+        await turn()
+        self.assertEqual(protocol.transport.buffered, 0)
+        self.assertEqual(protocol.transport.bytes_written, len(data))
+
+    async def test_writes_behind_a_full_buffer_keep_their_order(self) -> None:
+        protocol, client = await self.pair()
+        client.pause()
+        protocol.transport.write(b"a" * 8_000_000)
+        await turn()
+        for _ in range(3):
+            protocol.transport.write(b"b" * 1000)
+            await turn()
+            protocol.transport.write(b"c" * (JOIN_BYTES + 1))
+        client.resume()
+        total = 8_000_000 + 3 * (1000 + JOIN_BYTES + 1)
+        await client.wait_bytes(total)
+        self.assertEqual(bytes(client.received), b"a" * 8_000_000 + (b"b" * 1000 + b"c" * (JOIN_BYTES + 1)) * 3)
+
+    async def test_room_is_reported_once_and_only_to_who_asked(self) -> None:
+        protocol, client = await self.pair()
+        protocol.transport.write(b"x" * 100_000)
+        await client.wait_bytes(100_000)
+        self.assertNotIn("room", protocol.names)
+        protocol.transport.write(b"x" * 100_000)
+        self.assertFalse(protocol.transport.has_room())
+        self.assertFalse(protocol.transport.has_room())
+        await client.wait_bytes(200_000)
+        await turn()
+        self.assertEqual(protocol.names.count("room"), 1)
+        self.assertTrue(protocol.transport.has_room())
+
+    async def test_producer_that_writes_whenever_there_is_room(self) -> None:
+        protocol, client = await self.pair()
+        left = [3_000_000]
+
+        def produce(p: Recorder) -> None:
+            while left[0] and p.transport.has_room():
+                p.transport.write(b"y" * 10_000)
+                left[0] -= 10_000
+                self.assertLess(p.transport.buffered, self.high_water + 10_000)
+
+        protocol.on["room"] = produce
+        produce(protocol)
+        await client.wait_bytes(3_000_000)
+
+    async def test_paused_reading_delivers_nothing_until_it_is_resumed(self) -> None:
+        protocol, client = await self.pair()
+        protocol.on["data"] = lambda p: p.transport.pause_reading()
+        client.write(b"z" * 100_000)
+        await protocol.wait("data")
+        await turn()
+        held = len(protocol.received)
+        self.assertLessEqual(held, READ_BYTES)
+        del protocol.on["data"]
+        protocol.transport.resume_reading()
+        await protocol.wait_bytes(100_000)
+
+    async def test_pause_during_the_handshake_holds_data_and_not_the_handshake(self) -> None:
+        self.prepare = lambda protocol: protocol.on.update(made=lambda p: p.transport.pause_reading())
+        protocol, client = await self.pair()
+        client.write(b"held")
+        await turn()
+        await turn()
+        self.assertEqual(bytes(protocol.received), b"")
+        protocol.transport.resume_reading()
+        await protocol.wait_bytes(4)
+
+    async def test_greedy_client_does_not_keep_others_waiting(self) -> None:
+        greedy, client = await self.pair()
+        client.write(b"g" * 2_000_000)
+        reads: list[int] = []
+        greedy.on["data"] = lambda p: reads.append(len(p.received))
+        greedy.transport.doRead()
+        self.assertLessEqual(reads[-1], 4 * READ_BYTES)
+
+
+class ClosingTests(TransportTestCase):
+    async def test_server_closes_in_order(self) -> None:
+        protocol, client = await self.pair()
+        protocol.transport.write(b"goodbye")
+        protocol.transport.lose_connection()
+        protocol.transport.write(b"too late")
+        await client.closed
+        self.assertEqual(bytes(client.received), b"goodbye")
+        self.assertIsNone(client.error)  # close_notify, not a bare FIN
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionDone"))
+
+    async def test_server_closes_behind_all_that_a_slow_reader_has_to_read(self) -> None:
+        protocol, client = await self.pair()
+        client.pause()
+        protocol.transport.write(b"x" * 8_000_000)
+        protocol.transport.lose_connection()
+        await turn()
+        self.assertEqual(protocol.transport.state, State.CLOSING)
+        client.resume()
+        await client.closed
+        self.assertEqual(len(client.received), 8_000_000)
+        self.assertIsNone(client.error)
+
+    async def test_last_words_arrive_although_the_client_has_sent_on(self) -> None:
+        protocol, client = await self.pair()
+        protocol.transport.pause_reading()
+        client.write(b"x" * 300_000)
+        await turn()
+        protocol.transport.write(b"goodbye")
+        protocol.transport.lose_connection()
+        await client.closed
+        self.assertEqual(bytes(client.received), b"goodbye")
+        self.assertEqual(bytes(protocol.received), b"")
+
+    async def test_client_that_neither_reads_nor_closes_is_ended_by_abort(self) -> None:
+        protocol, client = await self.pair()
+        client.pause()
+        protocol.transport.write(b"x" * 8_000_000)
+        protocol.transport.lose_connection()
+        await turn()
+        protocol.transport.abort()
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionAborted"))
+
+    async def test_client_that_closes_while_the_server_closes(self) -> None:
+        protocol, client = await self.pair()
+        protocol.transport.lose_connection()
+        client.close()
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionDone"))
+
+    async def test_client_closes_in_order(self) -> None:
+        protocol, client = await self.pair()
+        client.write(b"last")
+        client.close()
+        await protocol.wait("lost")
+        self.assertEqual(bytes(protocol.received), b"last")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionDone"))
+
+    async def test_client_that_closes_its_half_gets_what_is_due_and_an_answer(self) -> None:
+        protocol, client = await self.pair()
+        protocol.on["data"] = lambda p: p.transport.write(b"answer")
+        client.write(b"question")
+        client.tls.shutdown()
+        await client.closed
+        self.assertEqual(bytes(client.received), b"answer")
+        self.assertIsNone(client.error)
+        await protocol.wait("lost")
+
+    async def test_fin_without_close_notify_is_a_loss(self) -> None:
+        protocol, client = await self.pair()
+        client.drop()
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionLost"))
+
+    async def test_reset_is_a_loss(self) -> None:
+        protocol, client = await self.pair()
+        client.drop(reset=True)
+        await protocol.wait("lost")
+        self.assertIn(protocol.events[-1], [("lost", "ConnectionLost"), ("lost", "ConnectionDone")])
+
+    async def test_write_to_a_peer_that_is_gone_is_a_loss(self) -> None:
+        protocol, client = await self.pair()
+        protocol.transport.pause_reading()
+        client.drop(reset=True)
+        protocol.transport.write(b"x" * 100_000)
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionLost"))
+
+    async def test_abort_drops_what_is_buffered_and_resets(self) -> None:
+        protocol, client = await self.pair()
+        protocol.transport.write(b"never")
+        protocol.transport.abort()
+        self.assertNotIn("lost", protocol.names)
+        self.assertEqual(protocol.transport.buffered, 0)
+        await client.closed
+        self.assertIsInstance(client.error, SSL.SysCallError)
+        self.assertEqual(bytes(client.received), b"")
+        await protocol.wait("lost")
+        self.assertEqual(protocol.names.count("lost"), 1)
+
+    async def check_abort_in(self, event: str, *, provoke: Callable[[Recorder, Client], None] = lambda p, c: None) -> None:
+        def abort(p: Recorder) -> None:
+            p.transport.abort()
+            p.transport.write(b"ignored")
+            p.transport.lose_connection()
+            p.transport.abort()
+
+        self.prepare = lambda protocol: protocol.on.update({event: abort})
+        accepted = self.server.next_protocol()
+        client = self.client()
+        protocol = await accepted
+        if event in ("data", "room"):
+            await protocol.wait("completed")
+            await client.connected
+        provoke(protocol, client)
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionAborted"))
+        self.assertEqual(protocol.names.count("lost"), 1)
+
+    async def test_abort_when_the_connection_is_made(self) -> None:
+        await self.check_abort_in("made")
+
+    async def test_abort_when_the_handshake_completes(self) -> None:
+        await self.check_abort_in("completed")
+
+    async def test_abort_when_data_comes(self) -> None:
+        await self.check_abort_in("data", provoke=lambda p, c: c.write(b"x" * 100_000))
+
+    async def test_abort_when_room_comes_back(self) -> None:
+        def provoke(protocol: Recorder, client: Client) -> None:
+            protocol.transport.write(b"x" * 100_000)
+            protocol.transport.has_room()
+
+        await self.check_abort_in("room", provoke=provoke)
+
+    async def test_abort_when_the_handshake_has_failed(self) -> None:
+        self.prepare = lambda protocol: protocol.on.update(failed=lambda p: p.transport.abort())
+        protocol, _ = await self.refused(client_context(authority(), None))
+        self.assertEqual(protocol.names, ["made", "failed", "lost"])
+
+    async def test_losing_the_connection_before_the_handshake_is_an_abort(self) -> None:
+        self.prepare = lambda protocol: protocol.on.update(made=lambda p: p.transport.lose_connection())
+        protocol, _ = await self.refused(client_context(authority(), device_issued("phone-1", "alice")))
+        self.assertEqual(protocol.events[1:], [("failed", "aborted", ""), ("lost", "ConnectionAborted")])
+
+    async def test_client_that_stays_after_a_refusal_is_ended_by_abort(self) -> None:
+        accepted = self.server.next_protocol()
+        client = self.client(client_context(authority(), None))
+        client.pause()
+        protocol = await accepted
+        while "failed" not in protocol.names:
+            client.doRead()
+            client.pause()
+            await turn()
+        self.assertEqual(protocol.transport.state, State.LINGERING)
+        protocol.transport.abort("timeout")
+        await protocol.wait("lost")
+        self.assertEqual(protocol.names.count("failed"), 1)
+        self.assertEqual(protocol.events[1][1], "no_certificate")
+
+    async def test_protocol_that_raises_in_data_received_is_closed_alone(self) -> None:
+        other, other_client = await self.pair()
+        protocol, client = await self.pair()
+        protocol.on["data"] = lambda p: 1 // 0
+        client.write(b"x")
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ZeroDivisionError"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        other.transport.write(b"unharmed")
+        await other_client.wait_bytes(8)
+
+    async def test_protocol_that_raises_while_flushing_is_closed_alone(self) -> None:
+        pairs = [await self.pair() for _ in range(3)]
+        pairs[1][0].on["room"] = lambda p: 1 // 0
+        for protocol, _ in pairs:
+            protocol.transport.write(b"x" * 70_000)
+            protocol.transport.has_room()
+        for _, client in pairs:
+            await client.wait_bytes(70_000)
+        await pairs[1][0].wait("lost")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual([protocol.transport.state for protocol, _ in pairs], [State.OPEN, State.LOST, State.OPEN])
+
+    async def test_lost_transport_answers_and_does_nothing(self) -> None:
+        protocol, client = await self.pair()
+        transport = protocol.transport
+        client.close()
+        await protocol.wait("lost")
+        transport.write(b"x")
+        transport.pause_reading()
+        transport.resume_reading()
+        transport.lose_connection()
+        transport.abort()
+        self.assertEqual((transport.buffered, transport.fileno(), transport.tls_version), (0, -1, ""))
+        self.assertIsNone(transport.peer_certificate())
+        self.assertFalse(transport.session_reused)
+        self.assertEqual(transport.getPeer(), protocol.peer)
+        self.assertRaises(OSError, transport.getHost)
+        self.assertIsNone(transport.doRead())
+        self.assertIsNone(transport.doWrite())
+        await turn()
+        self.assertEqual(protocol.names.count("lost"), 1)
+
+    async def test_nothing_is_left_behind(self) -> None:
+        protocol, client = await self.pair()
+        protocol.transport.write(b"x" * 100_000)
+        await client.wait_bytes(100_000)
+        client.close()
+        await protocol.wait("lost")
+        await turn()
+        self.assertNotIn(protocol.transport, reactor.getReaders() + reactor.getWriters())  # type: ignore[attr-defined]
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        transport = weakref.ref(protocol.transport)
+        del protocol.transport
+        self.assertIsNone(transport())
+
+
+class AuthorityTests(TransportTestCase):
+    async def test_new_authority_counts_for_connections_after_the_reload(self) -> None:
+        other = CertificateAuthority.create("the next CA")
+        Path(self.tls.client_ca).write_bytes(other.issued.certificate_pem)
+        await self.pair()
+        self.server.contexts.reload()
+        await self.pair(client_context(authority(), other.issue_device("phone-1")))
+        protocol, _ = await self.refused(client_context(authority(), device_issued("phone-1", "alice")))
+        self.assertEqual(protocol.events[1][1], "unknown_ca")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -206,7 +207,7 @@ class Client:
         self.tls.set_connect_state()
         if session is not None:
             self.tls.set_session(session)
-        self._reading = True
+        self.on_read: Callable[[int], object] = lambda size: None
         reactor.addReader(self)
         self.doRead()
 
@@ -247,7 +248,9 @@ class Client:
                 self._handshaking = False
                 self.connected.callback(self)
             while self.sock.fileno() != -1:
-                self.received += self.tls.recv(65536)
+                data = self.tls.recv(65536)
+                self.received += data
+                self.on_read(len(data))
                 for count, waiter in self._waiting[:]:
                     if len(self.received) >= count:
                         self._waiting.remove((count, waiter))
@@ -268,12 +271,10 @@ class Client:
         return waiter
 
     def close(self) -> None:
-        """close_notify and FIN."""
-        try:
+        """close_notify and FIN; ends with the server's."""
+        with contextlib.suppress(SSL.Error):
             self.tls.shutdown()
-        except SSL.Error:
-            pass
-        self._end(None)
+        self.sock.shutdown(socket.SHUT_WR)
 
     def drop(self, *, reset: bool = False) -> None:
         """FIN without close_notify, or a reset."""
