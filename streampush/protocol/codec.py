@@ -172,13 +172,13 @@ _ENCODERS: dict[type, Callable[[pb.Envelope, Any], None]] = {
 def encode(message: m.Message, request_id: int = 0) -> bytes:
     """The payload of one frame. Raises LocalProtocolError for a message or value that the schema cannot carry."""
     env = pb.Envelope()
-    if request_id:
-        env.id = request_id
     try:
+        if request_id:
+            env.id = request_id
         _ENCODERS[type(message)](env, message)
         return env.SerializeToString()
-    except (KeyError, TypeError, ValueError) as error:
-        raise LocalProtocolError(f"cannot encode {type(message).__name__}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:  # its text may show the value, which may be a payload or a token
+        raise LocalProtocolError(f"cannot encode {type(message).__name__}: {type(error).__name__}") from None
 
 
 # ------------------------------------------------------------------------------------------------------------------- decoding

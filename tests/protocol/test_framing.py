@@ -175,7 +175,12 @@ class TestDecoder:
 class TestProperties:
     @given(streams, limits)
     def test_the_decoder_is_the_algorithm_of_the_page(self, data: bytes, limit: tuple[int, int]) -> None:
-        assert run(FrameDecoder(*limit), [data]) == by_the_page(data, *limit)
+        ours, page = run(FrameDecoder(*limit), [data]), by_the_page(data, *limit)
+        if ours[1] is not None and page[1] is None:  # ours may be sure of a failure up to three bytes earlier
+            for rest in (bytes(3), b"\xff\xff\xff"):
+                assert ours == by_the_page(data + rest, *limit)
+        else:
+            assert ours == page
 
     @given(streams, limits, chunkings)
     @example(b"\xff" * 4 + encode_frame(b"x") * 3, (300, 70_000), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
