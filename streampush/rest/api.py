@@ -1,0 +1,282 @@
+"""The HTTP API: publish, look at devices and channels, metrics, health. `openapi.json` is its description.
+
+Every request runs as one coroutine that nothing interrupts: if the client goes away, or the answer takes too long, the work goes on
+(a message that is stored must also be delivered) and only its answer is dropped.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from klein import Klein
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from streampush.config import RestConfig
+from streampush.errors import Refused
+from streampush.protocol.codes import Code
+from streampush.push.values import Principal, Published, PublishRequest
+from streampush.rest import documents, fields
+from streampush.rest.http import ApiRequest, ApiSite
+from streampush.rest.intake import MAX_CONNECTIONS, Intake
+from streampush.rest.keys import Keys
+from streampush.rest.ports import PushApi, Readiness, RestMetrics
+from streampush.rest.problems import JSON, Answer, Problem, json_answer, problem_of, unexpected
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path, as werkzeug writes it, with its method. `scope`: what the key must have; empty: no key is needed."""
+
+    method: str
+    path: str
+    operation: str
+    scope: str = ""
+
+
+ROUTES = (
+    Route("POST", "/v1/publish", "publish", "publish"),
+    Route("POST", "/v1/publish/batch", "publish_batch", "publish"),
+    Route("GET", "/v1/devices/<string:id>", "describe_device", "read"),
+    Route("POST", "/v1/devices/<string:id>/disconnect", "disconnect_device", "disconnect"),
+    Route("GET", "/v1/channels/<path:name>", "describe_channel", "read"),
+    Route("GET", "/openapi.json", "openapi"),
+    Route("GET", "/metrics", "metrics", "metrics"),
+    Route("GET", "/healthz", "alive"),
+    Route("GET", "/readyz", "ready"),
+)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way. `given_up`: nobody waits for the answer any more."""
+
+    body: bytes = field(repr=False)
+    principal: Principal
+    arguments: dict[str, str]
+    given_up: bool = False
+
+
+Operation = Callable[[Call], Awaitable[Answer]]
+
+
+class Api:
+    """The operations. One instance serves all requests."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        service: PushApi,
+        health: Readiness,
+        registry: CollectorRegistry,
+        config: RestConfig,
+        clock: IReactorTime,
+        metrics: RestMetrics,
+        keys: Keys,
+    ) -> None:
+        self._service = service
+        self._health = health
+        self._registry = registry
+        self._config = config
+        self._clock = clock
+        self._metrics = metrics
+        self._keys = keys
+        self._metrics_open = _is_loopback(config.address)
+        self._openapi = files("streampush.rest").joinpath("openapi.json").read_bytes()
+
+    def app(self) -> Klein:
+        """A Klein application of its own with the routes of this API."""
+        operations: dict[str, Operation] = {
+            "publish": self._publish,
+            "publish_batch": self._publish_batch,
+            "describe_device": self._describe_device,
+            "disconnect_device": self._disconnect_device,
+            "describe_channel": self._describe_channel,
+            "openapi": self._describe_api,
+            "metrics": self._show_metrics,
+            "alive": self._alive,
+            "ready": self._ready,
+        }
+        app = Klein()
+        app.url_map.merge_slashes = False  # no redirects: a path is right or unknown
+        for route in ROUTES:
+            endpoint = self._endpoint(route, operations[route.operation])
+            app.route(route.path, methods=[route.method], endpoint=route.operation)(endpoint)
+        app.handle_errors(HTTPException)(self._not_routed)
+        return app
+
+    # ------------------------------------------------------------------------------------------------------------ around them
+
+    def _endpoint(self, route: Route, operation: Operation) -> Callable[..., Awaitable[bytes]]:
+        async def endpoint(request: ApiRequest, **arguments: str) -> bytes:
+            started = self._clock.seconds()
+            answer = await self._answer(route, operation, request, arguments)
+            self._metrics.rest_request(answer.status, self._clock.seconds() - started)
+            return request.prepare(answer)
+
+        return endpoint
+
+    async def _answer(self, route: Route, operation: Operation, request: ApiRequest, arguments: dict[str, str]) -> Answer:
+        try:
+            call = Call(request.body(), self._authorise(route, request), arguments)
+            return await self._unless_too_late(call, operation)
+        except Problem as problem:
+            return problem.answer()
+        except Refused as refused:
+            return problem_of(refused).answer()
+        except TimeoutError:
+            detail = f"not done within {self._config.request_timeout:g} s; it may still be done"
+            return Problem(503, detail, code=Code.OVERLOADED).answer()
+        except CancelledError:  # the client is gone: nobody to answer
+            raise
+        except Exception:  # noqa: BLE001 - the owner of the request: logs it and answers
+            self._log.failure("a request failed: {operation}", operation=route.operation)
+            return unexpected().answer()
+
+    def _authorise(self, route: Route, request: ApiRequest) -> Principal:
+        if not route.scope or (route.operation == "metrics" and self._metrics_open):
+            return Principal("nobody", "")
+        caller = self._keys.caller(request.texts("Authorization"))
+        caller.require(route.scope)
+        return caller.principal
+
+    def _unless_too_late(self, call: Call, operation: Operation) -> Deferred[Answer]:
+        """The answer, or TimeoutError; the operation itself is not interrupted, and fails into the log if nobody waits."""
+        waiting: Deferred[Answer] = Deferred(lambda _: setattr(call, "given_up", True))
+
+        def done(result: Answer | Failure) -> None:
+            if not call.given_up:
+                waiting.callback(result) if isinstance(result, Answer) else waiting.errback(result)
+            elif isinstance(result, Failure) and not result.check(Problem, Refused):  # type: ignore[no-untyped-call]  # not annotated
+                self._log.failure("a request failed after its client had gone", failure=result)
+
+        Deferred.fromCoroutine(_run(operation, call)).addBoth(done)
+        return waiting.addTimeout(self._config.request_timeout, self._clock)
+
+    def _not_routed(self, request: IRequest, failure: Failure) -> bytes:
+        assert isinstance(request, ApiRequest)
+        error = failure.value
+        status = getattr(error, "code", None) or 404
+        if isinstance(error, MethodNotAllowed):
+            allowed = ", ".join(sorted(error.valid_methods or ()))
+            problem = Problem(405, f"the method must be one of {allowed}", headers={"Allow": allowed})
+        elif status == 404:
+            problem = Problem(404, "there is nothing at this path")
+        else:
+            problem = Problem(400, "the path cannot be understood")
+        self._metrics.rest_request(problem.status, 0.0)
+        return request.prepare(problem.answer())
+
+    # ------------------------------------------------------------------------------------------------------------ operations
+
+    async def _publish(self, call: Call) -> Answer:
+        request = fields.publish_request(fields.parse_object(call.body))
+        return json_answer(documents.published(await self._service.publish(call.principal, request)))
+
+    async def _publish_batch(self, call: Call) -> Answer:
+        messages = fields.batch(fields.parse_object(call.body), self._config.max_batch)
+        results: list[dict[str, Any]] = [{} for _ in messages]
+        by_channel: dict[str, list[tuple[int, PublishRequest]]] = {}
+        for index, message in enumerate(messages):
+            try:
+                request = fields.publish_request(message, f"messages[{index}].")
+            except Problem as problem:
+                results[index] = {"problem": problem.document()}
+            else:
+                by_channel.setdefault(request.channel, []).append((index, request))
+        runs = [Deferred.fromCoroutine(self._publish_run(call, run, results)) for run in by_channel.values()]
+        await gatherResults(runs, consumeErrors=True)
+        return json_answer({"results": results})
+
+    async def _publish_run(self, call: Call, run: list[tuple[int, PublishRequest]], results: list[dict[str, Any]]) -> None:
+        """One channel's messages, one after the other, or their order would be lost. Stops when nobody waits any more."""
+        for index, request in run:
+            if call.given_up:
+                return
+            try:
+                results[index] = {"ok": documents.published(await self._published(call, request))}
+            except Problem as problem:
+                results[index] = {"problem": problem.document()}
+
+    async def _published(self, call: Call, request: PublishRequest) -> Published:
+        try:
+            return await self._service.publish(call.principal, request)
+        except Refused as refused:
+            raise problem_of(refused) from refused
+        except Exception as error:
+            self._log.failure("a message of a batch failed")
+            raise unexpected() from error
+
+    async def _describe_device(self, call: Call) -> Answer:
+        return json_answer(documents.device(await self._service.describe_device(call.arguments["id"])))
+
+    async def _disconnect_device(self, call: Call) -> Answer:
+        detail = fields.disconnect_detail(fields.parse_object(call.body) if call.body else {})
+        return json_answer({"disconnected": self._service.disconnect_device(call.arguments["id"], detail)})
+
+    async def _describe_channel(self, call: Call) -> Answer:
+        return json_answer(documents.channel(await self._service.describe_channel(call.arguments["name"])))
+
+    async def _describe_api(self, call: Call) -> Answer:
+        return Answer(200, self._openapi, JSON)
+
+    async def _show_metrics(self, call: Call) -> Answer:
+        return Answer(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+
+    async def _alive(self, call: Call) -> Answer:
+        return json_answer({"alive": True})
+
+    async def _ready(self, call: Call) -> Answer:
+        ready, reasons = self._health.ready(self._clock.seconds())
+        return json_answer({"ready": ready, "reasons": list(reasons)}, 200 if ready else 503)
+
+
+async def _run(operation: Operation, call: Call) -> Answer:
+    return await operation(call)
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether only this machine can connect; a name other than localhost may be any machine's."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+class Uncounted:
+    """Metrics of nobody."""
+
+    def rest_request(self, status: int, seconds: float) -> None:
+        """Not counted."""
+
+    def rest_refused_connection(self) -> None:
+        """Not counted."""
+
+
+def make_site(
+    service: PushApi,
+    health: Readiness,
+    metrics_registry: CollectorRegistry,
+    config: RestConfig,
+    clock: IReactorTime,
+    metrics: RestMetrics | None = None,
+    *,
+    max_connections: int = MAX_CONNECTIONS,
+) -> ApiSite:
+    """The factory for a plain or a TLS endpoint. `clock` is the reactor; `health` is asked with its seconds."""
+    metrics = metrics or Uncounted()
+    keys = Keys(config.keys)
+    api = Api(service, health, metrics_registry, config, clock, metrics, keys)
+    intake = Intake(keys, config.max_body, max_connections=max_connections)
+    return ApiSite(api.app().resource(), intake, metrics, clock, config.request_timeout)

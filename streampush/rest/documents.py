@@ -1,0 +1,30 @@
+"""The application's values as the members of JSON objects: `openapi.json` describes them, a test compares."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from streampush.push.values import ChannelStatus, DeviceStatus, Published
+
+
+def published(value: Published) -> dict[str, Any]:
+    """The answer to a publish."""
+    return asdict(value) | {"durability": value.durability.name}
+
+
+def device(value: DeviceStatus) -> dict[str, Any]:
+    """The answer to GET /v1/devices/{id}."""
+    return asdict(value) | {"state": value.state.name}
+
+
+def channel(value: ChannelStatus) -> dict[str, Any]:
+    """The answer to GET /v1/channels/{name}."""
+    head = value.head
+    return {
+        "channel": value.channel,
+        "epoch": head.epoch,
+        "top_offset": head.top_offset,
+        "floor_offset": head.floor_offset,
+        "connections": value.connections,
+    }

@@ -1,0 +1,184 @@
+"""Requests in JSON, read strictly: an unknown field, a wrong type or a doubtful value is an error that names the field."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from streampush.protocol.terms import Durability
+from streampush.push.values import PublishRequest
+from streampush.rest.problems import JSON, Problem
+
+ADDRESSES = ("channel", "device", "user", "topic")
+PAYLOADS = ("payload", "payload_base64", "json")
+PUBLISH_FIELDS = (*ADDRESSES, *PAYLOADS, "content_type", "headers", "ttl", "durability")
+OWNED_PREFIXES = ("device:", "user:")
+DURABILITIES = tuple(durability.name for durability in Durability if durability)
+MAX_DETAIL = 200
+"""Characters of the reason that a disconnected device is told."""
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON object (RFC 8259) in UTF-8. Raises Problem 400, also for repeated names and for numbers that JSON does not have."""
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique)
+    except UnicodeDecodeError:
+        raise Problem(400, "the body is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise Problem(400, f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise Problem(400, "the body is nested too deeply") from None
+    except ValueError:  # a number of thousands of digits
+        raise Problem(400, "the body holds a number that is out of range") from None
+    if not isinstance(value, dict):
+        raise Problem(400, "the body is not a JSON object")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise Problem(400, f"the body is not JSON: {name} is no number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise Problem(400, "the body names a field twice")
+    return result
+
+
+def bad(field: str, problem: str) -> Problem:
+    """Problem 400 that names the field."""
+    return Problem(400, f"{field}: {problem}", field=field)
+
+
+def only(fields: Mapping[str, Any], known: tuple[str, ...], at: str = "") -> None:
+    """Raises Problem 400 for a field that is not known; `at` stands before its name."""
+    for name in fields:
+        if name not in known:
+            raise bad(f"{at}{_shown(name)}", f"unknown field; known are {', '.join(known)}")
+
+
+def text(value: Any, field: str) -> str:
+    """A string that UTF-8 can carry. Raises Problem 400."""
+    if not isinstance(value, str):
+        raise bad(field, "must be a string")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise bad(field, "holds a lone surrogate, which UTF-8 cannot carry") from None
+    return value
+
+
+def publish_request(fields: Any, at: str = "") -> PublishRequest:
+    """The fields of a publish. `at` stands before the names in errors: `messages[3].`. Raises Problem 400."""
+    if not isinstance(fields, dict):
+        raise bad(at.rstrip(".") or "body", "must be an object")
+    only(fields, PUBLISH_FIELDS, at)
+    payload, content_type = _payload(fields, at)
+    return PublishRequest(
+        channel=_channel(fields, at),
+        payload=payload,
+        content_type=text(fields.get("content_type", content_type), f"{at}content_type"),
+        headers=_headers(fields.get("headers", {}), f"{at}headers"),
+        ttl=_ttl(fields.get("ttl", 0), f"{at}ttl"),
+        durability=_durability(fields["durability"], f"{at}durability") if "durability" in fields else Durability.UNSPECIFIED,
+    )
+
+
+def _one_of(fields: Mapping[str, Any], names: tuple[str, ...], at: str) -> str:
+    given = [name for name in names if name in fields]
+    if len(given) != 1:
+        problem = "none is given" if not given else f"given are {', '.join(given)}"
+        raise bad(f"{at}{given[1] if given else names[0]}", f"exactly one of {', '.join(names)} is needed, {problem}")
+    return given[0]
+
+
+def _channel(fields: Mapping[str, Any], at: str) -> str:
+    name = _one_of(fields, ADDRESSES, at)
+    value = text(fields[name], f"{at}{name}")
+    if not value:
+        raise bad(f"{at}{name}", "must not be empty")
+    if name == "topic" and value.startswith(OWNED_PREFIXES):
+        raise bad(f"{at}topic", "is no topic; use the fields device, user or channel")
+    return value if name in ("channel", "topic") else f"{name}:{value}"
+
+
+def _payload(fields: Mapping[str, Any], at: str) -> tuple[bytes, str]:
+    """The payload and its content type by default."""
+    name = _one_of(fields, PAYLOADS, at)
+    value = fields[name]
+    if name == "json":
+        return _compact(value, f"{at}json"), JSON
+    value = text(value, f"{at}{name}")
+    if name == "payload":
+        return value.encode("utf-8"), ""
+    try:
+        return base64.b64decode(value.encode("ascii"), validate=True), ""
+    except (binascii.Error, UnicodeEncodeError):
+        raise bad(f"{at}payload_base64", "is not base64 (RFC 4648 section 4)") from None
+
+
+def _compact(value: Any, field: str) -> bytes:
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise bad(field, "holds a lone surrogate, which UTF-8 cannot carry") from None
+    except ValueError:
+        raise bad(field, "holds a number that is out of range") from None
+    except RecursionError:
+        raise bad(field, "is nested too deeply") from None
+
+
+def _headers(value: Any, field: str) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise bad(field, "must be an object of strings")
+    return {text(name, field): text(content, f"{field}.{_shown(name)}") for name, content in value.items()}
+
+
+def _shown(name: str) -> str:
+    """A name that the client chose, fit for an error."""
+    return name.encode("ascii", "backslashreplace").decode("ascii")[:100]
+
+
+def _ttl(value: Any, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise bad(field, "must be a number of seconds")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not 0 <= seconds < math.inf:
+        raise bad(field, "must be a number of seconds, 0 or more")
+    return seconds
+
+
+def _durability(value: Any, field: str) -> Durability:
+    if not isinstance(value, str) or value not in DURABILITIES:
+        raise bad(field, f"must be one of {', '.join(DURABILITIES)}")
+    return Durability[value]
+
+
+def batch(fields: Mapping[str, Any], max_batch: int) -> list[Any]:
+    """The messages of a batch, not yet looked at. Raises Problem 400, or 413 for too many."""
+    only(fields, ("messages",))
+    messages = fields.get("messages")
+    if not isinstance(messages, list):
+        raise bad("messages", "must be a list of messages")
+    if not messages:
+        raise bad("messages", "must not be empty")
+    if len(messages) > max_batch:
+        raise Problem(413, f"messages: {len(messages)} messages, the limit is {max_batch}", field="messages")
+    return messages
+
+
+def disconnect_detail(fields: Mapping[str, Any]) -> str:
+    """What the device is told. Raises Problem 400."""
+    only(fields, ("detail",))
+    detail = text(fields.get("detail", "disconnected over the REST API"), "detail")
+    if len(detail) > MAX_DETAIL or not detail.isprintable():
+        raise bad("detail", f"must be at most {MAX_DETAIL} printable characters")
+    return detail

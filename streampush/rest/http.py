@@ -1,0 +1,233 @@
+"""HTTP/1.1 with bounds: Twisted's channel, request and site, made strict.
+
+What Twisted does otherwise, and we must not: it reads a body of any size before it asks anybody, and puts large ones into
+temporary files on the reactor's thread; its timeout begins anew with every byte; it names itself and its version; its
+own errors are HTML.
+
+A refused request is answered as soon as its fault is known. The connection then takes what still comes and drops it for a
+moment (a close with unread bytes would reset the connection, and the client would not see the answer), and closes.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.http import Request as HTTPRequest
+from twisted.web.http_headers import Headers
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from streampush.rest.intake import Intake
+from streampush.rest.ports import RestMetrics
+from streampush.rest.problems import Answer, Problem, unexpected
+
+LINGER = 2.0
+"""Seconds for which a refused client may go on sending before it is cut."""
+
+
+class ApiChannel(HTTPChannel):
+    """A connection. The time for a request runs from its first byte to its last; idle connections have as much again."""
+
+    site: ApiSite
+    transport: Any  # its interface lacks abortConnection
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # not annotated
+        self._counted = False
+        self._between_requests = True
+
+    def connectionMade(self) -> None:
+        if not self.site.intake.connect():
+            self.site.metrics.rest_refused_connection()
+            self.transport.abortConnection()
+            return
+        self._counted = True
+        super().connectionMade()  # type: ignore[no-untyped-call]  # not annotated
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # not annotated
+        if self._counted:
+            self._counted = False
+            self.site.intake.disconnect()
+
+    def resetTimeout(self) -> None:
+        if self._between_requests:
+            self._between_requests = False
+            super().resetTimeout()  # type: ignore[no-untyped-call]  # not annotated
+
+    def requestDone(self, request: Request) -> None:
+        self._between_requests = True
+        super().requestDone(request)  # type: ignore[no-untyped-call]  # not annotated
+
+    def timeoutConnection(self) -> None:
+        if self.requests:
+            self.requests[-1].refuse(Problem(408, "the request was not complete in time"))
+        super().timeoutConnection()  # type: ignore[no-untyped-call]  # not annotated
+
+
+class ApiRequest(Request):
+    """A request whose body is bounded while it comes, and whose every answer, good or bad, is ours."""
+
+    channel: Any  # an ApiChannel, or None when it is gone; Twisted has annotated little of it
+    content: Any
+
+    def __init__(self, channel: ApiChannel, *arguments: Any, **named: Any) -> None:
+        super().__init__(channel, *arguments, **named)  # type: ignore[no-untyped-call]  # not annotated
+        self._intake = channel.site.intake
+        self._clock = channel.site.reactor
+        self._metrics = channel.site.metrics
+        self._size = 0
+        self._refused = False
+        self._linger: IDelayedCall | None = None
+
+    # ------------------------------------------------------------------------------------------------------------ receiving
+
+    def texts(self, name: str) -> list[str]:
+        """The values of a header, in the order in which they came."""
+        return list(self.requestHeaders.getRawHeaders(name, []))
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+        self.notifyFinish().addBoth(self._ended)
+        try:
+            self._intake.begin(length, self.texts("Authorization"), self.texts("Content-Type"))
+        except Problem as problem:
+            self.refuse(problem)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self._refused:
+            return
+        try:
+            self._intake.fits(self._size + len(data))
+            self._intake.take(len(data))
+        except Problem as problem:
+            self.refuse(problem)
+            return
+        self._size += len(data)
+        self.content.write(data)
+
+    def body(self) -> bytes:
+        """The whole body."""
+        body: bytes = self.content.getvalue()
+        return body
+
+    def refuse(self, problem: Problem) -> None:
+        """Answers before the request is complete; the connection closes. Refusing twice is harmless."""
+        if self._refused or self.startedWriting:
+            return
+        self._refused = True
+        self._drop_body()
+        self.requestHeaders.removeHeader("Expect")  # or the channel would ask for the body now
+        answer = problem.answer()
+        headers = Headers()
+        for name, value in self._headers(answer):
+            headers.setRawHeaders(name, [value])
+        headers.setRawHeaders("Connection", ["close"])
+        self.channel.writeHeaders(b"HTTP/1.1", b"%d" % answer.status, _phrase(answer.status), headers)
+        self.channel.write(answer.body)
+        self._linger = self._clock.callLater(LINGER, self.channel.transport.abortConnection)
+        self._metrics.rest_request(answer.status, 0.0)
+
+    def _drop_body(self) -> None:
+        self._intake.give_back(self._size)
+        self._size = 0
+        self.content = BytesIO()
+
+    def _ended(self, result: object) -> None:
+        """Answered, or the connection is gone."""
+        self._intake.give_back(self._size)
+        self._size = 0
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
+
+    # ------------------------------------------------------------------------------------------------------------ answering
+
+    def process(self) -> None:
+        if self._refused:
+            self.channel.loseConnection()
+            return
+        self.site = self.channel.site
+        self.prepath = []
+        self.postpath = [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
+        try:
+            b"/".join([self.method, *self.postpath]).decode("utf-8")
+        except UnicodeDecodeError:
+            self.finish_with(Problem(400, "the path is not UTF-8").answer())
+            return
+        try:
+            self.render(self.site.resource)  # type: ignore[no-untyped-call]  # not annotated
+        except Exception:  # noqa: BLE001 - the last owner of the request: logs it and answers
+            self.processingFailed(Failure())  # type: ignore[no-untyped-call]  # not annotated
+
+    def getRequestHostname(self) -> bytes:
+        """Whatever the client says: no answer depends on it, and the router would fail on a name that is none."""
+        return b"localhost"
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        self._log.failure("a request failed", failure=reason)
+        if self.channel is not None and not self.finished:
+            if self.startedWriting:
+                self.channel.loseConnection()
+            else:
+                self.finish_with(unexpected().answer())
+        return reason
+
+    def prepare(self, answer: Answer) -> bytes:
+        """Sets status and headers; gives the body, which is to be written."""
+        self.setResponseCode(answer.status)
+        for name, value in self._headers(answer):
+            self.setHeader(name, value)  # type: ignore[no-untyped-call]  # not annotated
+        return answer.body
+
+    def finish_with(self, answer: Answer) -> None:
+        """Answers at once."""
+        self._metrics.rest_request(answer.status, 0.0)
+        self.write(self.prepare(answer))  # type: ignore[no-untyped-call]  # not annotated
+        self.finish()  # type: ignore[no-untyped-call]  # not annotated
+
+    @staticmethod
+    def _headers(answer: Answer) -> list[tuple[bytes, bytes]]:
+        headers = {
+            "Date": datetimeToString().decode("ascii"),  # type: ignore[no-untyped-call]  # not annotated
+            "Content-Type": answer.content_type,
+            "Content-Length": str(len(answer.body)),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            **answer.headers,
+        }
+        return [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+
+
+def _phrase(status: int) -> bytes:
+    return HTTPStatus(status).phrase.encode("ascii")
+
+
+class ApiSite(Site):
+    """The factory of connections. `timeout` in seconds, for a request to become complete."""
+
+    protocol = ApiChannel  # type: ignore[assignment]  # Twisted's negotiates HTTP/2; any channel will do
+
+    def __init__(self, resource: IResource, intake: Intake, metrics: RestMetrics, clock: IReactorTime, timeout: float) -> None:
+        super().__init__(resource, requestFactory=ApiRequest, timeout=timeout, reactor=clock)  # type: ignore[no-untyped-call]  # not annotated
+        self.intake = intake
+        self.metrics = metrics
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Only what is bounded here, also if an HTTP/2 library happens to be installed."""
+        return [b"http/1.1"]
+
+    def startFactory(self) -> None:
+        """No access log: requests are counted, failures logged. (Twisted's would wake up every second for its clock.)"""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def log(self, request: HTTPRequest) -> None:
+        """No access log."""

@@ -1,0 +1,185 @@
+"""The API over an in-memory connection, in front of an application that remembers what it was asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from streampush.config import KeyConfig, RestConfig
+from streampush.errors import Refused
+from streampush.observe.health import Flag, Health
+from streampush.observe.metrics import Metrics
+from streampush.protocol.codes import Code
+from streampush.protocol.terms import AppState, Durability
+from streampush.push.values import ChannelCursor, ChannelStatus, DeviceStatus, Head, Principal, Published, PublishRequest
+from streampush.rest.api import make_site
+
+ALL = "key-that-may-do-everything"
+READER = "key-that-may-only-read"
+
+
+def key(name: str, secret: str, *scopes: str) -> KeyConfig:
+    return KeyConfig(name, hashlib.sha256(secret.encode()).hexdigest(), ("news", "device:*"), scopes)
+
+
+KEYS = (key("backend", ALL, "publish", "read", "disconnect", "metrics"), key("reader", READER, "read"))
+
+DEVICE = DeviceStatus(
+    "phone-1",
+    "alice",
+    connected=True,
+    session_id="S1",
+    address="192.0.2.1:5000",
+    connected_at_ms=5,
+    last_seen_ms=6,
+    app="demo",
+    app_version="1.0",
+    state=AppState.FOREGROUND,
+    token_registered=True,
+    round_trip=0.05,
+    last_close_code=1005,
+    last_close_detail="slow consumer",
+    channels=(ChannelCursor("device:phone-1", 3, 4, 5),),
+)
+
+
+class RecordingPush:
+    """A small PushApi: stores in a list, refuses what it is told to refuse, and can hold its answers back."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[Principal, PublishRequest]] = []
+        self.finished: list[PublishRequest] = []
+        self.disconnected: list[tuple[str, str]] = []
+        self.errors: dict[str, Exception] = {}
+        self.gates: dict[str, Deferred[None]] = {}
+
+    async def publish(self, principal: Principal, request: PublishRequest) -> Published:
+        self.published.append((principal, request))
+        gate = self.gates.get(request.channel)
+        if gate is not None:
+            await gate
+        if request.channel in self.errors:
+            raise self.errors[request.channel]
+        self.finished.append(request)
+        return Published(f"M{len(self.finished)}", request.channel, len(self.finished), "E1", Durability.MEMORY, 2)
+
+    async def describe_device(self, device_id: str) -> DeviceStatus:
+        if device_id != DEVICE.device_id:
+            raise Refused(Code.UNKNOWN_RECIPIENT, "no device of this id was ever seen")
+        return DEVICE
+
+    async def describe_channel(self, name: str) -> ChannelStatus:
+        if name == "nowhere":
+            raise Refused(Code.UNKNOWN_RECIPIENT, "no such channel")
+        return ChannelStatus(name, Head("E1", 9, 2, "M2"), 4)
+
+    def disconnect_device(self, device_id: str, detail: str) -> bool:
+        self.disconnected.append((device_id, detail))
+        return device_id == DEVICE.device_id
+
+
+@dataclass
+class Response:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Line:
+    """One connection."""
+
+    protocol: Any
+    transport: StringTransport
+
+    def send(self, data: bytes) -> None:
+        self.protocol.dataReceived(data)
+
+    def responses(self) -> list[Response]:
+        """What has come back so far, whole responses only."""
+        found = []
+        data = self.transport.value()
+        while data:
+            head, _, rest = data.partition(b"\r\n\r\n")
+            first, *lines = head.decode("ascii").split("\r\n")
+            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+            length = int(headers.get("content-length", 0))
+            found.append(Response(int(first.split(" ")[1]), headers, rest[:length]))
+            data = rest[length:]
+        return found
+
+    def lose(self) -> None:
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+
+    @property
+    def closing(self) -> bool:
+        return self.transport.disconnecting or self.aborted
+
+    @property
+    def aborted(self) -> bool:
+        return bool(self.transport.disconnected)
+
+
+class Api:
+    """The site with its surroundings."""
+
+    def __init__(self, *, address: str = "127.0.0.1", max_connections: int = 8, **settings: Any) -> None:
+        self.push = RecordingPush()
+        self.clock = Clock()
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry, "1")
+        self.blocked = Flag()
+        self.config = RestConfig(address=address, keys=KEYS, **settings)
+        self.site = make_site(
+            self.push,
+            Health({"probe": self.blocked}),
+            self.registry,
+            self.config,
+            self.clock,
+            self.metrics,
+            max_connections=max_connections,
+        )
+
+    def connect(self) -> Line:
+        protocol = self.site.buildProtocol(IPv4Address("TCP", "192.0.2.9", 4000))
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        return Line(protocol, transport)
+
+    def request(self, method: str, path: str, body: object = None, *, key: str | None = ALL, **headers: str) -> Response:
+        """One request on a connection of its own; the one response."""
+        line = self.connect()
+        line.send(render(method, path, body, key=key, **headers))
+        (response,) = line.responses()
+        line.lose()
+        return response
+
+    def publish(self, *, key: str | None = ALL, **fields: object) -> Response:
+        return self.request("POST", "/v1/publish", fields, key=key)
+
+
+def render(method: str, path: str, body: object = None, *, key: str | None = ALL, **headers: str) -> bytes:
+    """A request as bytes; a body that is no bytes object is sent as JSON."""
+    data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = {"Host": "push.example"}
+    if key is not None:
+        lines["Authorization"] = f"Bearer {key}"
+    if body is not None:
+        lines |= {"Content-Type": "application/json", "Content-Length": str(len(data))}
+    lines |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + data
