@@ -1,0 +1,66 @@
+"""A coroutine as the whole life of the reactor, for commands that talk to a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+from twisted.internet.base import ReactorBase
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells count."""
+
+
+def run(work: Callable[[ReactorBase], Coroutine[Deferred[Any], Any, T]]) -> T:
+    """Runs the reactor until `work` is done; gives its result or raises its exception. Only once in a process.
+
+    Ctrl-C cancels `work`, waits for its `finally` blocks, and exits with INTERRUPTED.
+    """
+    from twisted.internet import reactor as installed
+
+    assert isinstance(installed, ReactorBase)
+    reactor = installed
+    outcome: list[T | Failure] = []
+    finished: Deferred[None] = Deferred()
+
+    def done(result: T | Failure) -> None:
+        outcome.append(result)
+        try:
+            reactor.stop()
+        except ReactorNotRunning:  # it is stopping for us already
+            finished.callback(None)
+
+    def begin() -> None:
+        deferred = Deferred.fromCoroutine(work(reactor))
+
+        def interrupted() -> Deferred[None] | None:
+            if outcome:
+                return None
+            deferred.cancel()
+            return None if outcome else finished
+
+        reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+        deferred.addBoth(done)
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    return _result(outcome)
+
+
+def _result(outcome: list[T | Failure]) -> T:
+    if not outcome:
+        raise click.exceptions.Exit(INTERRUPTED)
+    (result,) = outcome
+    if not isinstance(result, Failure):
+        return result
+    if isinstance(result.value, CancelledError):
+        raise click.exceptions.Exit(INTERRUPTED)
+    error = result.value
+    assert error is not None
+    raise error

@@ -1,0 +1,61 @@
+"""A coroutine as the life of the reactor; each in a process of its own, since a reactor runs only once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+HEAD = """
+import sys
+import click
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from streampush.cli.exits import NoConnection
+from streampush.cli.running import run
+
+@click.command()
+def command():
+    click.echo(run(work))
+"""
+
+
+def start(work: str) -> subprocess.Popen[str]:
+    program = f"{HEAD}\n{work}\ncommand()\n"
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def test_the_result_comes_back() -> None:
+    work = "async def work(reactor):\n    await deferLater(reactor, 0)\n    return 'done'"
+    assert finish(start(work)) == (0, "done\n", "")
+
+
+def test_work_that_ends_at_once_is_fine() -> None:
+    assert finish(start("async def work(reactor):\n    return 'done'")) == (0, "done\n", "")
+
+
+def test_a_failure_is_one_line_and_its_status() -> None:
+    work = "async def work(reactor):\n    await deferLater(reactor, 0)\n    raise NoConnection('nobody there')"
+    assert finish(start(work)) == (4, "", "Error: nobody there\n")
+
+
+def test_ctrl_c_runs_what_cleans_up_and_exits_with_130() -> None:
+    work = """
+async def work(reactor):
+    print("ready", flush=True)
+    try:
+        await Deferred()
+    finally:
+        await deferLater(reactor, 0.01)
+        print("clean", flush=True)
+"""
+    process = start(work)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert finish(process) == (130, "clean\n", "")
