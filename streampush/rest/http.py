@@ -161,6 +161,9 @@ class ApiRequest(Request):
         except UnicodeDecodeError:
             self.finish_with(Problem(400, "the path is not UTF-8").answer())
             return
+        if self.path.startswith(b"//"):  # the router would take it for a path with one slash; a proxy's rules would not
+            self.finish_with(Problem(404, "there is nothing at this path").answer())
+            return
         try:
             self.render(self.site.resource)  # type: ignore[no-untyped-call]  # not annotated
         except Exception:  # noqa: BLE001 - the last owner of the request: logs it and answers

@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, globalLogPublisher
+
+from streampush.rest.http import LINGER
+from streampush.rest.intake import BODIES_HELD
+from tests.rest.support import ALL, Api, Line, render
+
+LIMIT = 2048
+PUBLISH = {"topic": "news", "payload": "x"}
+
+
+def chunked(path: str, key: str | None = ALL) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    return (head + (f"Authorization: Bearer {key}\r\n" if key else "") + "\r\n").encode()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def test_unknown_path_is_404() -> None:
+    for path in ("/", "/v1", "/v1/publish/", "/v2/publish", "/v1/devices/", "/v1/devices/a/b/disconnect", "//healthz", "*"):
+        response = Api().request("GET", path)
+        assert (path, response.status) == (path, 404)
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"])
+def test_wrong_method_is_405_and_names_the_right_one(method: str) -> None:
+    response = Api().request(method, "/v1/publish")
+    assert (response.status, response.headers["allow"], response.json()["status"]) == (405, "POST", 405)
+
+
+def test_head_is_answered_as_get_without_a_body() -> None:
+    line = Api().connect()
+    line.send(render("HEAD", "/healthz"))
+    head, _, body = line.transport.value().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"Content-Length: 14" in head
+    assert body == b""
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", "application/jsonx"]
+)
+def test_body_of_another_type_is_415(content_type: str) -> None:
+    api = Api()
+    response = api.request("POST", "/v1/publish", PUBLISH, Content_Type=content_type)
+    assert (response.status, response.headers["content-type"]) == (415, "application/problem+json")
+    assert api.push.published == []
+
+
+def test_content_type_may_have_parameters() -> None:
+    assert Api().request("POST", "/v1/publish", PUBLISH, Content_Type="Application/JSON; charset=utf-8").status == 200
+
+
+def test_announced_oversize_is_refused_before_a_byte_of_it_is_read() -> None:
+    api = Api(max_body=LIMIT)
+    line = api.connect()
+    line.send(render("POST", "/v1/publish", b"", Content_Length=str(LIMIT + 1)))
+    (response,) = line.responses()
+    assert (response.status, response.json()["code"], response.headers["connection"]) == (413, 3004, "close")
+
+
+def test_chunked_oversize_is_refused_when_it_passes_the_limit() -> None:
+    api = Api(max_body=LIMIT)
+    line = api.connect()
+    line.send(chunked("/v1/publish") + chunk(b" " * LIMIT))
+    assert line.responses() == []
+    line.send(chunk(b" "))
+    assert line.responses()[0].status == 413
+    assert api.site.intake.held == 0
+
+
+def test_refused_client_that_goes_on_sending_is_dropped_without_being_kept() -> None:
+    api = Api(max_body=LIMIT)
+    line = api.connect()
+    line.send(render("POST", "/v1/publish", b"", Content_Length="1000000"))
+    for _ in range(100):
+        line.send(b"x" * 1000)
+    assert api.site.intake.held == 0
+    assert not line.closing
+    api.clock.advance(LINGER)
+    assert line.aborted
+    assert len(line.responses()) == 1
+
+
+def test_refused_client_that_finishes_is_closed_at_once() -> None:
+    api = Api(max_body=LIMIT)
+    line = api.connect()
+    line.send(render("POST", "/v1/publish", b" " * (LIMIT + 1)))
+    assert line.transport.disconnecting
+    assert len(line.responses()) == 1
+    line.lose()
+    assert api.clock.getDelayedCalls() == []
+
+
+def test_body_at_the_limit_is_taken() -> None:
+    api = Api(max_body=LIMIT)
+    body = b'{"topic":"news","payload":"x"}'.ljust(LIMIT)
+    assert api.request("POST", "/v1/publish", body).status == 200
+
+
+def test_no_body_is_read_from_a_client_without_a_key() -> None:
+    api = Api()
+    line = api.connect()
+    line.send(chunked("/v1/publish", key=None))
+    assert line.responses()[0].status == 401
+    line.send(chunk(b"x" * 1000))
+    assert api.site.intake.held == 0
+
+
+def test_refused_client_is_not_asked_for_its_body() -> None:
+    line = Api(max_body=LIMIT).connect()
+    line.send(render("POST", "/v1/publish", b"", Content_Length="1000000", Expect="100-continue"))
+    assert [response.status for response in line.responses()] == [413]
+
+
+def test_bodies_of_all_connections_together_are_bounded() -> None:
+    api = Api(max_body=1024, max_connections=100)
+    lines = [api.connect() for _ in range(BODIES_HELD)]
+    for line in lines:
+        line.send(chunked("/v1/publish") + chunk(b" " * 1024))
+    one_more = api.connect()
+    one_more.send(chunked("/v1/publish") + chunk(b" "))
+    (response,) = one_more.responses()
+    assert (response.status, response.json()["code"], response.headers["retry-after"]) == (503, 1008, "1")
+    for line in lines:
+        line.lose()
+    assert api.site.intake.held == 0
+
+
+def test_answered_request_holds_nothing() -> None:
+    api = Api()
+    line = api.connect()
+    line.send(render("POST", "/v1/publish", PUBLISH))
+    assert line.responses()[0].status == 200
+    assert api.site.intake.held == 0
+
+
+def test_connection_serves_one_request_after_the_other() -> None:
+    api = Api()
+    line = api.connect()
+    line.send(render("POST", "/v1/publish", PUBLISH) * 3 + render("GET", "/healthz"))
+    assert [response.status for response in line.responses()] == [200] * 4
+    assert not line.closing
+
+
+def test_request_may_come_byte_by_byte() -> None:
+    api = Api()
+    line = api.connect()
+    for byte in render("POST", "/v1/publish", PUBLISH):
+        line.send(bytes([byte]))
+    assert line.responses()[0].status == 200
+
+
+def test_connection_above_the_limit_is_cut_and_counted_and_the_others_go_on() -> None:
+    api = Api(max_connections=1)
+    first = api.connect()
+    second = api.connect()
+    assert second.aborted
+    second.lose()
+    first.send(render("GET", "/healthz"))
+    assert first.responses()[0].status == 200
+    assert api.registry.get_sample_value("streampush_rest_refused_connections_total") == 1
+    first.lose()
+    assert not api.connect().aborted
+
+
+def trickle(api: Api, line: Line, data: bytes) -> None:
+    for byte in data:
+        line.send(bytes([byte]))
+        api.clock.advance(1.0)
+
+
+def test_request_that_trickles_is_cut_however_often_bytes_come() -> None:
+    api = Api(request_timeout=5.0)
+    line = api.connect()
+    line.send(b"POST /v1/publish HTTP/1.1\r\n")
+    trickle(api, line, b"Host: a")
+    (response,) = line.responses()
+    assert (response.status, response.json()["status"]) == (408, 408)
+    assert line.transport.disconnecting
+
+
+def test_idle_connection_is_closed_without_a_word() -> None:
+    api = Api(request_timeout=5.0)
+    line = api.connect()
+    api.clock.advance(5.0)
+    assert line.transport.disconnecting
+    assert line.transport.value() == b""
+
+
+def test_time_of_a_request_begins_with_its_first_byte() -> None:
+    api = Api(request_timeout=5.0)
+    line = api.connect()
+    request = render("GET", "/healthz")
+    api.clock.advance(4.0)
+    line.send(request[:10])
+    api.clock.advance(4.0)
+    line.send(request[10:])
+    api.clock.advance(4.0)
+    line.send(request[:10])
+    api.clock.advance(4.0)
+    line.send(request[10:])
+    assert [response.status for response in line.responses()] == [200, 200]
+
+
+def test_answer_that_is_too_late_is_503_and_the_publish_goes_on() -> None:
+    api = Api(request_timeout=30.0)
+    gate: Deferred[None] = Deferred()
+    api.push.gates["news"] = gate
+    line = api.connect()
+    line.send(render("POST", "/v1/publish", PUBLISH))
+    api.clock.advance(30.0)
+    (response,) = line.responses()
+    assert (response.status, response.json()["code"]) == (503, 1008)
+    gate.callback(None)
+    assert len(api.push.finished) == 1
+    assert len(line.responses()) == 1
+
+
+def test_client_that_goes_away_does_not_interrupt_its_publish() -> None:
+    api = Api()
+    gate: Deferred[None] = Deferred()
+    api.push.gates["news"] = gate
+    line = api.connect()
+    line.send(render("POST", "/v1/publish", PUBLISH))
+    line.lose()
+    gate.callback(None)
+    assert len(api.push.finished) == 1
+    assert api.clock.getDelayedCalls() == []
+
+
+class Log:
+    """The failures that are logged while it is entered."""
+
+    def __init__(self) -> None:
+        self.failures: list[LogEvent] = []
+
+    def __enter__(self) -> list[LogEvent]:
+        globalLogPublisher.addObserver(self._note)
+        return self.failures
+
+    def __exit__(self, *exception: object) -> None:
+        globalLogPublisher.removeObserver(self._note)
+
+    def _note(self, event: LogEvent) -> None:
+        if "log_failure" in event:
+            self.failures.append(event)
+
+
+def test_unexpected_exception_is_500_without_its_text_and_logged_once() -> None:
+    api = Api()
+    api.push.errors["news"] = RuntimeError("inner matter")
+    with Log() as failures:
+        response = api.publish(topic="news", payload="x")
+    assert (response.status, response.headers["content-type"]) == (500, "application/problem+json")
+    assert b"inner" not in response.body
+    assert b"Traceback" not in response.body
+    assert len(failures) == 1
+    assert failures[0]["log_failure"].check(RuntimeError)
+
+
+def test_failure_after_the_client_has_gone_is_logged_once() -> None:
+    api = Api()
+    gate: Deferred[None] = Deferred()
+    api.push.gates["news"] = gate
+    api.push.errors["news"] = RuntimeError("inner matter")
+    line = api.connect()
+    with Log() as failures:
+        line.send(render("POST", "/v1/publish", PUBLISH))
+        line.lose()
+        gate.callback(None)
+    assert len(failures) == 1
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /v1/channels/%ff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /%c3%28 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_path_that_is_not_utf_8_is_400(request_bytes: bytes) -> None:
+    line = Api().connect()
+    with Log() as failures:
+        line.send(request_bytes)
+    (response,) = line.responses()
+    assert (response.status, response.headers["content-type"]) == (400, "application/problem+json")
+    assert failures == []
+
+
+@pytest.mark.parametrize("host", ["bad host", "..", "x" * 300, "[::", "a:b:c", "\xff"])
+def test_host_that_is_no_name_does_no_harm(host: str) -> None:
+    with Log() as failures:
+        line = Api().connect()
+        line.send(b"GET /healthz HTTP/1.1\r\nHost: " + host.encode("latin-1") + b"\r\n\r\n")
+    assert line.responses()[0].status == 200
+    assert failures == []
+
+
+@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"hello\r\n\r\n", b"GET / HTTP/9.9\r\nX\r\n\r\n"])
+def test_bytes_that_are_no_http_are_refused_and_closed(data: bytes) -> None:
+    line = Api().connect()
+    line.send(data)
+    assert line.transport.value().startswith(b"HTTP/1.1 400 ")
+    assert line.transport.disconnecting
+
+
+def test_answers_name_no_server_and_are_not_to_be_kept() -> None:
+    for path in ("/healthz", "/nowhere"):
+        headers = Api().request("GET", path).headers
+        assert "server" not in headers
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_only_http_1_1_is_negotiated() -> None:
+    assert Api().site.acceptableProtocols() == [b"http/1.1"]
+
+
+def test_site_leaves_no_timer_of_its_own() -> None:
+    api = Api()
+    api.site.doStart()
+    assert api.clock.getDelayedCalls() == []
+    api.site.doStop()

@@ -1,0 +1,142 @@
+"""The description and the code say the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from streampush.protocol.codes import Code
+from streampush.protocol.terms import AppState
+from streampush.push.values import ChannelCursor, DeviceStatus, Published
+from streampush.rest import fields
+from streampush.rest.api import ROUTES
+from streampush.rest.problems import STATUS_OF, Problem
+from tests.rest.support import Api
+
+DOCUMENT: dict[str, Any] = json.loads(files("streampush.rest").joinpath("openapi.json").read_text("utf-8"))
+SCHEMAS = DOCUMENT["components"]["schemas"]
+
+
+def operation(route: Any) -> dict[str, Any]:
+    path = re.sub(r"<\w+:(\w+)>", r"{\1}", route.path)
+    return DOCUMENT["paths"][path][route.method.lower()]
+
+
+def resolve(schema: dict[str, Any]) -> dict[str, Any]:
+    return SCHEMAS[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+def check(value: Any, schema: dict[str, Any]) -> None:
+    """A small validator for what the document uses: type, properties, required, additionalProperties, items, enum, oneOf."""
+    schema = resolve(schema)
+    for choice in [schema["oneOf"]] if "oneOf" in schema else []:
+        assert any(set(value) == set(resolve(one)["properties"]) for one in choice)
+        check(value, next(one for one in choice if set(value) == set(resolve(one)["properties"])))
+        return
+    kinds = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "boolean": bool,
+        "number": (int, float),
+        "null": type(None),
+    }
+    names = schema.get("type", [])
+    names = [names] if isinstance(names, str) else names
+    assert not names or any(isinstance(value, kinds[name]) for name in names), (value, names)
+    if "enum" in schema:
+        assert value in schema["enum"]
+    if isinstance(value, dict):
+        assert set(schema.get("required", ())) <= set(value)
+        if schema.get("additionalProperties") is False:
+            assert set(value) <= set(schema["properties"])
+        for name, item in value.items():
+            check(item, schema.get("properties", {}).get(name, {}))
+    if isinstance(value, list):
+        for item in value:
+            check(item, schema.get("items", {}))
+
+
+def test_paths_and_methods_are_those_of_the_code() -> None:
+    described = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
+    assert described == {(route.method, re.sub(r"<\w+:(\w+)>", r"{\1}", route.path)) for route in ROUTES}
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation)
+def test_operation_scope_and_parameters_are_those_of_the_code(route: Any) -> None:
+    described = operation(route)
+    assert described["operationId"] == route.operation
+    assert described["security"] == ([{"key": [route.scope]}] if route.scope else [])
+    names = [parameter["name"] for parameter in described.get("parameters", [])]
+    assert names == re.findall(r"<\w+:(\w+)>", route.path)
+
+
+def test_fields_of_a_message_are_those_that_are_read() -> None:
+    message = SCHEMAS["Message"]
+    assert set(message["properties"]) == set(fields.PUBLISH_FIELDS)
+    assert message["additionalProperties"] is False
+    assert message["properties"]["durability"]["enum"] == list(fields.DURABILITIES)
+    addresses, payloads = ({one["required"][0] for one in group["oneOf"]} for group in message["allOf"])
+    assert (addresses, payloads) == (set(fields.ADDRESSES), set(fields.PAYLOADS))
+    assert SCHEMAS["Disconnect"]["properties"]["detail"]["maxLength"] == fields.MAX_DETAIL
+
+
+@pytest.mark.parametrize(("name", "value"), [("Published", Published), ("Device", DeviceStatus), ("Cursor", ChannelCursor)])
+def test_answers_have_the_fields_of_the_values(name: str, value: type) -> None:
+    names = [field.name for field in dataclasses.fields(value)]
+    assert list(SCHEMAS[name]["properties"]) == names
+    assert SCHEMAS[name]["required"] == names
+
+
+def test_states_of_an_application_are_those_of_the_protocol() -> None:
+    assert SCHEMAS["Device"]["properties"]["state"]["enum"] == [state.name for state in AppState]
+
+
+def test_problem_has_the_members_that_are_described() -> None:
+    problem = Problem(429, "d", code=Code.MESSAGE_RATE_EXCEEDED, field="f", retry_after=1.0).document()
+    assert set(problem) == set(SCHEMAS["Problem"]["properties"])
+    check(Problem(404, "d").document(), SCHEMAS["Problem"])
+
+
+def test_every_status_of_a_refused_publish_is_described() -> None:
+    assert {str(status) for status in STATUS_OF.values()} <= set(operation(ROUTES[0])["responses"])
+
+
+CALLS = [
+    ("publish", "/v1/publish", {"topic": "news", "payload": "x"}),
+    ("publish_batch", "/v1/publish/batch", {"messages": [{"topic": "news", "payload": "x"}, {}]}),
+    ("describe_device", "/v1/devices/phone-1", None),
+    ("disconnect_device", "/v1/devices/phone-1/disconnect", None),
+    ("describe_channel", "/v1/channels/news", None),
+    ("openapi", "/openapi.json", None),
+    ("alive", "/healthz", None),
+    ("ready", "/readyz", None),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "body"), CALLS, ids=[row[0] for row in CALLS])
+def test_real_answer_fits_its_description(name: str, path: str, body: object) -> None:
+    route = next(route for route in ROUTES if route.operation == name)
+    response = Api().request(route.method, path, body)
+    assert response.status == 200
+    (content,) = operation(route)["responses"]["200"]["content"].items()
+    assert response.headers["content-type"] == content[0]
+    check(response.json(), content[1]["schema"])
+
+
+def test_every_reference_leads_somewhere() -> None:
+    for reference in set(re.findall(r'"#/([^"]+)"', json.dumps(DOCUMENT))):
+        target: Any = DOCUMENT
+        for part in reference.split("/"):
+            target = target[part]
+        assert target
+
+
+def test_document_is_served_without_a_key() -> None:
+    assert Api().request("GET", "/openapi.json", key=None).json() == DOCUMENT
