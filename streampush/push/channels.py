@@ -24,7 +24,7 @@ class Kind(Enum):
     INTERNAL = "internal"
 
 
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f]|\s")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]|\s")
 
 
 def device_channel(device_id: str) -> str:
@@ -54,16 +54,18 @@ def kind_of(channel: str) -> tuple[Kind, str]:
     return Kind.TOPIC, channel
 
 
+_PARTS = re.compile(r"(\*|\{device\}|\{user\})")
+
+
 @lru_cache(maxsize=8192)
 def _compiled(patterns: tuple[str, ...], name: str, user_id: str) -> re.Pattern[str]:
     """One expression for all patterns, `*` for any run of characters, the asker's ids filled in."""
+    known = {"*": ".*", "{device}": re.escape(name), "{user}": re.escape(user_id)}
     branches = []
     for pattern in patterns:
         if "{user}" in pattern and not user_id:
             continue  # a device without a user has no channel of its user
-        pattern = pattern.replace("{device}", "\x00").replace("{user}", "\x01")
-        branch = re.escape(pattern).replace(r"\*", ".*")
-        branches.append(branch.replace("\x00", re.escape(name)).replace("\x01", re.escape(user_id)))
+        branches.append("".join(known.get(part) or re.escape(part) for part in _PARTS.split(pattern)))
     return re.compile("|".join(branches) if branches else r"(?!)")
 
 

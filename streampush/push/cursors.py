@@ -10,7 +10,7 @@ from streampush.push.values import CursorMove
 
 
 class CursorWriter:
-    """Collects cursor moves; the newest of a device and channel wins. What the store could not take is kept and tried again.
+    """Collects cursor moves; the furthest of a device and channel wins. What the store could not take is kept and tried again.
 
     Bounded by the number of (device, channel) pairs that are connected or were while the store was away.
     """
@@ -23,30 +23,52 @@ class CursorWriter:
         self._spawn = spawn
         self._retry_later = retry_later
         self._due: dict[tuple[str, str], CursorMove] = {}
+        self._under_way: list[dict[tuple[str, str], CursorMove]] = []
         self._writing = False
 
     def move(self, move: CursorMove) -> None:
         """The cursor is stored soon."""
-        self._due[move.device_id, move.channel] = move
-        if not self._writing:
-            self._writing = True
-            self._call_soon(self._start)
+        self._keep(move)
+        self._begin()
+
+    def _keep(self, move: CursorMove) -> None:
+        key = move.device_id, move.channel
+        known = self._due.get(key)
+        if known is None or known.epoch != move.epoch or known.offset < move.offset:
+            self._due[key] = move
 
     def forget(self, device_id: str, channel: str) -> None:
         """A move that is not stored yet is dropped: the device has unsubscribed."""
-        self._due.pop((device_id, channel), None)
+        for moves in (self._due, *self._under_way):
+            moves.pop((device_id, channel), None)
+
+    def _begin(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._call_soon(self._start)
 
     def _start(self) -> None:
         self._spawn(self.flush())
 
     async def flush(self) -> None:
-        """Stores what is due now."""
+        """Stores what is due now, or as soon as the store is there again."""
         while self._due:
-            due, self._due = self._due, {}
+            moves, self._due = self._due, {}
+            self._under_way.append(moves)
             try:
-                await self._store.move_cursors(tuple(due.values()))
+                await self._store.move_cursors(tuple(moves.values()))
             except StoreUnavailable:
-                self._due = due | self._due
+                newer, self._due = self._due, moves
+                for move in newer.values():
+                    self._keep(move)
                 self._retry_later(self._start)
                 return
+            except Exception:
+                # A fault of ours: these moves are given up, which costs repeats after a reconnect; the next ones are stored.
+                self._writing = False
+                if self._due:
+                    self._begin()
+                raise
+            finally:
+                self._under_way = [others for others in self._under_way if others is not moves]
         self._writing = False

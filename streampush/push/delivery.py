@@ -56,19 +56,24 @@ class Feed:
         self.held = 0  # the first offset that the application wants again; 0: none
         self.unacknowledged: deque[tuple[int, int, int]] = deque()  # (last offset, messages, bytes) of each write
 
-    def offer(self, before: int, last: int, frames: bytes, messages: int) -> bool:
+    def offer(self, epoch: str, before: int, last: int, frames: bytes, messages: int) -> bool:
         """See fanout.Follower."""
-        if not self.live or self.sent >= last:
+        if not self.live or (self.sent >= last and self.epoch == epoch):
             return False
         attachment = self.attachment
         size = len(frames)
-        if self.sent != before or not attachment.takes(messages, size):
+        if self.sent != before or self.epoch != epoch or not attachment.takes(messages, size):
             attachment.lags(self)
             return False
         self.sent = last
         self.unacknowledged.append((last, messages, size))
         attachment.write(frames, messages, size)
         return True
+
+    def missed(self) -> None:
+        """See fanout.Follower."""
+        if self.live:
+            self.attachment.lags(self)
 
     def release(self, offset: int) -> tuple[int, int]:
         """Forgets writes that are acknowledged as a whole; gives their messages and bytes."""
@@ -124,11 +129,19 @@ class Attachment:
     # -------------------------------------------------------------------------------------------------------- following
 
     def follow(self, subscription: Subscription) -> None:
-        """Delivery on a channel begins behind the subscription's offset. Subscribing again begins anew."""
-        self.unfollow(subscription.channel)
+        """Delivery on a channel begins behind the subscription's offset. Subscribing again begins anew.
+
+        The place is stored as the device's cursor, unless that is further already: what is published while the device is away
+        is then found although it never acknowledged anything. Does nothing when the connection is gone.
+        """
+        if not self.attached:
+            return
+        channel, epoch = subscription.channel, subscription.epoch
+        self.unfollow(channel)
         feed = Feed(self, subscription)
-        self.feeds[subscription.channel] = feed
-        self._around.fanout.follow(subscription.channel, feed, subscription.top_offset)
+        self.feeds[channel] = feed
+        self._around.fanout.follow(channel, feed, epoch, subscription.top_offset)
+        self._around.move_cursor(CursorMove(self.principal.name, channel, epoch, subscription.offset))
         self._lagging.append(feed)
         self.wake()
 
@@ -145,11 +158,14 @@ class Attachment:
             self._open_messages -= messages
             self._open_bytes -= size
         feed.unacknowledged.clear()
+        if self._lagging:  # other channels may use the room, and no acknowledgement will tell them
+            self.wake()
         return True
 
     def detach(self) -> None:
         """The connection is gone: nothing more is written, no reference from the fan-out is left."""
         self.attached = False
+        self._lagging.clear()
         for channel in list(self.feeds):
             self.unfollow(channel)
 
@@ -159,8 +175,18 @@ class Attachment:
 
     def cursors(self) -> tuple[ChannelCursor, ...]:
         """How far the device is on each channel it follows."""
-        top = self._around.fanout.top
-        return tuple(ChannelCursor(feed.channel, feed.acknowledged, feed.sent, top(feed.channel)) for feed in self.feeds.values())
+        return tuple(
+            ChannelCursor(feed.channel, feed.acknowledged, feed.sent, max(feed.sent, self._top(feed)))
+            for feed in self.feeds.values()
+        )
+
+    def _top(self, feed: Feed) -> int:
+        """The newest offset heard of for the feed."""
+        return self._around.fanout.top(feed.channel, feed.epoch)
+
+    def _follows(self, feed: Feed) -> bool:
+        """Whether the feed may still be written to: calling out, or waiting, may have ended it."""
+        return self.feeds.get(feed.channel) is feed
 
     # -------------------------------------------------------------------------------------------------------------- room
 
@@ -176,7 +202,13 @@ class Attachment:
     def write(self, frames: bytes, messages: int, size: int) -> None:
         self._open_messages += messages
         self._open_bytes += size
-        self._link.deliver(frames, messages)
+        try:
+            self._link.deliver(frames, messages)
+        except Exception:
+            # How much of it went out is not known, so nothing may follow it. The device resumes on its next connection.
+            self.detach()
+            self.close(Code.CONNECTION_TIMED_OUT, "delivery failed")
+            raise
 
     def credit(self, messages: int, size: int) -> None:
         """Replaces the receive window; 0 leaves that value as it is."""
@@ -199,10 +231,8 @@ class Attachment:
             raise Refused(Code.NOT_SUBSCRIBED, "acknowledgement of a channel that is not followed", channel=channel)
         if offset > feed.sent:
             raise Refused(Code.POSITION_LOST, f"offset {offset} was never sent, the newest is {feed.sent}", channel=channel)
-        messages, size = feed.release(offset)
-        self._open_messages -= messages
-        self._open_bytes -= size
-        if outcome is Outcome.RETRY_LATER and (not feed.held or offset < feed.held):
+        self._release(feed, offset)
+        if outcome is Outcome.RETRY_LATER and offset > feed.acknowledged and not feed.held:
             feed.held = offset
         reached = min(offset, feed.held - 1) if feed.held else offset
         if reached > feed.acknowledged:
@@ -211,6 +241,11 @@ class Attachment:
         self._around.metrics.acknowledged(outcome.name.lower())
         if self._lagging:
             self.wake()
+
+    def _release(self, feed: Feed, offset: int) -> None:
+        messages, size = feed.release(offset)
+        self._open_messages -= messages
+        self._open_bytes -= size
 
     # ----------------------------------------------------------------------------------------------------- reading the log
 
@@ -245,21 +280,27 @@ class Attachment:
                 if await self._read_for(self._lagging.popleft()):
                     self._look_again = True
         except StoreUnavailable:
-            self._look_again = False
-            if not self._retrying:
-                self._retrying = True
-                self._around.retry_later(self._retry)
+            self._try_again_later()
+        except Exception:
+            self._try_again_later()  # a fault of ours must not end delivery for good
+            raise
         finally:
             self._pumping = False
         if self._look_again:
             self.wake()
+
+    def _try_again_later(self) -> None:
+        self._look_again = False
+        if self.attached and not self._retrying:
+            self._retrying = True
+            self._around.retry_later(self._retry)
 
     async def _read_for(self, feed: Feed) -> bool:
         """One page for a feed that was taken off the lagging ones, and goes back there unless it went live."""
         try:
             return await self._advance(feed)
         finally:
-            if not feed.live and self.feeds.get(feed.channel) is feed:
+            if not feed.live and self._follows(feed):
                 self._lagging.append(feed)
 
     async def _advance(self, feed: Feed) -> bool:
@@ -267,15 +308,18 @@ class Attachment:
         around = self._around
         messages = max(1, min(self._window_messages - self._open_messages, around.page_messages))
         size = max(1, min(self._window_bytes - self._open_bytes, around.page_bytes))
+        heard = self._top(feed)
         page = await around.store.read(feed.channel, feed.sent, messages, size)
-        if not self.attached or self.feeds.get(feed.channel) is not feed:
+        if not self._follows(feed):
             return False
         if not self._continues(feed, page):
             return True
         if not self._write_page(feed, page):
             return False
         feed.sent = max(feed.sent, page.next_offset)
-        if feed.sent < max(around.fanout.top(feed.channel), page.head.top_offset):
+        if heard > page.head.top_offset:  # a hint of something that is not there
+            around.fanout.correct(feed.channel, feed.epoch, heard, page.head.top_offset)
+        if feed.sent < max(self._top(feed), page.head.top_offset):
             return True
         feed.live = True
         if feed.backlog_open:
@@ -284,7 +328,9 @@ class Attachment:
         return False
 
     def _write_page(self, feed: Feed, page: Page) -> bool:
-        """Writes the page's publications, or as many as there is room for; False if some are left."""
+        """Writes the page's publications, or as many as there is room for; False if some are left or the feed has ended."""
+        if not self._follows(feed):
+            return False
         encode = self._around.encode
         frames = [encode(publication) for publication in page.publications]
         if not frames:
@@ -292,12 +338,12 @@ class Attachment:
         joined = b"".join(frames)
         if self.takes(len(frames), len(joined)):
             self._write_read(feed, page.publications[-1].offset, joined, len(frames))
-            return True
+            return self._follows(feed)
         for publication, frame in zip(page.publications, frames, strict=True):
-            if not self.takes(1, len(frame)):
+            if not self._follows(feed) or not self.takes(1, len(frame)):
                 return False
             self._write_read(feed, publication.offset, frame, 1)
-        return True
+        return self._follows(feed)
 
     def _write_read(self, feed: Feed, last: int, frames: bytes, messages: int) -> None:
         feed.sent = last
@@ -310,7 +356,7 @@ class Attachment:
         head = page.head
         if head.epoch != feed.epoch or head.top_offset < feed.sent:
             reason = LossReason.EPOCH_CHANGED if head.epoch != feed.epoch else LossReason.REWOUND
-            self._around.fanout.rebase(feed.channel, head.top_offset)
+            self._around.fanout.correct(feed.channel, head.epoch, self._top(feed), head.top_offset)
             self._reposition(feed, page, reason, 0)
             return False
         if head.floor_offset > feed.sent:
@@ -320,12 +366,12 @@ class Attachment:
     def _reposition(self, feed: Feed, page: Page, reason: LossReason, lost: int) -> None:
         head = page.head
         if reason is not LossReason.TRIMMED:  # offsets of the old log mean nothing in the new one
-            messages, size = feed.release(feed.sent)
-            self._open_messages -= messages
-            self._open_bytes -= size
-            feed.held = feed.acknowledged = 0
+            self._release(feed, feed.sent)
+            feed.held = 0
+            feed.acknowledged = head.floor_offset
         feed.epoch = head.epoch
         feed.sent = head.floor_offset
+        feed.backlog_open = True  # the device is told when it has caught up again
         self._around.metrics.positions_lost(reason.name.lower())
         subscription = Subscription(feed.channel, head.epoch, feed.sent, head.top_offset, False, reason, lost)
         self._link.repositioned(subscription)

@@ -44,13 +44,16 @@ class Store(Protocol):
 
     async def read(self, channel: str, after: int, max_messages: int, max_bytes: int) -> Page:
         """Publications with offset > `after`, oldest first: at least one if there is any, at most `max_messages`, and no more
-        than `max_bytes` of payload but for the first."""
+        than `max_bytes` of payload but for the first. The log is begun if need be, as by `head`."""
 
     async def message_id(self, channel: str, offset: int) -> str | None:
         """The id of the entry at `offset` (also of the floor entry), None if the log does not know it."""
 
-    async def live_after(self, channel: str, offset: int) -> int:
-        """How many publications behind `offset` can still be read, i.e. are in the log and not expired."""
+    async def live_after(self, channel: str, offset: int, up_to: int) -> int:
+        """How many publications behind `offset`, and not behind `up_to`, can still be read: are in the log and not expired.
+
+        The upper end makes the count comparable with a `Head` that was asked for earlier, whatever was appended since.
+        """
 
     async def cursor(self, device_id: str, channel: str) -> Position | None:
         """How far the device has acknowledged on the channel; its `message_id` may be empty."""
@@ -75,7 +78,10 @@ class Link(Protocol):
     """The way from an attachment to its connection."""
 
     def deliver(self, frames: bytes, messages: int) -> None:
-        """Writes `messages` delivery frames; returns at once, what the socket does not take is buffered."""
+        """Writes `messages` delivery frames; returns at once, what the socket does not take is buffered.
+
+        Should not raise: then it is not known what went out, and the connection is closed.
+        """
 
     def has_room(self) -> bool:
         """Whether the send buffer is below its high-water mark. When room comes back, `Attachment.room_again` is called."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from streampush.config import PublishConfig
@@ -14,6 +15,9 @@ from streampush.push.ports import PushMetrics, Store
 from streampush.push.values import Draft, Principal, Published, PublishRequest
 
 MAX_CONTENT_TYPE_BYTES = 128
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Half a character, as JSON may hold; no frame can carry it."""
 
 
 class Publishing:
@@ -54,7 +58,7 @@ class Publishing:
             self._metrics.refused(refused.code)
             raise
         publication = appended.publication
-        connections = self._fanout.appended(publication, accepted_at)
+        connections = self._fanout.appended(appended, accepted_at)
         self._metrics.published(principal.kind, len(publication.payload))
         return Published(
             publication.message_id, publication.channel, publication.offset, appended.epoch, appended.durability, connections
@@ -77,6 +81,7 @@ class Publishing:
             raise Refused(Code.FORBIDDEN, f"{principal.kind} {principal.name} may not publish here", channel=request.channel)
         self._take(self._device_rates if principal.kind == "device" else self._publisher_rates, principal, now)
         self._check_sizes(request)
+        self._check_ttl(request)
         if request.durability > self._store.durability:
             detail = f"durability {request.durability.name} is wanted, the store gives {self._store.durability.name}"
             raise Refused(Code.FORBIDDEN, detail, channel=request.channel)
@@ -91,6 +96,9 @@ class Publishing:
     def _check_sizes(self, request: PublishRequest) -> None:
         limits = self._limits
         channel = request.channel
+        texts = [request.content_type, *request.headers.keys(), *request.headers.values()]
+        if any(map(_SURROGATE.search, texts)):
+            raise Refused(Code.SERIALIZATION_ERROR, "content type and headers must be Unicode text", channel=channel)
         if len(request.payload) > limits.max_payload:
             detail = f"payload of {len(request.payload)} bytes, the limit is {limits.max_payload}"
             raise Refused(Code.PAYLOAD_TOO_LARGE, detail, channel=channel)
@@ -101,8 +109,12 @@ class Publishing:
         if len(request.content_type.encode()) > MAX_CONTENT_TYPE_BYTES:
             detail = f"content type above {MAX_CONTENT_TYPE_BYTES} bytes"
             raise Refused(Code.PAYLOAD_TOO_LARGE, detail, channel=channel)
-        if request.ttl < 0:
-            raise Refused(Code.MESSAGE_EXPIRED, "ttl is negative: expired on arrival", channel=channel)
+
+    def _check_ttl(self, request: PublishRequest) -> None:
+        limits = self._limits
+        channel = request.channel
+        if not request.ttl >= 0:  # also "not a number"
+            raise Refused(Code.MESSAGE_EXPIRED, "ttl is negative or not a number: expired on arrival", channel=channel)
         if request.ttl > limits.max_ttl:
             detail = f"ttl of {request.ttl:g} s, the limit is {limits.max_ttl:g}"
             raise Refused(Code.QUOTA_EXCEEDED, detail, channel=channel)

@@ -47,7 +47,7 @@ async def _prove(store: Store, channel: str, head: Head, position: Position, *, 
         return lost(LossReason.TRIMMED, head.floor_offset - position.offset)
     if known_id and position.offset and await store.message_id(channel, position.offset) != position.message_id:
         return lost(LossReason.ID_MISMATCH)
-    expired = head.top_offset - position.offset - await store.live_after(channel, position.offset)
+    expired = head.top_offset - position.offset - await store.live_after(channel, position.offset, head.top_offset)
     if expired > 0:
         return lost(LossReason.EXPIRED, expired, position.offset)
     return Subscription(channel, head.epoch, position.offset, head.top_offset, True)

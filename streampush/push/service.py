@@ -156,15 +156,23 @@ class PushService:
         return results
 
     async def subscribe(self, attachment: Attachment, request: SubscribeRequest) -> Subscription:
-        """As `resume`, for one channel. Raises Refused: FORBIDDEN, QUOTA_EXCEEDED, UNKNOWN_RECIPIENT, STORE_UNAVAILABLE."""
-        feeds = attachment.feeds
+        """As `resume`, for one channel; the caller follows the result at once.
+
+        Raises Refused: FORBIDDEN, QUOTA_EXCEEDED, UNKNOWN_RECIPIENT, STORE_UNAVAILABLE.
+        """
         try:
-            if request.channel not in feeds and len(feeds) >= self._limits.max_subscriptions:
-                raise Refused(Code.QUOTA_EXCEEDED, f"at most {self._limits.max_subscriptions} subscriptions")
-            return await self._locate(attachment, request)
+            self._check_count(attachment, request.channel)
+            subscription = await self._locate(attachment, request)
+            self._check_count(attachment, request.channel)  # others were located meanwhile
+            return subscription
         except Refused as refused:
             self._around.metrics.refused(refused.code)
             raise
+
+    def _check_count(self, attachment: Attachment, channel: str) -> None:
+        feeds = attachment.feeds
+        if channel not in feeds and len(feeds) >= self._limits.max_subscriptions:
+            raise Refused(Code.QUOTA_EXCEEDED, f"at most {self._limits.max_subscriptions} subscriptions")
 
     async def _locate(self, attachment: Attachment, request: SubscribeRequest) -> Subscription:
         principal = attachment.principal

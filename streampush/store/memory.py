@@ -8,19 +8,27 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 
 from streampush.config import StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability
-from streampush.push.values import Appended, CursorMove, DeviceRecord, Draft, Head, Page, Position, Publication
+from streampush.push.values import NO_HEADERS, Appended, CursorMove, DeviceRecord, Draft, Head, Page, Position, Publication
 
 MAX_CURSORS_PER_DEVICE = 1_000
 """Channels; the cursor that moved longest ago is dropped. As many as a connection may follow by default."""
 
 COMPACT_AFTER = 1_000
 """Dropped entries before a log's list is shortened."""
+
+
+def _weight(entry: Draft | Publication) -> int:
+    """Bytes that count against the limits: payload, headers, content type; each character as one byte."""
+    size = len(entry.payload) + len(entry.content_type)
+    if entry.headers:
+        size += sum(len(name) + len(value) for name, value in entry.headers.items())
+    return size
 
 
 class _Log:
@@ -59,28 +67,30 @@ class _Log:
 
     def add(self, publication: Publication) -> None:
         self.top_offset = publication.offset
-        self.size += len(publication.payload)
+        self.size += _weight(publication)
         self._entries.append(publication)
 
     def trim_one(self) -> int:
-        """Drops the oldest entry; gives the bytes of payload that were freed."""
+        """Drops the oldest entry; gives the bytes that were freed."""
         entry = self.at(self.floor_offset + 1)
         self.floor_offset = entry.offset
         self.floor_id = entry.message_id
-        self.size -= len(entry.payload)
+        self.size -= _weight(entry)
         self._start += 1
         if self._start > COMPACT_AFTER and self._start * 2 > len(self._entries):
             del self._entries[: self._start]
             self._start = 0
-        return len(entry.payload)
+        return _weight(entry)
 
     def free_expired(self, now_ms: int) -> int:
-        """Drops the payloads of what has expired at the front; gives their bytes."""
+        """Drops payload and headers of what has expired at the front; gives their bytes."""
         offset = max(self.freed, self.floor_offset) + 1
         freed = 0
         while offset <= self.top_offset and 0 < self.at(offset).expires_at_ms <= now_ms:
-            freed += len(self.at(offset).payload)
-            self._entries[self._start + offset - self.floor_offset - 1] = replace(self.at(offset), payload=b"", headers={})
+            entry = self.at(offset)
+            shell = replace(entry, payload=b"", headers=NO_HEADERS)
+            freed += _weight(entry) - _weight(shell)
+            self._entries[self._start + offset - self.floor_offset - 1] = shell
             self.freed = offset
             offset += 1
         self.size -= freed
@@ -113,7 +123,9 @@ class MemoryStore:
         return log
 
     async def append(self, draft: Draft) -> Appended:
-        size = len(draft.payload)
+        size = _weight(draft)
+        if self._size + size > self._limits.max_bytes:
+            self._free(draft.channel)
         if self._size + size > self._limits.max_bytes:
             raise Refused(Code.QUOTA_EXCEEDED, f"the store holds {self._size} bytes, its limit", channel=draft.channel)
         log = self._log(draft.channel)
@@ -131,6 +143,13 @@ class MemoryStore:
         self._size += size
         self._trim(log)
         return Appended(publication, log.epoch, Durability.MEMORY)
+
+    def _free(self, channel: str) -> None:
+        """Makes what room there is in a channel before an append to it is refused."""
+        log = self._logs.get(channel)
+        if log is not None:
+            self._trim(log)
+            self._size -= log.free_expired(self._wall_ms())
 
     def _trim(self, log: _Log) -> None:
         """Drops what is over the count, the bytes or the age of the channel; the newest entry always stays."""
@@ -175,12 +194,13 @@ class MemoryStore:
             return log.floor_id
         return log.at(offset).message_id
 
-    async def live_after(self, channel: str, offset: int) -> int:
+    async def live_after(self, channel: str, offset: int, up_to: int) -> int:
         log = self._logs.get(channel)
         if log is None:
             return 0
         now_ms = self._wall_ms()
-        return sum(1 for entry in log.behind(offset) if not entry.expires_at_ms or entry.expires_at_ms > now_ms)
+        entries = takewhile(lambda entry: entry.offset <= up_to, log.behind(offset))
+        return sum(1 for entry in entries if not 0 < entry.expires_at_ms <= now_ms)
 
     def sweep(self, channels: int) -> None:
         """Frees what is too old or expired in so many channels, the ones not swept for longest first.
@@ -211,7 +231,11 @@ class MemoryStore:
                 cursors.popitem(last=False)
 
     async def forget_cursor(self, device_id: str, channel: str) -> None:
-        self._cursors.get(device_id, OrderedDict()).pop(channel, None)
+        cursors = self._cursors.get(device_id)
+        if cursors is not None:
+            cursors.pop(channel, None)
+            if not cursors:
+                del self._cursors[device_id]
 
     # ---------------------------------------------------------------------------------------------------------- devices
 

@@ -1,0 +1,347 @@
+"""What every implementation of push.ports.Store does. Mix it into a trial TestCase and give `make_store`.
+
+The tests are coroutines: a store may answer at once, or from a thread or a server when the reactor turns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streampush.config import StoreConfig
+from streampush.errors import Refused
+from streampush.protocol.codes import Code
+from streampush.push.ports import Store
+from streampush.push.values import CursorMove, DeviceRecord, Draft, Position, PushToken
+
+LIMITS = StoreConfig()
+NOW_MS = 1_800_000_000_000
+
+
+class StoreContract:
+    """`self.now_ms` is the wall clock that the store must be given."""
+
+    now_ms = NOW_MS
+
+    def make_store(self, limits: StoreConfig) -> Store:
+        """An empty store with these limits whose wall clock is `self.now_ms`."""
+        raise NotImplementedError
+
+    def draft(self, channel: str = "news", payload: bytes = b"payload", ttl_ms: int = 0, message_id: str = "") -> Draft:
+        expires_at_ms = self.now_ms + ttl_ms if ttl_ms else 0
+        return Draft(channel, message_id or f"id-{self.now_ms}", payload, self.now_ms, expires_at_ms, "text/plain", {"k": "v"})
+
+    async def fill(self, store: Store, count: int, channel: str = "news", payload: bytes = b"payload", ttl_ms: int = 0) -> str:
+        """Appends so many with the ids m1, m2 …; gives the epoch."""
+        epoch = ""
+        for number in range(1, count + 1):
+            epoch = (await store.append(self.draft(channel, payload, ttl_ms, f"m{number}"))).epoch
+        return epoch
+
+    async def refused(self, work: object, code: Code) -> None:
+        """The awaitable is refused with this code."""
+        try:
+            await work  # type: ignore[misc]  # any awaitable
+        except Refused as refused:
+            assert refused.code is code
+        else:
+            raise AssertionError("not refused")
+
+    # ----------------------------------------------------------------------------------------------------------- append
+
+    async def test_offsets_count_from_one_in_each_channel(self) -> None:
+        store = self.make_store(LIMITS)
+        offsets = [(await store.append(self.draft(channel))).publication.offset for channel in ("a", "a", "b", "a", "b")]
+        assert offsets == [1, 2, 1, 3, 2]
+
+    async def test_an_append_gives_the_whole_publication_back(self) -> None:
+        store = self.make_store(LIMITS)
+        draft = self.draft(payload=b"\x00\xff", ttl_ms=5000)
+        publication = (await store.append(draft)).publication
+        for name in ("channel", "message_id", "payload", "published_at_ms", "expires_at_ms", "content_type"):
+            assert getattr(publication, name) == getattr(draft, name)
+        assert dict(publication.headers) == {"k": "v"}
+
+    async def test_what_is_read_is_what_was_appended(self) -> None:
+        store = self.make_store(LIMITS)
+        appended = await store.append(self.draft(payload=b"\x00\xff"))
+        page = await store.read("news", 0, 10, 1000)
+        assert page.publications == (appended.publication,)
+
+    async def test_an_epoch_stays_while_the_log_lives_and_differs_between_channels(self) -> None:
+        store = self.make_store(LIMITS)
+        first = await self.fill(store, 1, "a")
+        assert await self.fill(store, 1, "a") == first
+        assert (await store.head("a")).epoch == first != await self.fill(store, 1, "b")
+
+    async def test_an_append_is_as_durable_as_the_store_says(self) -> None:
+        store = self.make_store(LIMITS)
+        assert (await store.append(self.draft())).durability is store.durability
+
+    # ------------------------------------------------------------------------------------------------------------- read
+
+    async def test_a_read_goes_on_behind_the_offset(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 5)
+        page = await store.read("news", 3, 10, 10_000)
+        assert [publication.offset for publication in page.publications] == [4, 5]
+        assert page.next_offset == 5
+
+    async def test_a_read_gives_at_most_so_many_messages(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 5)
+        page = await store.read("news", 1, 2, 10_000)
+        assert [publication.offset for publication in page.publications] == [2, 3]
+        assert page.next_offset == 3
+
+    async def test_a_read_gives_at_most_so_many_bytes(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 5, payload=b"x" * 10)
+        page = await store.read("news", 0, 10, 20)
+        assert [publication.offset for publication in page.publications] == [1, 2]
+        assert page.next_offset == 2
+
+    async def test_a_read_gives_one_publication_however_large_it_is(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 2, payload=b"x" * 100)
+        page = await store.read("news", 0, 10, 1)
+        assert [publication.offset for publication in page.publications] == [1]
+
+    async def test_a_read_at_the_end_is_empty(self) -> None:
+        store = self.make_store(LIMITS)
+        epoch = await self.fill(store, 2)
+        page = await store.read("news", 2, 10, 1000)
+        assert (page.publications, page.next_offset, page.expired) == ((), 2, 0)
+        assert (page.head.epoch, page.head.top_offset) == (epoch, 2)
+
+    async def test_a_read_leaves_out_what_has_expired_and_counts_it(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.append(self.draft(ttl_ms=1000))
+        await store.append(self.draft(ttl_ms=5000))
+        await store.append(self.draft(ttl_ms=1000))
+        self.now_ms += 1000
+        page = await store.read("news", 0, 10, 1000)
+        assert [publication.offset for publication in page.publications] == [2]
+        assert (page.next_offset, page.expired) == (3, 2)
+
+    async def test_a_read_of_nothing_but_expired_entries_moves_on(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 3, ttl_ms=10)
+        self.now_ms += 10
+        page = await store.read("news", 0, 1, 1)
+        assert (page.publications, page.next_offset, page.expired) == ((), 3, 3)
+
+    async def test_an_entry_can_be_read_until_the_moment_it_expires(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 1, ttl_ms=10)
+        self.now_ms += 9
+        assert len((await store.read("news", 0, 10, 1000)).publications) == 1
+
+    async def test_reading_in_pages_gives_everything_once(self) -> None:
+        store = self.make_store(LIMITS)
+        for number in range(20):
+            await store.append(self.draft(payload=b"x" * number, ttl_ms=100 if number % 3 == 0 else 0))
+        self.now_ms += 100
+        after, offsets = 0, []
+        while after < 20:
+            page = await store.read("news", after, 3, 25)
+            offsets += [publication.offset for publication in page.publications]
+            assert page.next_offset > after
+            after = page.next_offset
+        assert offsets == [number + 1 for number in range(20) if number % 3]
+
+    # ------------------------------------------------------------------------------------------------------------- head
+
+    async def test_peek_begins_nothing_and_head_begins_the_log(self) -> None:
+        store = self.make_store(LIMITS)
+        assert await store.peek("news") is None
+        head = await store.head("news")
+        assert (head.top_offset, head.floor_offset, head.floor_id) == (0, 0, "")
+        assert await store.peek("news") == head
+
+    async def test_head_names_the_newest_offset(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 3)
+        assert (await store.head("news")).top_offset == 3
+
+    async def test_message_ids_are_found_by_offset(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 3)
+        assert [await store.message_id("news", offset) for offset in range(5)] == [None, "m1", "m2", "m3", None]
+        assert await store.message_id("other", 1) is None
+
+    async def test_an_expired_entry_keeps_its_id(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 2, ttl_ms=10)
+        self.now_ms += 10
+        assert await store.message_id("news", 1) == "m1"
+
+    async def test_live_after_counts_what_can_still_be_read(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 2, ttl_ms=10)
+        await self.fill(store, 3)
+        assert await store.live_after("news", 1, 5) == 4
+        self.now_ms += 10
+        assert await store.live_after("news", 1, 5) == 3
+        assert await store.live_after("other", 0, 5) == 0
+
+    async def test_live_after_does_not_count_behind_the_upper_end(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 5)
+        assert await store.live_after("news", 1, 3) == 2
+
+    # --------------------------------------------------------------------------------------------------------- trimming
+
+    async def test_a_channel_keeps_so_many_messages(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=3))
+        await self.fill(store, 5)
+        head = await store.head("news")
+        assert (head.floor_offset, head.floor_id, head.top_offset) == (2, "m2", 5)
+        assert [publication.offset for publication in (await store.read("news", 0, 10, 1000)).publications] == [3, 4, 5]
+
+    async def test_a_read_below_the_floor_starts_at_the_floor(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=2))
+        await self.fill(store, 5, ttl_ms=10)
+        self.now_ms += 10
+        assert (await store.read("news", 0, 10, 1000)).next_offset == 5
+
+    async def test_a_channel_keeps_so_many_bytes(self) -> None:
+        store = self.make_store(replace(LIMITS, history_bytes=3000))
+        await self.fill(store, 5, payload=b"x" * 1000)
+        head = await store.head("news")
+        assert head.floor_offset == 3  # headers count, so three do not fit
+
+    async def test_a_message_above_the_bytes_of_a_channel_is_kept_alone(self) -> None:
+        store = self.make_store(replace(LIMITS, history_bytes=1024))
+        await self.fill(store, 3, payload=b"x" * 5000)
+        assert [publication.offset for publication in (await store.read("news", 0, 10, 1)).publications] == [3]
+
+    async def test_a_channel_keeps_messages_for_so_long_but_the_newest_for_ever(self) -> None:
+        store = self.make_store(replace(LIMITS, history_age=10.0))
+        await self.fill(store, 2)
+        self.now_ms += 10_001
+        await store.append(self.draft(message_id="m3"))
+        assert (await store.head("news")).floor_offset == 2
+        self.now_ms += 1_000_000
+        assert [publication.offset for publication in (await store.read("news", 0, 10, 1000)).publications] == [3]
+
+    async def test_the_id_at_the_floor_is_known_and_older_ones_are_not(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=2))
+        await self.fill(store, 5)
+        assert [await store.message_id("news", offset) for offset in range(1, 6)] == [None, None, "m3", "m4", "m5"]
+
+    async def test_offsets_are_found_behind_much_trimming(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=7))
+        await self.fill(store, 2500)
+        page = await store.read("news", 2495, 3, 1000)
+        assert [(entry.offset, entry.message_id) for entry in page.publications] == [
+            (2496, "m2496"),
+            (2497, "m2497"),
+            (2498, "m2498"),
+        ]
+        assert await store.live_after("news", 0, 2500) == 7
+
+    # ----------------------------------------------------------------------------------------------------------- quotas
+
+    async def test_channels_above_the_quota_are_refused_and_known_ones_are_not(self) -> None:
+        store = self.make_store(replace(LIMITS, max_channels=2))
+        await self.fill(store, 1, "a")
+        await store.head("b")
+        await self.refused(store.append(self.draft("c")), Code.QUOTA_EXCEEDED)
+        await self.refused(store.head("c"), Code.QUOTA_EXCEEDED)
+        assert await store.peek("c") is None
+        assert (await store.append(self.draft("b"))).publication.offset == 1
+
+    async def test_bytes_above_the_quota_are_refused_and_nothing_is_changed(self) -> None:
+        store = self.make_store(replace(LIMITS, max_bytes=2048))
+        await self.fill(store, 1, "a", b"x" * 1500)
+        await self.refused(store.append(self.draft("a", b"x" * 600)), Code.QUOTA_EXCEEDED)
+        await self.refused(store.append(self.draft("b", b"x" * 600)), Code.QUOTA_EXCEEDED)
+        assert (await store.head("a")).top_offset == 1
+        assert await store.peek("b") is None
+        assert (await store.append(self.draft("a", b"x" * 400))).publication.offset == 2
+
+    async def test_headers_count_against_the_quota(self) -> None:
+        store = self.make_store(replace(LIMITS, max_bytes=2048))
+        draft = replace(self.draft(payload=b""), headers={"name": "x" * 3000})
+        await self.refused(store.append(draft), Code.QUOTA_EXCEEDED)
+
+    async def test_what_expired_in_a_channel_makes_room_for_the_next(self) -> None:
+        store = self.make_store(replace(LIMITS, max_bytes=2048))
+        await self.fill(store, 1, "a", b"x" * 1500, ttl_ms=10)
+        self.now_ms += 10
+        assert (await store.append(self.draft("a", b"x" * 1500))).publication.offset == 2
+
+    async def test_what_is_trimmed_makes_room(self) -> None:
+        store = self.make_store(replace(LIMITS, max_bytes=4096, history_messages=2))
+        await self.fill(store, 50, payload=b"x" * 1000)
+        assert (await store.head("news")).top_offset == 50
+
+    async def test_devices_above_the_quota_are_refused_and_known_ones_are_not(self) -> None:
+        store = self.make_store(replace(LIMITS, max_devices=1))
+        await store.remember_device(DeviceRecord("d1", "u1"))
+        await self.refused(store.remember_device(DeviceRecord("d2", "u2")), Code.QUOTA_EXCEEDED)
+        assert await store.device("d2") is None
+        assert not await store.knows_user("u2")
+        await store.remember_device(DeviceRecord("d1", "u1", last_seen_ms=5))
+
+    # ---------------------------------------------------------------------------------------------------------- cursors
+
+    async def test_a_cursor_is_where_it_was_moved(self) -> None:
+        store = self.make_store(LIMITS)
+        assert await store.cursor("d", "news") is None
+        await store.move_cursors(
+            [CursorMove("d", "news", "e", 3), CursorMove("d", "sport", "f", 4), CursorMove("d2", "news", "e", 5)]
+        )
+        assert await store.cursor("d", "news") == Position("e", 3)
+        assert await store.cursor("d", "sport") == Position("f", 4)
+        assert await store.cursor("d2", "news") == Position("e", 5)
+
+    async def test_a_cursor_does_not_go_back_within_an_epoch(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.move_cursors([CursorMove("d", "news", "e", 3)])
+        await store.move_cursors([CursorMove("d", "news", "e", 2)])
+        assert await store.cursor("d", "news") == Position("e", 3)
+
+    async def test_a_cursor_of_a_new_epoch_replaces_the_old_one(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.move_cursors([CursorMove("d", "news", "e", 3)])
+        await store.move_cursors([CursorMove("d", "news", "f", 1)])
+        assert await store.cursor("d", "news") == Position("f", 1)
+
+    async def test_a_cursor_is_forgotten(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.move_cursors([CursorMove("d", "news", "e", 3), CursorMove("d", "sport", "e", 3)])
+        await store.forget_cursor("d", "news")
+        await store.forget_cursor("nobody", "news")
+        assert await store.cursor("d", "news") is None
+        assert await store.cursor("d", "sport") is not None
+
+    async def test_a_device_keeps_a_bounded_number_of_cursors_the_latest_moved_ones(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.move_cursors([CursorMove("d", "old", "e", 1), CursorMove("d", "older", "e", 1)])
+        await store.move_cursors([CursorMove("d", "old", "e", 2)])
+        await store.move_cursors([CursorMove("d", f"c{number}", "e", 1) for number in range(999)])
+        assert await store.cursor("d", "older") is None
+        assert await store.cursor("d", "old") == Position("e", 2)
+
+    # ---------------------------------------------------------------------------------------------------------- devices
+
+    async def test_a_device_is_remembered_and_replaced(self) -> None:
+        store = self.make_store(LIMITS)
+        assert await store.device("d") is None
+        await store.remember_device(DeviceRecord("d", "u", 1, 1))
+        record = DeviceRecord("d", "u", 1, 9, PushToken(b"t", "org.example", False))
+        await store.remember_device(record)
+        assert await store.device("d") == record
+
+    async def test_a_user_is_known_while_a_device_is_bound_to_it(self) -> None:
+        store = self.make_store(LIMITS)
+        assert not await store.knows_user("u")
+        await store.remember_device(DeviceRecord("d1", "u"))
+        await store.remember_device(DeviceRecord("d2", "u"))
+        await store.remember_device(DeviceRecord("d1", "v"))
+        assert await store.knows_user("u")
+        assert await store.knows_user("v")
+        await store.remember_device(DeviceRecord("d2", ""))
+        assert not await store.knows_user("u")
+        assert not await store.knows_user("")
