@@ -113,6 +113,7 @@ class TlsServer:
         admission: Admission | None = None,
         high_water: int = 65536,
         address: str = "127.0.0.1",
+        port: int = 0,
         prepare: Callable[[Recorder], object] = lambda protocol: None,
     ) -> None:
         self.reactor = reactor
@@ -125,7 +126,7 @@ class TlsServer:
         self._waiting: list[defer.Deferred[Recorder]] = []
         self.port: StreamPort = listen(
             reactor,
-            ListenConfig(address=address, port=0),
+            ListenConfig(address=address, port=port),
             admission=self.admission,
             contexts=self.contexts,
             protocol_factory=self._make,
