@@ -1,0 +1,194 @@
+"""When to try again, where, and when not to: docs/protocol.md section 12.
+
+A state machine without clock or socket: it is told how a connection ended and decides about the next one.
+
+- Never connected yet: `FIRST_TRIES` more tries, `FIRST_TRY_DELAY` apart, then the backoff.
+- Connection lost: the first try at a random point of the announced `first_jitter`, then the backoff: at random below 1, 2, 4 ...
+  times `backoff_initial`, at most `backoff_max`.
+- `degraded_after` tries later: short connections that only collect the backlog. Their interval goes on doubling, half of it
+  fixed and half random, because an interval at random from zero would not grow. The second one in a row that succeeds stays open.
+- What the server advised overrides the delays, and some advice ends it. Codes it does not know count by their advice alone.
+- A connection that lived less than `STABLE_AFTER` did not end the trouble: the count of tries goes on, or a server that
+  greets and drops would be hammered for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import TypeAlias
+
+from streampush.client.events import StopReason
+from streampush.protocol.codes import Advice, Code
+from streampush.protocol.messages import ReconnectPolicy
+
+FIRST_TRIES = 3
+FIRST_TRY_DELAY = 0.5
+STABLE_AFTER = 10.0
+SHORT_SUCCESSES = 2
+
+_MAX_DOUBLINGS = 32  # of the backoff: far above any backoff_max, far below a float's end
+
+STOPPING: dict[Advice, StopReason] = {
+    Advice.DO_NOT_RECONNECT: StopReason.TOLD,
+    Advice.REAUTHENTICATE: StopReason.REAUTHENTICATE,
+    Advice.RENEW_CERTIFICATE: StopReason.RENEW_CERTIFICATE,
+    Advice.UPGRADE: StopReason.UPGRADE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How a connection ended, or that it was never made.
+
+    `by_peer`: code, advice and times are the server's; otherwise they are only for people. `credentials`: a certificate was
+    refused, ours or theirs. `lived`: seconds since Welcome, None if there was none.
+    """
+
+    code: Code | int = 0
+    advice: Advice = Advice.UNSPECIFIED
+    detail: str = ""
+    retry_after_ms: int = 0
+    jitter_ms: int = 0
+    by_peer: bool = False
+    credentials: bool = False
+    lived: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Connect in `delay` seconds to the address of this index; `degraded`: a short connection."""
+
+    delay: float
+    address: int
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Do not connect again."""
+
+    reason: StopReason
+    code: Code | int
+    detail: str
+
+
+Decision: TypeAlias = Attempt | Stop
+
+
+class Reconnect:
+    """Decides about the next connection. `addresses`: how many there are, at least 1."""
+
+    def __init__(self, addresses: int, random: Random, policy: ReconnectPolicy | None = None) -> None:
+        if addresses < 1:
+            raise ValueError("a client needs at least one address")
+        self._addresses = addresses
+        self._random = random
+        self._policy = policy or ReconnectPolicy()
+        self._address = 0
+        self._first_tries = 0
+        self._ever_connected = False
+        self._away = False  # a connection was lost and no stable one has come since
+        self._short = False  # what the last Attempt asked for
+        self._successes = 0  # short connections in a row
+        self.tries = 0  # failed ones since the last stable connection
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the last Attempt asked for a short connection, and trouble is not over since."""
+        return self._short
+
+    def begin(self) -> Attempt:
+        """The first connection of all."""
+        return self._attempt(0.0)
+
+    def welcomed(self, policy: ReconnectPolicy) -> None:
+        """The server has greeted and announced its policy, which is used from now on; what makes no sense in it is not."""
+        self._policy = _sane(policy)
+        self._ever_connected = True
+
+    def collected(self) -> bool:
+        """A short connection has all of the backlog. True: keep it, trouble is over. False: close it, then ask `short_closed`."""
+        self._successes += 1
+        if self._successes < SHORT_SUCCESSES:
+            return False
+        self._recover()
+        self._short = False
+        return True
+
+    def short_closed(self) -> Attempt:
+        """A short connection was closed by us after it had succeeded: the next one comes at the same interval."""
+        return self._attempt(self._degraded_delay())
+
+    def lost(self, loss: Loss) -> Decision:
+        """A connection ended or could not be made."""
+        stop = _stop(loss)
+        if stop is not None:
+            return stop
+        if loss.lived is not None and loss.lived >= STABLE_AFTER and not self._short:
+            self._recover()
+        self._successes = 0
+        self._choose_address(loss)
+        delay = self._count(loss)
+        if loss.by_peer and (loss.retry_after_ms or loss.jitter_ms):
+            delay = (loss.retry_after_ms + self._random.uniform(0, loss.jitter_ms)) / 1000
+        return self._attempt(delay)
+
+    def _attempt(self, delay: float) -> Attempt:
+        self._short = self.tries >= self._policy.degraded_after
+        return Attempt(delay, self._address, self._short)
+
+    def _recover(self) -> None:
+        self._away = False
+        self.tries = 0
+        self._successes = 0
+
+    def _choose_address(self, loss: Loss) -> None:
+        """Elsewhere if we were told to, or if nobody answered at the last one."""
+        if loss.advice is Advice.RECONNECT_ELSEWHERE if loss.by_peer else loss.lived is None:
+            self._address = (self._address + 1) % self._addresses
+
+    def _count(self, loss: Loss) -> float:
+        """Counts the try; the table's delay in seconds."""
+        if not self._ever_connected and self._first_tries < FIRST_TRIES:
+            self._first_tries += 1
+            return FIRST_TRY_DELAY
+        if loss.lived is not None and not self._away:
+            self._away = True
+            return self._random.uniform(0, self._policy.first_jitter_ms / 1000)
+        self.tries += 1
+        if self.tries >= self._policy.degraded_after:
+            return self._degraded_delay()
+        return self._random.uniform(0, self._span())
+
+    def _degraded_delay(self) -> float:
+        span = self._span()
+        return span / 2 + self._random.uniform(0, span / 2)
+
+    def _span(self) -> float:
+        """The backoff's span in seconds after so many tries."""
+        policy = self._policy
+        span = policy.backoff_initial_ms * 2 ** min(self.tries - 1, _MAX_DOUBLINGS)
+        return float(min(policy.backoff_max_ms, span)) / 1000
+
+
+def _sane(policy: ReconnectPolicy) -> ReconnectPolicy:
+    """The policy, with the defaults for what was not announced: a backoff of 0 would hammer."""
+    default = ReconnectPolicy()
+    if policy == ReconnectPolicy(0, 0, 0, 0):
+        return default
+    initial = policy.backoff_initial_ms or default.backoff_initial_ms
+    longest = max(initial, policy.backoff_max_ms or default.backoff_max_ms)
+    return ReconnectPolicy(policy.first_jitter_ms, initial, longest, policy.degraded_after or default.degraded_after)
+
+
+def _stop(loss: Loss) -> Stop | None:
+    """Whether this loss is for good."""
+    if loss.credentials:
+        return Stop(StopReason.CREDENTIALS, loss.code, loss.detail)
+    if not loss.by_peer:
+        return None
+    if loss.code == Code.REPLACED:
+        return Stop(StopReason.REPLACED, loss.code, loss.detail)
+    reason = STOPPING.get(loss.advice)
+    return Stop(reason, loss.code, loss.detail) if reason is not None else None
