@@ -167,14 +167,11 @@ class Api:
     def _not_routed(self, request: IRequest, failure: Failure) -> bytes:
         assert isinstance(request, ApiRequest)
         error = failure.value
-        status = getattr(error, "code", None) or 404
         if isinstance(error, MethodNotAllowed):
             allowed = ", ".join(sorted(error.valid_methods or ()))
             problem = Problem(405, f"the method must be one of {allowed}", headers={"Allow": allowed})
-        elif status == 404:
-            problem = Problem(404, "there is nothing at this path")
         else:
-            problem = Problem(400, "the path cannot be understood")
+            problem = Problem(404, "there is nothing at this path")
         self._metrics.rest_request(problem.status, 0.0)
         return request.prepare(problem.answer())
 

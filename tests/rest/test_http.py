@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, globalLogPublisher
+from twisted.web.resource import Resource
+from twisted.web.server import Request
 
 from streampush.rest.http import LINGER
 from streampush.rest.intake import BODIES_HELD
@@ -276,6 +278,51 @@ def test_failure_after_the_client_has_gone_is_logged_once() -> None:
         line.lose()
         gate.callback(None)
     assert len(failures) == 1
+
+
+class Broken(Resource):
+    """Fails before (or after) it has begun to answer."""
+
+    isLeaf = True
+
+    def __init__(self, begun: bytes) -> None:
+        super().__init__()
+        self.begun = begun
+
+    def render(self, request: Request) -> bytes:
+        if self.begun:
+            request.write(self.begun)
+        raise RuntimeError("inner matter")
+
+
+def test_failure_below_the_api_is_a_problem_too() -> None:
+    api = Api()
+    api.site.resource = Broken(b"")
+    with Log() as failures:
+        response = api.request("GET", "/healthz")
+    assert (response.status, response.headers["content-type"]) == (500, "application/problem+json")
+    assert b"inner" not in response.body
+    assert len(failures) == 1
+
+
+def test_failure_in_the_middle_of_an_answer_cuts_it_off() -> None:
+    api = Api()
+    api.site.resource = Broken(b"half")
+    line = api.connect()
+    with Log() as failures:
+        line.send(render("GET", "/healthz"))
+    assert line.transport.disconnecting
+    assert b"inner" not in line.transport.value()
+    assert len(failures) == 1
+
+
+def test_refused_client_that_also_runs_out_of_time_has_one_answer() -> None:
+    api = Api(max_body=LIMIT, request_timeout=LINGER / 2)
+    line = api.connect()
+    line.send(render("POST", "/v1/publish", b"", Content_Length="1000000"))
+    api.clock.advance(LINGER / 2)
+    assert [response.status for response in line.responses()] == [413]
+    assert line.transport.disconnecting
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -152,6 +153,15 @@ def test_body_that_is_no_good_json_is_400(body: bytes) -> None:
     assert response.status == 400
     assert response.json()["status"] == 400
     assert api.push.published == []
+
+
+def test_depth_that_can_be_read_but_not_written_is_400() -> None:
+    value: object = None
+    for _ in range(sys.getrecursionlimit() * 10):
+        value = [value]
+    with pytest.raises(Problem) as problem:
+        fields.publish_request({"topic": "news", "json": value})
+    assert problem.value.field == "json"
 
 
 REFUSALS = [
