@@ -20,7 +20,7 @@ from bench.credentials import Credentials, device_name
 from bench.dialects import Dialect, LoadError, Meaning
 from streampush.protocol.framing import FrameDecoder
 
-STALL_SECONDS = 60.0
+STALL_SECONDS = 30.0
 READ_SIZE = 65536
 
 READ_INTERVAL = 0.001
@@ -64,7 +64,7 @@ class Peer:
 class Clients:
     """Devices and a publisher of one server. `connect`, `publish...` and so on return when they are done.
 
-    Raises LoadError when the server refuses, closes, says nothing for a minute or sends more than was asked for.
+    Raises LoadError when the server refuses, closes, is of no use for half a minute or sends more than was asked for.
     """
 
     def __init__(self, address: tuple[str, int], dialect: Dialect, credentials: Credentials) -> None:
@@ -87,6 +87,8 @@ class Clients:
         self._deliveries = 0
         self._replies = 0
         self._pings = 0
+        self._progress = (0, 0, 0, 0)
+        self._stalls_at = 0.0
 
     # ------------------------------------------------------------------------------------------------------------- commands
 
@@ -248,6 +250,7 @@ class Clients:
     def _run_until(self, done: Callable[[], bool]) -> None:
         while not done():
             self._poll_or_fail()
+        self._stalls_at = 0.0
 
     def _wait(self, deliveries: int, replies: int) -> None:
         """Until so many have come since the phase began."""
@@ -255,13 +258,14 @@ class Clients:
 
     def _poll_or_fail(self) -> None:
         """Looks at the sockets now and then instead of waiting for them: see READ_INTERVAL."""
-        deadline = time.monotonic() + STALL_SECONDS
-        while True:
-            time.sleep(READ_INTERVAL)
-            if self._poll(0):
-                return
-            if time.monotonic() > deadline:
-                raise LoadError(f"the server has said nothing for {STALL_SECONDS:g} s")
+        time.sleep(READ_INTERVAL)
+        progress = (self._deliveries, self._replies, self._ready, self._closed)
+        now = time.monotonic()
+        if progress != self._progress or not self._stalls_at:
+            self._progress, self._stalls_at = progress, now + STALL_SECONDS
+        elif now > self._stalls_at:
+            raise LoadError(f"nothing came for {STALL_SECONDS:g} s; deliveries, replies, ready, closed: {progress}")
+        self._poll(0)
 
     def _poll(self, timeout: float) -> int:
         ready = self._epoll.poll(timeout)
@@ -323,7 +327,7 @@ class Clients:
                 peer.unacknowledged += 1
                 if not peer.verified:
                     self._verify(peer, data[at:end])
-                if peer.unacknowledged == ack_every:
+                if peer.unacknowledged >= ack_every > 0:
                     peer.unacknowledged = 0
                     acknowledgements.append(dialect.acknowledgement(data[at + 4 : end - trailer]))
             else:

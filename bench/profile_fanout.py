@@ -1,0 +1,58 @@
+"""Where streampush's time goes in a fan-out: the functions that take most of it, from cProfile. Not a benchmark: the profiler
+itself triples the time, and calls look dearer than they are."""
+
+from __future__ import annotations
+
+import os
+import pstats
+import signal
+import sys
+import time
+from pathlib import Path
+
+from bench.arena import arena, options_of
+from bench.load import Load
+from bench.report import OURS
+from bench.servers import start
+
+WRITE_SECONDS = 30.0
+
+
+def wait_for(file: Path) -> None:
+    """Until the statistics are there. Raises TimeoutError."""
+    deadline = time.monotonic() + WRITE_SECONDS
+    while not file.exists() or not file.stat().st_size:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no statistics in {file}")
+        time.sleep(0.05)
+    time.sleep(0.2)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    sizes = (
+        ("--devices", 1000, "connections"),
+        ("--messages", 50, "messages"),
+        ("--in-flight", 1, "messages in flight"),
+        ("--ack-every", 1, "deliveries that one acknowledgement covers"),
+        ("--lines", 40, "functions to print"),
+    )
+    options = options_of("profile_fanout", __doc__, 1, *sizes).parse_args(arguments)
+    with arena(options.devices) as ring:
+        statistics = ring.credentials.root / "statistics"
+        program = [sys.executable, "-m", "bench.profiled", str(statistics)]
+        server = ring.stack.enter_context(start(OURS, ring.credentials, ring.cores.server, program=program))
+        load = ring.stack.enter_context(Load(server.address, OURS, ring.credentials, ring.cores.clients))
+        load.call("connect", first=0, count=options.devices, subscribe=True)
+        load.call("connect_publisher")
+        phase = {"messages": options.messages, "burst": options.in_flight, "ack_every": options.ack_every, "payload": bytes(128)}
+        load.call("broadcast", **phase)
+        os.kill(server.pid, signal.SIGUSR1)
+        load.call("broadcast", **phase)
+        server.settled_cpu()
+        os.kill(server.pid, signal.SIGUSR2)
+        wait_for(statistics)
+        pstats.Stats(str(statistics)).sort_stats("tottime").print_stats(options.lines)
+
+
+if __name__ == "__main__":
+    main()
