@@ -21,8 +21,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
+from twisted.python.components import Componentized
 from twisted.web.server import Site
 
 from streampush.config import Config, RestConfig
@@ -65,51 +66,42 @@ class Options(usage.Options):
     ]
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         self["set"] = []
         self.settings: Config | None = None
-        self.observer: LineObserver | None = None
 
     def opt_set(self, assignment: str) -> None:
         """Overrides one setting of the file, as section.key=value; may be given more than once."""
         self["set"].append(assignment)
 
     def postOptions(self) -> None:
-        """Reads and checks the configuration, and takes over the log. A fault is one line on stderr and exit status 1."""
+        """Reads and checks the configuration. A fault is one line on stderr and exit status 1."""
         try:
             self.settings = load_config(self["config"], os.environ, self["set"])
             refuse(check_files(self.settings))
         except ConfigError as error:
             raise SystemExit(f"streampush: {error}") from None
-        parent = getattr(self, "parent", None)
-        if parent is not None and not parent.get("logger"):
-            parent["logger"] = lambda: self._make_observer(parent)
-
-    def _make_observer(self, twistd: usage.Options) -> LineObserver:
-        from twisted.internet import reactor
-
-        assert self.settings is not None  # noqa: S101 - set by postOptions, which made us
-        out = _log_file(twistd)
-        self.observer = make_observer_factory(self.settings.log, out, reactor)()  # type: ignore[arg-type]  # a module stands for the reactor
-        return self.observer
 
 
-def _log_file(twistd: usage.Options) -> TextIO:
+def _log_file(twistd: usage.Options | None) -> TextIO:
     """Where twistd was told to log: a file, or its standard output, which Twisted is about to replace."""
-    name = twistd.get("logfile")
-    if not name and not twistd.get("nodaemon"):
+    options: dict[str, Any] = dict(twistd or {})
+    name = options.get("logfile")
+    if not name and not options.get("nodaemon"):
         name = "twistd.log"
     if not name or name == "-":
         return os.fdopen(os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1), "w", encoding="utf-8", buffering=1)
-    return open(name, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open as long as the process
+    return open(name, "a", encoding="utf-8", buffering=1)
 
 
 def makeService(options: Options) -> IService:
     """For twistd."""
     from twisted.internet import reactor
 
-    assert options.settings is not None  # noqa: S101 - postOptions has run
-    return StreampushService(reactor, options.settings, options.observer)
+    config = options.settings
+    assert config is not None
+    clock: Any = reactor
+    return StreampushService(reactor, config, make_observer_factory(config.log, _log_file(options.parent), clock)())
 
 
 class StreampushService(Service):
@@ -119,10 +111,10 @@ class StreampushService(Service):
     """
 
     _log = Logger(namespace="streampush")
+    name = "streampush"
 
     def __init__(self, reactor: Any, config: Config, observer: LineObserver | None = None) -> None:
         self.config = config
-        self.setName("streampush")
         self._reactor = reactor
         self._observer = observer
         self.registry = CollectorRegistry()
@@ -226,26 +218,34 @@ class StreampushService(Service):
         """Runs a coroutine to its end; what it raises is a bug of ours, and logged as one."""
         Deferred.fromCoroutine(work).addErrback(lambda failure: self._log.failure("a task failed", failure=failure))
 
+    def setServiceParent(self, parent: Any) -> None:
+        """Under twistd the parent is the application, and what it has as ILogObserver becomes the process's log."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # nor this
+
     # -------------------------------------------------------------------------------------------------- start, reload, stop
 
     @property
     def port(self) -> int:
         """The port of the stream protocol."""
-        assert self._stream_port is not None  # noqa: S101 - asked behind the start only
+        assert self._stream_port is not None
         return int(self._stream_port.getHost().port)
 
     @property
     def rest_port(self) -> int:
         """The port of the REST API."""
-        assert self._rest_port is not None  # noqa: S101 - asked behind the start only
-        return int(self._rest_port.getHost().port)
+        assert self._rest_port is not None
+        host: Any = self._rest_port.getHost()
+        return int(host.port)
 
     def privilegedStartService(self) -> None:
         """Takes the ports. A port that cannot be had is one line on stderr and exit status 1."""
         try:
             self.listen()
         except ConfigError as error:
-            raise SystemExit(f"streampush: {error}") from None
+            print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
+            raise SystemExit(1) from None
 
     def listen(self) -> None:
         """Takes the ports. Raises ConfigError naming the key of one that cannot be had."""
@@ -262,7 +262,7 @@ class StreampushService(Service):
         )
         self._take("listen.port", self._stream_port.startListening)
         if config.rest.enabled:
-            site = make_site(self.service, self.health, self.registry, config.rest, self._reactor)
+            site = make_site(self.service, self.health, self.registry, config.rest, self._reactor, self.metrics)
             self._take("rest.port", lambda: self._listen_rest(site, config.rest))
 
     def _take(self, key: str, listen: Callable[[], object]) -> None:
@@ -283,7 +283,7 @@ class StreampushService(Service):
         """Everything runs when this returns; the node is ready when its first probe has come through."""
         if self._stream_port is None:
             self.privilegedStartService()
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         if self._observer is not None:
             self._observer.start()
         self.node.start()
@@ -318,7 +318,7 @@ class StreampushService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         self._draining.reason = "the node is being stopped"
         self._log.info("draining {connections} connections", connections=len(self.node.connections))
         if self._stream_port is not None:
@@ -347,8 +347,6 @@ def wall_ms() -> int:
 def _rest_tls(rest: RestConfig) -> CertificateOptions:
     with open(rest.certificate, "rb") as certificate, open(rest.key, "rb") as key:
         pem = certificate.read()
-        pair = PrivateCertificate.loadPEM(pem + b"\n" + key.read())
+        pair = PrivateCertificate.loadPEM(pem + b"\n" + key.read())  # type: ignore[no-untyped-call]  # nor annotated
     options: CertificateOptions = pair.options()
     return options
-
-

@@ -69,8 +69,10 @@ def text_line(event: LogEvent) -> str:
 
 
 def _text_of(event: LogEvent) -> str:
-    """What happened. An event of the old `twisted.python.log` has its text in a field."""
+    """What happened. An event of the old `twisted.python.log`, or a line that was printed, has its text in a field."""
     text = event.get("log_format")
+    if text == "{log_io}":
+        text = event.get("log_io")
     if text is None or text == "{log_text}":
         text = event.get("log_text") or text or ""
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)

@@ -42,6 +42,11 @@ class CursorWriter:
         for moves in (self._due, *self._under_way):
             moves.pop((device_id, channel), None)
 
+    def pending(self, device_id: str, channel: str) -> CursorMove | None:
+        """The move that is not stored yet, and without which a device that comes back would begin at the wrong place."""
+        key = device_id, channel
+        return next((moves[key] for moves in (self._due, *reversed(self._under_way)) if key in moves), None)
+
     def _begin(self) -> None:
         if not self._writing:
             self._writing = True

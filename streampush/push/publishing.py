@@ -66,12 +66,12 @@ class Publishing:
 
     def charge_device(self, principal: Principal) -> None:
         """One request of a device other than publish. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
-        self._take(self._device_rates, principal, self._clock())
+        self._take(self._device_rates, principal, self._clock(), "")
 
-    def _take(self, rates: KeyedBuckets, principal: Principal, now: float) -> None:
+    def _take(self, rates: KeyedBuckets, principal: Principal, now: float, channel: str) -> None:
         wait = rates.take(f"{principal.kind}:{principal.name}", now)
         if wait:
-            raise Refused(Code.MESSAGE_RATE_EXCEEDED, retry_after=wait)
+            raise Refused(Code.MESSAGE_RATE_EXCEEDED, channel=channel, retry_after=wait)
 
     async def _admit(self, principal: Principal, request: PublishRequest, now: float) -> None:
         kind, name = kind_of(request.channel)
@@ -79,7 +79,8 @@ class Publishing:
             raise Refused(Code.FORBIDDEN, "names that begin with $ are the server's own", channel=request.channel)
         if not allowed(principal.may_publish, principal, request.channel):
             raise Refused(Code.FORBIDDEN, f"{principal.kind} {principal.name} may not publish here", channel=request.channel)
-        self._take(self._device_rates if principal.kind == "device" else self._publisher_rates, principal, now)
+        rates = self._device_rates if principal.kind == "device" else self._publisher_rates
+        self._take(rates, principal, now, request.channel)
         self._check_sizes(request)
         self._check_ttl(request)
         if request.durability > self._store.durability:

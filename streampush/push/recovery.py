@@ -9,14 +9,15 @@ from __future__ import annotations
 from streampush.protocol.terms import LossReason, Start
 from streampush.push.channels import Kind, kind_of
 from streampush.push.ports import Store
-from streampush.push.values import Head, Position, SubscribeRequest, Subscription
+from streampush.push.values import CursorMove, Head, Position, SubscribeRequest, Subscription
 
 
-async def locate(store: Store, device_id: str, request: SubscribeRequest) -> Subscription:
+async def locate(store: Store, device_id: str, request: SubscribeRequest, pending: CursorMove | None = None) -> Subscription:
     """Where the device's delivery on the channel begins.
 
     With a position: behind it, if it can be proven. Without: at the request's start, which by default is the device's stored
-    cursor, and failing that the newest publication, or for the device's own channel the oldest.
+    cursor, and failing that the newest publication, or for the device's own channel the oldest. `pending`: the move of that
+    cursor that the store does not have yet. Raises Refused.
     """
     channel = request.channel
     head = await store.head(channel)
@@ -25,12 +26,20 @@ async def locate(store: Store, device_id: str, request: SubscribeRequest) -> Sub
         return await _prove(store, channel, head, position, known_id=True)
     if request.start is Start.UNSPECIFIED:
         cursor = await store.cursor(device_id, channel)
+        if pending is not None and (cursor is None or _supersedes(pending, cursor, head)):
+            cursor = Position(pending.epoch, pending.offset)
         if cursor is not None:
             return await _prove(store, channel, head, cursor, known_id=bool(cursor.message_id))
     earliest = request.start is Start.EARLIEST
     if request.start is Start.UNSPECIFIED and kind_of(channel)[0] is Kind.DEVICE:
         earliest = True  # it was addressed by name: nothing sent before its first connection is lost
     return Subscription(channel, head.epoch, head.floor_offset if earliest else head.top_offset, head.top_offset)
+
+
+def _supersedes(pending: CursorMove, cursor: Position, head: Head) -> bool:
+    if pending.epoch == cursor.epoch:
+        return pending.offset > cursor.offset
+    return cursor.epoch != head.epoch
 
 
 async def _prove(store: Store, channel: str, head: Head, position: Position, *, known_id: bool) -> Subscription:

@@ -178,7 +178,8 @@ class PushService:
         principal = attachment.principal
         if not may_subscribe(principal, request.channel):
             raise Refused(Code.FORBIDDEN, f"{principal.name} may not subscribe here", channel=request.channel)
-        subscription = await locate(self._store, principal.name, request)
+        pending = self._cursors.pending(principal.name, request.channel)
+        subscription = await locate(self._store, principal.name, request, pending)
         if subscription.loss:
             self._around.metrics.positions_lost(subscription.loss.name.lower())
         return subscription
