@@ -6,7 +6,6 @@ the kernel's backlog holds is all that waits.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -27,7 +26,9 @@ from streampush.config import ListenConfig
 from streampush.server.admission import Admission
 from streampush.server.contexts import TlsContexts
 from streampush.server.flusher import WriteFlusher
-from streampush.server.transport import RESET_ON_CLOSE, Address, Descriptors, StreamProtocol, TlsTransport
+from streampush.server.sockets import close
+from streampush.server.stream import Address, Descriptors, StreamProtocol
+from streampush.server.transport import TlsTransport
 
 MAX_ACCEPTS: Final = 64
 """Connections accepted in one turn; in a storm the connections that are open have their turn in between."""
@@ -180,10 +181,10 @@ class StreamPort:
     def _give_back(self, sock: socket.socket, peer: Address) -> None:
         self._admission.handshake_done(peer.host)
         self._admission.released(peer.host)
-        _reset(sock)
+        close(sock, reset=True)
 
     def _refuse(self, sock: socket.socket, reason: str) -> None:
-        _reset(sock)
+        close(sock, reset=True)
         self._metrics.refused_connection(reason)
 
     def _survive(self, error: OSError) -> bool:
@@ -282,9 +283,3 @@ def _reserve_descriptor() -> int | None:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-
-
-def _reset(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-    sock.close()

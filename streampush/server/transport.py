@@ -8,7 +8,7 @@ not take waits here, counted in `buffered`.
 No callback of the protocol is ever made from within a call of the protocol's: `write`, `lose_connection` and `abort` return
 first. `connectionLost` comes exactly once, and after it nothing of the connection is left in the reactor or the flusher.
 
-States (`_NEXT` says what may follow what):
+States (`stream.NEXT` says what may follow what):
 
 HANDSHAKING   OpenSSL negotiates; writes are kept until it is done
 OPEN          bytes go both ways
@@ -23,26 +23,27 @@ The peer's silence ends none of these states: every deadline is the owner's, who
 
 from __future__ import annotations
 
-import contextlib
-import enum
 import socket
-import struct
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from cryptography import x509
 from OpenSSL import SSL
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IPushProducer, IReadDescriptor, IReadWriteDescriptor, ITransport, IWriteDescriptor
+from twisted.internet.interfaces import IPushProducer, IReadWriteDescriptor, ITransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from streampush.server.flusher import WriteFlusher
 from streampush.server.handshake import HandshakeResult, classify, was_resumed
+from streampush.server.sockets import close, tune
+from streampush.server.stream import NEXT, Address, Descriptors, State, StreamProtocol
 
-Address = IPv4Address | IPv6Address
+__all__ = ["HandshakeResult", "State", "StreamProtocol", "TlsTransport", "WriteFlusher"]
+
+_HANDSHAKING, _OPEN, _CLOSING = State.HANDSHAKING, State.OPEN, State.CLOSING
+_LINGERING, _ABORTED, _LOST = State.LINGERING, State.ABORTED, State.LOST
 
 READ_BYTES: Final = 16384
 """TLS's largest record. SSL_read returns at most one record, so after a read nothing decrypted is left inside OpenSSL, and the
@@ -56,74 +57,6 @@ JOIN_BYTES: Final = 65536
 
 LINGER_BYTES: Final = 1024 * 1024
 """Thrown away behind our last word; a peer that sends more is cut."""
-
-# TCP keepalive finds peers that died without a word where the session's own heartbeat does not look (handshake, linger):
-# a minute of silence, then 4 probes 15 s apart.
-_KEEPALIVE: Final = tuple(
-    (getattr(socket, name), value)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-    if hasattr(socket, name)
-)
-
-RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-"""Value of SO_LINGER: close drops what is unsent and tells the peer at once with a reset."""
-
-
-class Descriptors(Protocol):
-    """What a transport needs of Twisted's reactor: IReactorFDSet."""
-
-    def addReader(self, reader: IReadDescriptor) -> None: ...
-
-    def removeReader(self, reader: IReadDescriptor) -> None: ...
-
-    def addWriter(self, writer: IWriteDescriptor) -> None: ...
-
-    def removeWriter(self, writer: IWriteDescriptor) -> None: ...
-
-
-class StreamProtocol(Protocol):
-    """What a TlsTransport tells its protocol."""
-
-    def makeConnection(self, transport: TlsTransport) -> None:
-        """The socket is there, the handshake begins."""
-
-    def handshakeCompleted(self) -> None:
-        """The peer's certificate is verified (or its session resumed); bytes may go both ways. At most once."""
-
-    def handshakeFailed(self, result: str, detail: str) -> None:
-        """The handshake ended without success; `connectionLost` follows, perhaps later. `result` is a HandshakeResult."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """Bytes of the peer, at most READ_BYTES."""
-
-    def roomAgain(self) -> None:
-        """The send buffer is below its mark again, after `has_room` has said that it was not."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        """All is over. ConnectionDone: closed in order by either side; ConnectionLost: the peer or the network cut it;
-        ConnectionAborted: `abort` was called; else an exception of the protocol's own."""
-
-
-class State(enum.Enum):
-    HANDSHAKING = enum.auto()
-    OPEN = enum.auto()
-    CLOSING = enum.auto()
-    LINGERING = enum.auto()
-    ABORTED = enum.auto()
-    LOST = enum.auto()
-
-
-_HANDSHAKING, _OPEN, _CLOSING = State.HANDSHAKING, State.OPEN, State.CLOSING
-_LINGERING, _ABORTED, _LOST = State.LINGERING, State.ABORTED, State.LOST
-
-_NEXT: Final = {
-    _HANDSHAKING: frozenset((_OPEN, _LINGERING, _ABORTED, _LOST)),
-    _OPEN: frozenset((_CLOSING, _ABORTED, _LOST)),
-    _CLOSING: frozenset((_LINGERING, _ABORTED, _LOST)),
-    _LINGERING: frozenset((_ABORTED, _LOST)),
-    _ABORTED: frozenset((_LOST,)),
-    _LOST: frozenset[State](),
-}
 
 
 @implementer(IReadWriteDescriptor, ITransport, IPushProducer)
@@ -170,7 +103,7 @@ class TlsTransport:
         high_water: int,
     ) -> None:
         """Raises OSError if the socket is dead already, SSL.Error if there is no memory; the socket is then still the caller's."""
-        _tune(sock)
+        tune(sock)
         self._tls: SSL.Connection | None = SSL.Connection(context, sock)
         self._tls.set_accept_state()
         self._sock = sock
@@ -382,7 +315,7 @@ class TlsTransport:
         self._stop_writing()
         self._drop_buffers()
         self._tls = None
-        _close(self._sock, reset=isinstance(reason.value, ConnectionAborted))
+        close(self._sock, reset=isinstance(reason.value, ConnectionAborted))
         protocol, self._protocol = self._protocol, None
         if protocol is None:
             return
@@ -395,7 +328,7 @@ class TlsTransport:
     # ------------------------------------------------------------------------------------------------------------------ inside
 
     def _enter(self, state: State) -> None:
-        if state not in _NEXT[self._state]:
+        if state not in NEXT[self._state]:
             raise RuntimeError(f"{state.name} does not follow {self._state.name}")
         self._state = state
 
@@ -582,19 +515,3 @@ def _say_goodbye(tls: SSL.Connection) -> bool:
     except SSL.Error:
         return True  # nobody there to hear it
     return True
-
-
-def _tune(sock: socket.socket) -> None:
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE:
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def _close(sock: socket.socket, *, reset: bool) -> None:
-    with contextlib.suppress(OSError):
-        if reset:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-    with contextlib.suppress(OSError):
-        sock.close()

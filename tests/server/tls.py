@@ -19,7 +19,8 @@ from streampush.server.admission import Admission
 from streampush.server.contexts import TlsContexts
 from streampush.server.flusher import WriteFlusher
 from streampush.server.listener import StreamPort, listen
-from streampush.server.transport import Address, TlsTransport
+from streampush.server.stream import Address
+from streampush.server.transport import TlsTransport
 
 
 class Recorder:
