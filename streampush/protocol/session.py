@@ -340,7 +340,7 @@ class ServerSession(Session):
                 self._idle_deadline = now + settings.idle_timeout
             if settings.max_age:  # spread by a tenth, or what connected together would leave together
                 self._age_deadline = now + settings.max_age * (0.9 + 0.2 * self._first_ping)
-        events.append(Received(request_id, message))
+        super()._accept(request_id, message, now, events)
         if isinstance(message, m.GoAway):
             events.append(Closed(message.code, message.advice, message.detail, by_peer=True))
 
@@ -397,7 +397,7 @@ class ClientSession(Session):
             self._leave_by(now + (message.close_after_ms / 1000 or self.settings.drain_timeout), message)
         if isinstance(message, m.Error | m.GoAway) and message.code == Code.TOO_MANY_PINGS:
             self._slow_down(now)
-        events.append(Received(request_id, message))
+        super()._accept(request_id, message, now, events)
 
     def _slow_down(self, now: float) -> None:
         self.slowdown = min(self.slowdown * 2, MAX_SLOWDOWN)

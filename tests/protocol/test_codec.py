@@ -47,6 +47,10 @@ class TestRoundTrip:
         ours = {field.name for field in dataclasses.fields(kind)}
         assert ours == set(pb.DESCRIPTOR.message_types_by_name[kind.__name__].fields_by_name)
 
+    def test_a_resume_without_a_position_is_an_empty_one(self) -> None:
+        hello = m.Hello(resume=(m.Resume("c"), m.Resume("d", m.Position("e", 1, "m"))))
+        assert codec.decode(codec.encode(hello))[1] == hello
+
     def test_an_absent_position_is_none_and_an_empty_one_is_not(self) -> None:
         assert codec.decode(codec.encode(m.Subscribe("c")))[1] == m.Subscribe("c", None)
         assert codec.decode(codec.encode(m.Subscribe("c", m.Position())))[1] == m.Subscribe("c", m.Position())
