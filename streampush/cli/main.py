@@ -9,6 +9,8 @@ import click
 from streampush.cli.check import check
 from streampush.cli.decode import decode
 from streampush.cli.init import init, issue
+from streampush.cli.listen import listen
+from streampush.cli.publish import publish
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,5 +19,5 @@ def main() -> None:
     """Push messages to native apps. The server itself is started with `twistd -n streampush --config FILE`."""
 
 
-for command in (init, issue, check, decode):
+for command in (init, issue, check, decode, listen, publish):
     main.add_command(command)

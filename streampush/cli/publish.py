@@ -1,0 +1,205 @@
+"""`streampush publish`: one message, or many, over REST or over the framed protocol."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from twisted.internet.task import deferLater
+
+from streampush.cli.exits import Failure, RefusedByServer, describe_code
+from streampush.cli.outgoing import Outgoing, Publisher, PublishRefused, Sent
+from streampush.cli.rest_publisher import RestPublisher
+from streampush.cli.running import run
+from streampush.cli.sources import lines, once, read_payload
+from streampush.cli.stream_publisher import StreamPublisher
+from streampush.cli.target import Target, directory_option, find_target, host_option, port_option, read_key
+
+MAX_TRIES = 5
+"""How often a message is tried that the server wants later."""
+
+Payloads = Callable[[Any], AsyncIterator[bytes]]
+"""Begins to read payloads, given the reactor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to publish: `model` with each payload; `total` None: not known. `rate` in messages a second, 0: as fast as it goes."""
+
+    model: Outgoing
+    payloads: Payloads = field(repr=False)
+    total: int | None
+    rate: float
+    as_json: bool
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """A header given as NAME=VALUE."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.BadParameter("must be NAME=VALUE")
+    return name, value
+
+
+@click.command()
+@click.argument("channel")
+@click.argument("payload", required=False)
+@directory_option
+@click.option(
+    "--file", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The payload is this file's content."
+)
+@click.option("--stdin-lines", is_flag=True, help="A message for each line of standard input; empty lines are left out.")
+@click.option("--repeat", type=click.IntRange(1), default=1, help="Publish the payload so often.")
+@click.option("--rate", type=click.FloatRange(0), default=0.0, help="At most so many messages a second.  [default: no limit]")
+@click.option("--content-type", default="", help="What the payload is, as in text/plain.")
+@click.option("--header", "headers", type=parse_header, multiple=True, metavar="NAME=VALUE", help="A header of the message.")
+@click.option("--ttl", type=click.FloatRange(0), default=0.0, help="Seconds to live.  [default: as long as the server keeps it]")
+@click.option("--publisher", metavar="NAME", help="Over the framed protocol, with the certificate of this publisher.")
+@click.option("--rest", "over_rest", is_flag=True, help="Over the REST API, with the key of the directory (the default).")
+@click.option("--rest-url", help="Where the REST API is.  [default: as in the directory's configuration]")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each message.")
+@host_option
+@port_option
+def publish(
+    channel: str,
+    payload: str | None,
+    directory: Path,
+    path: Path | None,
+    stdin_lines: bool,
+    repeat: int,
+    publisher: str | None,
+    over_rest: bool,
+    rest_url: str | None,
+    host: str | None,
+    port: int | None,
+    **options: Any,
+) -> None:
+    """Publish PAYLOAD to CHANNEL: device:ID, user:ID or a topic.
+
+    Without PAYLOAD, --file and --stdin-lines the payload is what is on standard input.
+    """
+    if sum((payload is not None, path is not None, stdin_lines)) > 1:
+        raise click.UsageError("give one of PAYLOAD, --file and --stdin-lines")
+    if stdin_lines and repeat != 1:
+        raise click.UsageError("--repeat is for a single payload, not for --stdin-lines")
+    if publisher is not None and (over_rest or rest_url):
+        raise click.UsageError("give --publisher or REST, not both")
+    target = find_target(directory, host, port, rest_url)
+    payloads = _payloads(payload, path, stdin_lines, repeat, target.max_payload)
+    model = Outgoing(channel, b"", options["content_type"], dict(options["headers"]), options["ttl"])
+    job = Job(model, payloads, None if stdin_lines else repeat, options["rate"], options["as_json"])
+    make = _maker(target, publisher)
+
+    async def work(reactor: Any) -> None:
+        await _work(reactor, make(reactor), job)
+
+    run(work)
+
+
+def _payloads(payload: str | None, path: Path | None, stdin_lines: bool, repeat: int, limit: int) -> Payloads:
+    descriptor = sys.stdin.fileno() if payload is None and path is None else -1
+    if stdin_lines:
+        return lambda reactor: lines(reactor, descriptor, limit)
+    if payload is None:
+        data = read_payload(path, descriptor, limit)
+    else:
+        data = payload.encode("utf-8", "surrogateescape")  # an argument of other bytes than UTF-8 goes out as it came
+    if len(data) > limit:
+        raise Failure(f"the payload is longer than {limit} bytes, the server's limit (publish.max_payload)")
+    return lambda reactor: once(data, repeat)
+
+
+def _maker(target: Target, publisher: str | None) -> Callable[[Any], Publisher]:
+    if publisher is not None:
+        return lambda reactor: StreamPublisher.of_target(reactor, target, publisher)
+    key = read_key(target.files.rest_key)
+    try:
+        ca_pem = target.files.ca.certificate.read_bytes() if target.rest_url.startswith("https:") else b""
+    except OSError as error:
+        raise Failure(f"{target.files.ca.certificate}: {error.strerror}") from error
+    return lambda reactor: RestPublisher(reactor, target.rest_url, key, ca_pem)
+
+
+async def _work(reactor: Any, publisher: Publisher, job: Job) -> None:
+    many = job.total != 1 and not job.as_json
+    sent: list[Sent] = []  # the first and the last
+    count = 0
+    started = reactor.seconds()
+    with click.progressbar(
+        _nothing(), length=job.total, label="publishing", file=sys.stderr, hidden=not many, show_pos=True
+    ) as bar:
+
+        def report(one: Sent) -> None:
+            nonlocal count
+            count += 1
+            sent[1 if sent else 0 :] = [one]
+            bar.update(1)
+            if not many:
+                click.echo(json.dumps(asdict(one)) if job.as_json else _sentence(one))
+
+        try:
+            await publish_all(reactor, publisher, job, report)
+        except PublishRefused as error:
+            text = f"refused: {describe_code(error.code, error.advice, error.detail, error.retry_after)}"
+            raise RefusedByServer(text + _so_far(count)) from error
+        except Failure as error:
+            raise type(error)(error.message + _so_far(count)) from error
+        finally:
+            await publisher.close()
+    if many:
+        click.echo(_summary(sent, count, reactor.seconds() - started))
+
+
+async def publish_all(clock: Any, publisher: Publisher, job: Job, report: Callable[[Sent], None]) -> None:
+    """Publishes one after the other, so that they are stored in order; `report` is told of each.
+
+    `clock`: an IReactorTime. Raises as Publisher.publish does.
+    """
+    started = clock.seconds()
+    number = 0
+    async with aclosing(job.payloads(clock)) as payloads:  # type: ignore[type-var]  # an async generator, and must be closed
+        async for payload in payloads:
+            due = started + number / job.rate if job.rate else 0.0
+            if due > clock.seconds():
+                await deferLater(clock, due - clock.seconds())
+            report(await _patiently(clock, publisher, replace(job.model, payload=payload)))
+            number += 1
+
+
+async def _patiently(clock: Any, publisher: Publisher, message: Outgoing) -> Sent:
+    """Publishes, and obeys a server that says when to try again."""
+    for _ in range(MAX_TRIES - 1):
+        try:
+            return await publisher.publish(message)
+        except PublishRefused as error:
+            if not error.retry_after:
+                raise
+            await deferLater(clock, error.retry_after)
+    return await publisher.publish(message)
+
+
+def _nothing() -> Any:
+    """An iterable of no known length: the bar is moved by hand."""
+    yield from ()
+
+
+def _sentence(sent: Sent) -> str:
+    devices = "1 connection" if sent.connections == 1 else f"{sent.connections} connections"
+    return f"published {sent.message_id} to {sent.channel}, offset {sent.offset}, {devices}"
+
+
+def _summary(sent: list[Sent], count: int, seconds: float) -> str:
+    if not sent:
+        return "nothing to publish"
+    rate = count / seconds if seconds > 0 else float(count)
+    return f"published {count} messages to {sent[0].channel}, offsets {sent[0].offset} to {sent[-1].offset}, {rate:.0f} a second"
+
+
+def _so_far(count: int) -> str:
+    return f" (published before that: {count})" if count else ""

@@ -1,0 +1,54 @@
+"""Publishing over the framed protocol with the reference client and a publisher certificate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streampush.cli.exits import Failure
+from streampush.cli.link import LARGEST_FRAMES, FirstConnection, explain_error, open_tls
+from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
+from streampush.cli.target import Target
+from streampush.client.errors import ClientError, RequestRefused
+from streampush.client.stream import StreamClient
+from streampush.client.tls import ClientTls
+
+
+class StreamPublisher:
+    """Publishes over one connection, which is made with the first message."""
+
+    def __init__(self, reactor: Any, host: str, port: int, tls: ClientTls) -> None:
+        self._first = FirstConnection(host, port)
+        self._client = StreamClient(
+            reactor, [(host, port)], tls, on_event=self._first.event, app="streampush", settings=LARGEST_FRAMES
+        )
+        self._started = False
+
+    @classmethod
+    def of_target(cls, reactor: Any, target: Target, name: str) -> StreamPublisher:
+        """As the publisher `name` of the directory. Raises BadCredentials."""
+        return cls(reactor, target.host, target.port, open_tls(target, target.files.publisher(name)))
+
+    async def publish(self, message: Outgoing) -> Sent:
+        if not self._started:
+            self._started = True
+            self._client.start()
+        limit = (await self._first.welcome()).limits.max_payload
+        if limit and len(message.payload) > limit:
+            raise Failure(f"the payload is {len(message.payload)} bytes, the server takes at most {limit}")
+        try:
+            reply = await self._client.publish(
+                message.channel,
+                message.payload,
+                content_type=message.content_type,
+                headers=dict(message.headers),
+                ttl=message.ttl,
+            )
+        except RequestRefused as error:
+            raise PublishRefused(error.code, error.advice, error.detail, error.retry_after) from error
+        except ClientError as error:
+            raise explain_error(error) from error
+        return Sent(reply.message_id, reply.channel, reply.offset, reply.connections)
+
+    async def close(self) -> None:
+        if self._started:
+            await self._client.stop()

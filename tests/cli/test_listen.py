@@ -1,0 +1,49 @@
+"""The lines about the connection that `streampush listen` writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from streampush.cli.listen import describe_event
+from streampush.client.events import (
+    BacklogEnded,
+    ClientEvent,
+    Connected,
+    Degraded,
+    Disconnected,
+    Fault,
+    PositionLost,
+    Stopped,
+    StopReason,
+    SubscriptionLost,
+)
+from streampush.protocol.codes import Advice, Code
+from streampush.protocol.messages import Welcome
+from streampush.protocol.terms import LossReason
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (Connected(Welcome(node="n", device_id="d", session_id="s")), "connected to n as d, session s"),
+        (Connected(Welcome(node="n", device_id="d", user_id="u", session_id="s")), "connected to n as d of u, session s"),
+        (Disconnected(0, Advice.UNSPECIFIED, "", 1.25), "disconnected: connection lost; next try in 1.2 s"),
+        (
+            Disconnected(Code.DRAINING, Advice.RECONNECT_ELSEWHERE, "bye", 2.0),
+            "disconnected: 1004 bye; advice: reconnect elsewhere; next try in 2.0 s",
+        ),
+        (Disconnected(0, Advice.UNSPECIFIED, "x", None), ""),
+        (Degraded(5), "away for 5 tries: short connections from now on"),
+        (PositionLost("news/a", LossReason.TRIMMED, 7), "news/a: lost at most 7 messages (trimmed)"),
+        (
+            PositionLost("news/a", LossReason.EPOCH_CHANGED, 0),
+            "news/a: lost messages, it is not known how many (epoch changed)",
+        ),
+        (SubscriptionLost("news/a", 3003, "not yours"), "news/a: no longer followed: 3003 not yours"),
+        (Fault(2003, "frame of 9 bytes"), "fault: 2003 frame of 9 bytes"),
+        (BacklogEnded("news/a"), ""),
+        (Stopped(StopReason.REQUESTED), ""),
+    ],
+)
+def test_an_event_is_one_line_or_none(event: ClientEvent, line: str) -> None:
+    assert describe_event(event) == line

@@ -1,0 +1,155 @@
+"""Publishing many: order, rate, patience; and what the command refuses before it connects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from streampush.cli.main import main
+from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
+from streampush.cli.publish import MAX_TRIES, Job, publish_all
+from streampush.cli.sources import once
+from streampush.protocol.codes import Advice, Code
+from tests.support import make_files
+
+JOB = Job(Outgoing("news/today", b""), lambda reactor: once(b"x", 3), 3, 0.0, False)
+
+
+class Recorder:
+    """A publisher that remembers when it was given what, and refuses as often as it is told to."""
+
+    def __init__(self, clock: Clock, *refusals: PublishRefused) -> None:
+        self._clock = clock
+        self._refusals = list(refusals)
+        self.times: list[float] = []
+        self.messages: list[Outgoing] = []
+
+    async def publish(self, message: Outgoing) -> Sent:
+        self.times.append(self._clock.seconds())
+        if self._refusals:
+            raise self._refusals.pop(0)
+        self.messages.append(message)
+        return Sent(f"m-{len(self.messages)}", message.channel, len(self.messages), 2)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class PublishAllTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.sent: list[Sent] = []
+
+    def publish(self, publisher: Recorder, job: Job = JOB) -> Deferred[None]:
+        return Deferred.fromCoroutine(publish_all(self.clock, publisher, job, self.sent.append))
+
+    def test_every_payload_is_published_and_reported(self) -> None:
+        publisher = Recorder(self.clock)
+        self.successResultOf(self.publish(publisher))
+        self.assertEqual([message.payload for message in publisher.messages], [b"x"] * 3)
+        self.assertEqual([sent.offset for sent in self.sent], [1, 2, 3])
+
+    def test_the_rate_spaces_them(self) -> None:
+        publisher = Recorder(self.clock)
+        done = self.publish(publisher, replace(JOB, rate=2.0))
+        self.clock.pump([0.25] * 4)
+        self.successResultOf(done)
+        self.assertEqual(publisher.times, [0.0, 0.5, 1.0])
+
+    def test_what_the_message_is_otherwise_stays(self) -> None:
+        publisher = Recorder(self.clock)
+        model = Outgoing("user:alice", b"", "text/plain", {"a": "b"}, 9.0)
+        self.successResultOf(self.publish(publisher, replace(JOB, model=model)))
+        self.assertEqual(publisher.messages[0], replace(model, payload=b"x"))
+
+    def test_a_server_that_says_when_is_obeyed(self) -> None:
+        publisher = Recorder(self.clock, refusal(retry_after=2.0))
+        done = self.publish(publisher)
+        self.clock.advance(1.9)
+        self.assertNoResult(done)
+        self.clock.advance(0.2)
+        self.successResultOf(done)
+        self.assertEqual([message.payload for message in publisher.messages], [b"x"] * 3)
+
+    def test_a_server_that_always_wants_it_later_is_left(self) -> None:
+        publisher = Recorder(self.clock, *[refusal(retry_after=1.0)] * MAX_TRIES)
+        done = self.publish(publisher)
+        self.clock.pump([1.0] * MAX_TRIES)
+        self.failureResultOf(done, PublishRefused)
+        self.assertEqual(len(publisher.times), MAX_TRIES)
+
+    def test_a_refusal_without_a_time_is_final(self) -> None:
+        publisher = Recorder(self.clock, refusal(retry_after=0.0))
+        self.failureResultOf(self.publish(publisher), PublishRefused)
+        self.assertEqual(self.sent, [])
+
+
+def refusal(retry_after: float) -> PublishRefused:
+    return PublishRefused(Code.MESSAGE_RATE_EXCEEDED, Advice.SLOW_DOWN, "too fast", retry_after)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    make_files(tmp_path, devices=(), publishers=())
+    (tmp_path / "secrets" / "rest.key").write_text("sp_key\n")
+    return tmp_path
+
+
+def run(directory: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["publish", "--dir", str(directory), *arguments])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("news", "a", "--stdin-lines"),
+        ("news", "a", "--file", __file__),
+        ("news", "--stdin-lines", "--repeat", "2"),
+        ("news", "a", "--rest", "--publisher", "backend"),
+        ("news", "a", "--header", "x"),
+        ("news", "a", "--rate", "-1"),
+        (),
+    ],
+)
+def test_contradictions_are_wrong_usage(directory: Path, arguments: tuple[str, ...]) -> None:
+    assert run(directory, *arguments).exit_code == 2
+
+
+def test_a_payload_over_the_limit_is_refused_before_connecting(directory: Path) -> None:
+    result = run(directory, "news", "x" * (256 * 1024 + 1))
+    assert result.exit_code == 1
+    assert "longer than 262144 bytes, the server's limit (publish.max_payload)" in result.output
+
+
+def test_a_file_over_the_limit_is_refused_before_connecting(directory: Path) -> None:
+    path = directory / "big"
+    path.write_bytes(bytes(256 * 1024 + 1))
+    assert "is longer than 262144 bytes" in run(directory, "news", "--file", str(path)).output
+
+
+def test_a_missing_rest_key_is_named(directory: Path) -> None:
+    (directory / "secrets" / "rest.key").unlink()
+    result = run(directory, "news", "x")
+    assert result.exit_code == 5
+    assert result.output == f"Error: REST key {directory}/secrets/rest.key: No such file or directory\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"two keys", b"\xff\xfe", b"a\nb"])
+def test_a_broken_rest_key_is_not_quoted(directory: Path, content: bytes) -> None:
+    (directory / "secrets" / "rest.key").write_bytes(content)
+    result = run(directory, "news", "x")
+    assert result.exit_code == 5
+    assert result.output.endswith("rest.key: must be one line of printable ASCII\n")
+
+
+def test_a_broken_configuration_is_named(directory: Path) -> None:
+    (directory / "streampush.toml").write_text("[listen]\nport = 'x'\n")
+    result = run(directory, "news", "x")
+    assert result.exit_code == 1
+    assert "listen.port: must be a whole number, not text" in result.output
