@@ -1,5 +1,5 @@
-"""Where streampush's time goes in a fan-out: the functions that take most of it, from cProfile. Not a benchmark: the profiler
-itself triples the time, and calls look dearer than they are."""
+"""Where streampush's time goes: the functions that take most of it, from cProfile. Not a benchmark: the profiler itself triples
+the time, calls look dearer than they are, and it counts by the clock on the wall."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def main(arguments: list[str] | None = None) -> None:
         ("--ack-every", 1, "deliveries that one acknowledgement covers"),
         ("--lines", 40, "functions to print"),
     )
-    options = options_of("profile_fanout", __doc__, 1, *sizes).parse_args(arguments)
+    parser = options_of("profile_server", __doc__, 1, *sizes)
+    parser.add_argument("--work", choices=("broadcast", "unicast", "publish_to_nobody"), default="broadcast")
+    parser.add_argument("--sort", choices=("tottime", "cumtime"), default="tottime", help="own time, or with callees")
+    options = parser.parse_args(arguments)
     with arena(options.devices) as ring:
         statistics = ring.credentials.root / "statistics"
         program = [sys.executable, "-m", "bench.profiled", str(statistics)]
@@ -44,14 +47,17 @@ def main(arguments: list[str] | None = None) -> None:
         load = ring.stack.enter_context(Load(server.address, OURS, ring.credentials, ring.cores.clients))
         load.call("connect", first=0, count=options.devices, subscribe=True)
         load.call("connect_publisher")
-        phase = {"messages": options.messages, "burst": options.in_flight, "ack_every": options.ack_every, "payload": bytes(128)}
-        load.call("broadcast", **phase)
+        phase: dict[str, object] = {"messages": options.messages, "payload": bytes(128)}
+        phase["burst" if options.work == "broadcast" else "window"] = options.in_flight
+        if options.work != "publish_to_nobody":
+            phase["ack_every"] = options.ack_every
+        load.call(options.work, **phase)
         os.kill(server.pid, signal.SIGUSR1)
-        load.call("broadcast", **phase)
+        load.call(options.work, **phase)
         server.settled_cpu()
         os.kill(server.pid, signal.SIGUSR2)
         wait_for(statistics)
-        pstats.Stats(str(statistics)).sort_stats("tottime").print_stats(options.lines)
+        pstats.Stats(str(statistics)).sort_stats(options.sort).print_stats(options.lines)
 
 
 if __name__ == "__main__":
