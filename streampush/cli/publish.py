@@ -97,7 +97,7 @@ def publish(
     make = _maker(target, publisher)
 
     async def work(reactor: Any) -> None:
-        await _work(reactor, make(reactor), job)
+        await carry_out(reactor, make(reactor), job)
 
     run(work)
 
@@ -126,7 +126,8 @@ def _maker(target: Target, publisher: str | None) -> Callable[[Any], Publisher]:
     return lambda reactor: RestPublisher(reactor, target.rest_url, key, ca_pem)
 
 
-async def _work(reactor: Any, publisher: Publisher, job: Job) -> None:
+async def carry_out(reactor: Any, publisher: Publisher, job: Job) -> None:
+    """Publishes, says what became of it, closes the publisher. Raises Failure, which tells how many went out before it."""
     many = job.total != 1 and not job.as_json
     sent: list[Sent] = []  # the first and the last
     count = 0

@@ -205,6 +205,13 @@ def test_issue_needs_a_ca(tmp_path: Path) -> None:
     assert result.output.startswith(f"Error: no usable CA in {tmp_path}")
 
 
+def test_issue_needs_a_ca_that_can_be_read(made: DevelopmentDirectory) -> None:
+    made.ca.key.write_text("no key")
+    result = run("issue", made.root, "--device", "x")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: no usable CA in {made.root}")
+
+
 def test_issue_needs_a_name(made: DevelopmentDirectory) -> None:
     assert run("issue", made.root).exit_code == 2
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from streampush.cli.exits import NoConnection, RefusedByServer
 from streampush.cli.main import main
 from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
-from streampush.cli.publish import MAX_TRIES, Job, publish_all
+from streampush.cli.publish import MAX_TRIES, Job, carry_out, publish_all
 from streampush.cli.sources import once
 from streampush.protocol.codes import Advice, Code
 from tests.support import make_files
@@ -29,16 +33,20 @@ class Recorder:
         self._refusals = list(refusals)
         self.times: list[float] = []
         self.messages: list[Outgoing] = []
+        self.fail_behind = 0  # messages; then the connection is gone
+        self.closed = False
 
     async def publish(self, message: Outgoing) -> Sent:
         self.times.append(self._clock.seconds())
         if self._refusals:
             raise self._refusals.pop(0)
+        if self.fail_behind and len(self.messages) == self.fail_behind:
+            raise NoConnection("gone")
         self.messages.append(message)
         return Sent(f"m-{len(self.messages)}", message.channel, len(self.messages), 2)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        self.closed = True
 
 
 class PublishAllTests(SynchronousTestCase):
@@ -88,6 +96,51 @@ class PublishAllTests(SynchronousTestCase):
         publisher = Recorder(self.clock, refusal(retry_after=0.0))
         self.failureResultOf(self.publish(publisher), PublishRefused)
         self.assertEqual(self.sent, [])
+
+
+class CarryOutTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.publisher = Recorder(self.clock)
+        self.out, self.err = StringIO(), StringIO()
+        self.patch(sys, "stdout", self.out)
+        self.patch(sys, "stderr", self.err)
+
+    def carry_out(self, job: Job = JOB) -> Deferred[None]:
+        return Deferred.fromCoroutine(carry_out(self.clock, self.publisher, job))
+
+    def test_one_message_is_told_in_a_sentence(self) -> None:
+        self.successResultOf(self.carry_out(replace(JOB, payloads=lambda reactor: once(b"x", 1), total=1)))
+        self.assertEqual(self.out.getvalue(), "published m-1 to news/today, offset 1, 2 connections\n")
+        self.assertEqual(self.err.getvalue(), "")
+
+    def test_many_are_summed_up(self) -> None:
+        done = self.carry_out(replace(JOB, rate=1.0))
+        self.clock.pump([1.0] * 3)
+        self.successResultOf(done)
+        self.assertEqual(self.out.getvalue(), "published 3 messages to news/today, offsets 1 to 3, 2 a second\n")
+
+    def test_json_is_a_line_for_each(self) -> None:
+        self.successResultOf(self.carry_out(replace(JOB, as_json=True)))
+        rows = [json.loads(line) for line in self.out.getvalue().splitlines()]
+        self.assertEqual([row["offset"] for row in rows], [1, 2, 3])
+        self.assertEqual(rows[0], {"message_id": "m-1", "channel": "news/today", "offset": 1, "connections": 2})
+
+    def test_no_payloads_are_no_error(self) -> None:
+        self.successResultOf(self.carry_out(replace(JOB, payloads=lambda reactor: once(b"x", 0), total=None)))
+        self.assertEqual(self.out.getvalue(), "nothing to publish\n")
+
+    def test_a_refusal_is_told_with_what_went_out_before(self) -> None:
+        self.publisher = Recorder(self.clock, refusal(retry_after=0.0))
+        failure = self.failureResultOf(self.carry_out(), RefusedByServer)
+        self.assertEqual(failure.value.message, "refused: 3001 too fast; advice: slow down")
+        self.assertTrue(self.publisher.closed)
+
+    def test_a_connection_that_goes_is_told_with_what_went_out_before(self) -> None:
+        self.publisher.fail_behind = 2
+        failure = self.failureResultOf(self.carry_out(), NoConnection)
+        self.assertEqual(failure.value.message, "gone (published before that: 2)")
+        self.assertTrue(self.publisher.closed)
 
 
 def refusal(retry_after: float) -> PublishRefused:
