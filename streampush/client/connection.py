@@ -74,6 +74,11 @@ class StreamConnection(Protocol):
         return self._session.state in (State.ESTABLISHED, State.DRAINING) and self._welcomed_at is not None
 
     @property
+    def reading(self) -> bool:
+        """Whether what came with one read is being handed over: `settle` will follow."""
+        return self._reading
+
+    @property
     def draining(self) -> bool:
         return self._session.state is State.DRAINING
 

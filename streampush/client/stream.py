@@ -91,7 +91,7 @@ class StreamClient:
         self._reconnect = Reconnect(len(self._addresses), self._random)
         self._requests = OpenRequests(reactor, self._random, max_requests, request_timeout)
         store = positions or MemoryPositions()
-        self._inbox = Inbox(reactor, on_message or _leave_it, self._window, store, self._emit, self._progress)
+        self._inbox = Inbox(reactor, on_message or _leave_it, self._window, store, self._emit, self._progressed)
         self._life = _Life.NEW
         self._stop_detail = ""
         self._connection: StreamConnection | None = None
@@ -269,7 +269,7 @@ class StreamClient:
     def settle(self, connection: StreamConnection) -> None:
         """See ConnectionOwner."""
         if connection is self._connection:
-            self._progress()
+            self._progress(connection)
 
     def lost(self, connection: StreamConnection, loss: Loss) -> None:
         """See ConnectionOwner."""
@@ -318,10 +318,14 @@ class StreamClient:
         if not within_limits and self._connection is not None:
             self._connection.fail(Code.UNEXPECTED_MESSAGE, "more than the announced receive window")
 
-    def _progress(self) -> None:
+    def _progressed(self) -> None:
+        """The inbox has acknowledgements. Within a read they wait for its end, so that one may speak for many."""
+        if self._connection is not None and not self._connection.reading:
+            self._progress(self._connection)
+
+    def _progress(self, connection: StreamConnection) -> None:
         """Something was processed or answered: acknowledge, and leave if that was what we waited for."""
-        connection = self._connection
-        if connection is None or not connection.greeted:
+        if not connection.greeted:
             return
         for ack in self._inbox.take_acks():
             connection.send(ack)

@@ -5,7 +5,8 @@ alert on the first read. `explain` knows it wherever it comes.
 
 A resumed session skips the verification of the chain and, in Twisted, the callback that checks the name. Only sessions of
 connections that were greeted are kept, each is used once (RFC 8446 appendix C.4), and `check` looks at the name after every
-handshake. It is also the one that refuses a certificate without any subjectAltName: Twisted 26.10 only logs that.
+handshake. It is also the one that refuses what Twisted 26.10 only logs: a certificate without any subjectAltName, and one with
+a `urn:` name, such as a device's, which service_identity cannot read.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ class ClientTls:
                 verify_ip_address(connection, name)
             else:
                 verify_hostname(connection, name.encode("idna").decode("ascii"))
-        except (VerificationError, CertificateError):
+        except (VerificationError, CertificateError, ValueError):  # ValueError: service_identity on a urn: in the certificate
             return f"the server's certificate is not valid for {name}"
         return None
 
