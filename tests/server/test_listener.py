@@ -258,7 +258,7 @@ class NoDescriptors:
     def __init__(self) -> None:
         self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         top = max(int(name) for name in os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (top + 1, self._limits[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (top + 9, self._limits[1]))
         self._held: list[int] = []
         try:
             while True:

@@ -13,6 +13,8 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet import defer, reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from streampush.cli.pki import CertificateAuthority
@@ -229,6 +231,7 @@ class HandshakeTests(TransportTestCase):
         sock.close()
         await protocol.wait("lost")
         self.assertEqual(protocol.events[1][1], "aborted")
+        self.assertEqual(protocol.events[2], ("lost", "ConnectionLost"))
 
     async def test_owner_names_the_deadline_that_ended_the_handshake(self) -> None:
         accepted = self.server.next_protocol()
@@ -371,6 +374,7 @@ class DataTests(TransportTestCase):
         await turn()
         self.assertGreater(protocol.transport.buffered, 65536)
         self.assertNotIn("room", protocol.names)
+        self.assertIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
         client.resume()
         await protocol.wait("room")
         self.assertLess(protocol.transport.buffered, 65536)
@@ -379,6 +383,7 @@ class DataTests(TransportTestCase):
         await turn()
         self.assertEqual(protocol.transport.buffered, 0)
         self.assertEqual(protocol.transport.bytes_written, len(data))
+        self.assertNotIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
 
     async def test_writes_behind_a_full_buffer_keep_their_order(self) -> None:
         protocol, client = await self.pair()
@@ -403,7 +408,8 @@ class DataTests(TransportTestCase):
         self.assertFalse(protocol.transport.has_room())
         self.assertFalse(protocol.transport.has_room())
         await client.wait_bytes(200_000)
-        await turn()
+        protocol.transport.write(b"x")
+        await client.wait_bytes(200_001)
         self.assertEqual(protocol.names.count("room"), 1)
         self.assertTrue(protocol.transport.has_room())
 
@@ -476,6 +482,18 @@ class ClosingTests(TransportTestCase):
         self.assertEqual(len(client.received), 8_000_000)
         self.assertIsNone(client.error)
 
+    async def test_socket_stays_open_behind_the_last_words_until_the_client_closes(self) -> None:
+        protocol, client = await self.pair()
+        client.pause()
+        protocol.transport.lose_connection()
+        await turn()
+        client.write(b"on its way")
+        await turn()
+        self.assertEqual(protocol.transport.state, State.LINGERING)
+        client.resume()
+        await protocol.wait("lost")
+        self.assertEqual(bytes(protocol.received), b"")
+
     async def test_last_words_arrive_although_the_client_has_sent_on(self) -> None:
         protocol, client = await self.pair()
         protocol.transport.pause_reading()
@@ -486,6 +504,7 @@ class ClosingTests(TransportTestCase):
         await client.closed
         self.assertEqual(bytes(client.received), b"goodbye")
         self.assertEqual(bytes(protocol.received), b"")
+        await protocol.wait("lost")
 
     async def test_client_that_neither_reads_nor_closes_is_ended_by_abort(self) -> None:
         protocol, client = await self.pair()
@@ -654,6 +673,7 @@ class ClosingTests(TransportTestCase):
         self.assertRaises(OSError, transport.getHost)
         self.assertIsNone(transport.doRead())
         self.assertIsNone(transport.doWrite())
+        transport.connectionLost(Failure(ConnectionLost()))
         await turn()
         self.assertEqual(protocol.names.count("lost"), 1)
 
@@ -671,6 +691,20 @@ class ClosingTests(TransportTestCase):
         transport = weakref.ref(protocol.transport)
         del protocol.transport
         self.assertIsNone(transport())
+
+
+class HighMarkTests(TransportTestCase):
+    high_water = 8_000_000
+
+    async def test_fault_while_the_kernel_is_full_leaves_nothing_in_the_reactor(self) -> None:
+        protocol, client = await self.pair()
+        client.pause()
+        protocol.on["room"] = lambda p: 1 // 0
+        protocol.transport.write(b"x" * self.high_water)
+        self.assertFalse(protocol.transport.has_room())
+        await protocol.wait("lost")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertNotIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
 
 
 class AuthorityTests(TransportTestCase):
