@@ -68,9 +68,7 @@ class Demo:
                 if time.monotonic() > deadline:
                     raise Failed(f"the server is not ready: {error}") from error
                 time.sleep(0.05)
-        say(
-            f"server    twistd streampush: devices on 127.0.0.1:{self._port} (TLS 1.3, client certificates), REST on {self._rest}; ready"
-        )
+        say(f"server    twistd streampush is ready: devices on 127.0.0.1:{self._port} (mutual TLS), REST on {self._rest}")
 
     def connect(self) -> None:
         """All devices, each in a process of its own."""
