@@ -1,0 +1,235 @@
+"""A node without a reactor: the real service and store, turns and pauses that the test runs, links that record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from streampush.config import DeliveryConfig, PublishConfig, StoreConfig
+from streampush.protocol.codes import Code
+from streampush.push.delivery import Attachment
+from streampush.push.ports import Store
+from streampush.push.service import PushService, Surroundings
+from streampush.push.values import (
+    ChannelRules,
+    ConnectionInfo,
+    Principal,
+    Publication,
+    Published,
+    PublishRequest,
+    SubscribeRequest,
+    Subscription,
+)
+from streampush.store.memory import MemoryStore
+
+T = TypeVar("T")
+
+ANYTHING = ChannelRules(("*",))
+PUBLISHER = Principal("publisher", "backend", may_publish=ANYTHING)
+
+
+def device(device_id: str, user_id: str = "", topics: tuple[str, ...] = ("*",)) -> Principal:
+    return Principal("device", device_id, user_id, may_subscribe=ChannelRules(topics))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a link reads out of the bytes it is given."""
+
+    channel: str
+    offset: int
+    message_id: str
+    size: int
+
+
+def encode(publication: Publication) -> bytes:
+    """The frame of these tests: a line of JSON."""
+    fields = [publication.channel, publication.offset, publication.message_id, publication.payload.hex()]
+    return json.dumps(fields).encode() + b"\n"
+
+
+def decode(frames: bytes) -> list[Frame]:
+    lines = frames.splitlines(keepends=True)
+    return [Frame(*json.loads(line)[:3], len(line)) for line in lines]
+
+
+class RecordingMetrics:
+    """Every call as a tuple, its name first."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def named(self, name: str) -> list[tuple[Any, ...]]:
+        return [call[1:] for call in self.calls if call[0] == name]
+
+    def published(self, kind: str, size: int) -> None:
+        self.calls.append(("published", kind, size))
+
+    def refused(self, code: Code) -> None:
+        self.calls.append(("refused", code))
+
+    def fanned_out(self, deliveries: int, publications: int, oldest_wait: float) -> None:
+        self.calls.append(("fanned_out", deliveries, publications, oldest_wait))
+
+    def read_from_log(self, deliveries: int) -> None:
+        self.calls.append(("read_from_log", deliveries))
+
+    def acknowledged(self, outcome: str) -> None:
+        self.calls.append(("acknowledged", outcome))
+
+    def positions_lost(self, reason: str) -> None:
+        self.calls.append(("positions_lost", reason))
+
+
+class RecordingLink:
+    """See push.ports.Link. `writes` are the bytes objects, `events` everything in order; `hook` runs inside each deliver."""
+
+    def __init__(self) -> None:
+        self.room = True
+        self.hook: Callable[[], object] = lambda: None
+        self.writes: list[bytes] = []
+        self.events: list[tuple[Any, ...]] = []
+        self.closed: tuple[Code, str] | None = None
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [frame for write in self.writes for frame in decode(write)]
+
+    def offsets(self, channel: str) -> list[int]:
+        return [frame.offset for frame in self.frames if frame.channel == channel]
+
+    def deliver(self, frames: bytes, messages: int) -> None:
+        assert self.closed is None
+        assert len(decode(frames)) == messages
+        self.writes.append(frames)
+        self.events.append(("deliver", messages))
+        self.hook()
+
+    def has_room(self) -> bool:
+        return self.room
+
+    def backlog_end(self, channel: str, offset: int) -> None:
+        self.events.append(("backlog_end", channel, offset))
+
+    def repositioned(self, subscription: Subscription) -> None:
+        self.events.append(("repositioned", subscription))
+
+    def close(self, code: Code, detail: str) -> None:
+        self.closed = code, detail
+
+
+class World:
+    """One node. `store` may be given; else it is `memory`, of the world's own making."""
+
+    def __init__(
+        self,
+        *,
+        store: Store | None = None,
+        limits: StoreConfig | None = None,
+        publish: PublishConfig | None = None,
+        delivery: DeliveryConfig | None = None,
+        encoder: Callable[[Publication], bytes] = encode,
+    ) -> None:
+        self.now = 1000.0
+        self.encoded: list[Publication] = []
+        self.turns: list[Callable[[], None]] = []
+        self.later: list[Callable[[], None]] = []
+        self.failures: list[BaseException] = []
+        self.metrics = RecordingMetrics()
+        self.ids = 0
+        self.epochs = 0
+        self.memory = MemoryStore(limits or StoreConfig(), self.wall_ms, self.new_epoch)
+        self._encoder = encoder
+        around = Surroundings(
+            store=store or self.memory,
+            encode=self.encode,
+            metrics=self.metrics,
+            clock=lambda: self.now,
+            wall_ms=self.wall_ms,
+            new_id=self.new_id,
+            call_soon=self.turns.append,
+            retry_later=self.later.append,
+            spawn=self.spawn,
+        )
+        self.service = PushService(around, publish or PublishConfig(), delivery or DeliveryConfig())
+        self.fanout = self.service._fanout
+
+    def wall_ms(self) -> int:
+        return int(self.now * 1000)
+
+    def new_id(self, now_ms: int) -> str:
+        self.ids += 1
+        return f"id{self.ids}"
+
+    def new_epoch(self) -> str:
+        self.epochs += 1
+        return f"epoch{self.epochs}"
+
+    def encode(self, publication: Publication) -> bytes:
+        self.encoded.append(publication)
+        return self._encoder(publication)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        Deferred.fromCoroutine(work).addErrback(lambda failure: self.failures.append(failure.value))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine that does not have to wait."""
+        results: list[T] = []
+        done = Deferred.fromCoroutine(work)
+        done.addCallback(results.append)
+        failures: list[BaseException] = []
+        done.addErrback(lambda failure: failures.append(failure.value))
+        if failures:
+            raise failures[0]
+        assert results, "it waits"
+        return results[0]
+
+    def turn(self) -> None:
+        """One turn of the reactor."""
+        turns, self.turns[:] = list(self.turns), []
+        for work in turns:
+            work()
+
+    def settle(self) -> None:
+        """Turns until nothing is left to do."""
+        for _ in range(10_000):
+            if not self.turns:
+                return
+            self.turn()
+        raise AssertionError("it never comes to rest")
+
+    def pause(self) -> None:
+        """What waits for a while is tried again."""
+        later, self.later[:] = list(self.later), []
+        for work in later:
+            work()
+        self.settle()
+
+    # ------------------------------------------------------------------------------------------------------ what tests do
+
+    def publish(self, channel: str, payload: bytes = b"", ttl: float = 0.0) -> Published:
+        return self.run(self.service.publish(PUBLISHER, PublishRequest(channel, payload, ttl=ttl)))
+
+    def attach(self, principal: Principal, messages: int = 100, size: int = 100_000) -> tuple[Attachment, RecordingLink]:
+        """A connected device that follows nothing yet."""
+        link = RecordingLink()
+        attachment = self.service.attach(principal, link, ConnectionInfo("session", "192.0.2.1", messages, size))
+        self.run(self.service.remember(principal))
+        return attachment, link
+
+    def subscribe(self, attachment: Attachment, channel: str, **wanted: Any) -> Subscription:
+        subscription = self.run(self.service.subscribe(attachment, SubscribeRequest(channel, **wanted)))
+        attachment.follow(subscription)
+        return subscription
+
+    def follower(self, device_id: str, channel: str, messages: int = 100, size: int = 100_000) -> tuple[Attachment, RecordingLink]:
+        """A device that follows one topic, live."""
+        attachment, link = self.attach(device(device_id), messages, size)
+        self.subscribe(attachment, channel)
+        self.settle()
+        assert attachment.feeds[channel].live
+        return attachment, link
