@@ -15,6 +15,7 @@ from bench.arena import arena
 from bench.dialects import LoadError, NaiveDialect, StreampushDialect
 from bench.report import NAIVE, OURS, Report, ratios
 from bench.servers import NAIVE_SESSIONS
+from bench.table import rows
 from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
@@ -104,6 +105,22 @@ def test_refusal_of_streampush_fails_the_benchmark(refusal: m.Message) -> None:
 def test_unknown_answer_of_the_naive_server_fails_the_benchmark() -> None:
     with pytest.raises(LoadError):
         NaiveDialect().meaning(b"?")
+
+
+def test_devices_acknowledge_whatever_an_earlier_phase_left_over() -> None:
+    with arena(1) as ring:
+        load = ring.enter(OURS).load
+        load.call("connect", first=0, count=1, subscribe=True)
+        load.call("connect_publisher")
+        assert load.call("broadcast", messages=5, burst=1, ack_every=64, payload=b"x") == 5
+        assert load.call("broadcast", messages=600, burst=100, ack_every=1, payload=b"x") == 600  # the window is 256
+
+
+def test_table_has_a_row_for_each_result_with_its_conditions() -> None:
+    output = io.StringIO()
+    Report("some", output).result("speed", OURS, "us", [2.0], in_flight=7)
+    _, row = rows(["noise", output.getvalue()])
+    assert row == f"| speed | in flight 7 | {OURS} | 2 us | 2 | 2 | 1 |"
 
 
 def test_lost_server_fails_the_benchmark() -> None:
