@@ -4,6 +4,10 @@
 const { enumeration } = require('./schema');
 const { OUTCOME_RETRY_LATER: RETRY_LATER, OUTCOME_REJECTED: REJECTED } = enumeration('Outcome');
 
+function isOpen({ finished, retry }) {
+  return !finished && !retry;
+}
+
 class Channel {
   constructor(name) {
     this.name = name;
@@ -25,14 +29,16 @@ class Channel {
     return { channel: this.name, position: { epoch: this.epoch, offset, last_message_id: messageId } };
   }
 
-  // Takes a Subscribed; says whether something may be lost.
+  // Takes a Subscribed; says whether something may be lost. Where we could give no position the server has nothing to prove, and
+  // says nothing of a new epoch; we see it ourselves.
   subscribed({ epoch, offset, loss }) {
-    if (this.anew || loss !== 0 || epoch !== this.epoch) {
+    const lost = loss !== 0 || (!this.anew && epoch !== this.epoch);
+    if (this.anew || lost) {
       this.epoch = epoch;
       this.anew = false;
       this._reset(offset);
     }
-    return loss !== 0;
+    return lost;
   }
 
   // Says whether the delivery is new, not a repeat.
@@ -53,7 +59,7 @@ class Channel {
     const last = upTo.at(-1);
     if (last?.offset !== offset) return false;
     if (outcome === RETRY_LATER || outcome === REJECTED) {
-      if (upTo.some((taken) => taken !== last && !taken.finished && !taken.retry)) throw new RangeError('earlier deliveries are open');
+      if (upTo.some((taken) => taken !== last && isOpen(taken))) throw new RangeError('earlier deliveries are open');
       if (outcome === RETRY_LATER) last.retry = true;
       else last.finished = true;
     } else upTo.forEach((taken) => (taken.finished = true));
@@ -64,7 +70,7 @@ class Channel {
 
   // The offset up to which repeats can be acknowledged now, or null. An Ack is cumulative: it must not run over what is open.
   owed() {
-    const open = this._taken.find((taken) => !taken.finished && !taken.retry);
+    const open = this._taken.find(isOpen);
     const due = this._owed.filter((owed) => !open || owed < open.offset);
     this._owed = this._owed.filter((owed) => open && owed > open.offset);
     return due.length > 0 ? due[due.length - 1] : null;

@@ -38,6 +38,7 @@ class Connection extends EventEmitter {
   constructor({ address, serverName, credentials, session, hello, doublings = 0, random = Math.random }) {
     super();
     this.state = 'await_tls';
+    this.finished = false; // 'end' was emitted
     this.goAway = null; // the last one that the server sent
     this.pings = { sent: 0, received: 0, pongs: 0 };
     this.maxFrame = HELLO_MAX_FRAME;
@@ -194,10 +195,12 @@ class Connection extends EventEmitter {
       lost: () => this.leave(Code.CODE_HEARTBEAT_LOST),
     };
     this._heartbeat = new Heartbeat(welcome.heartbeat, this.doublings, on, this._random);
+    this.emit('welcome', welcome);
   }
 
   _ended() {
     this._stop();
+    this.finished = true;
     const code = String(this._error?.code ?? '');
     const unverified = !this.socket.authorized && !code.startsWith('ERR_SSL') && UNVERIFIED_SERVER.test(code);
     this.emit('end', {

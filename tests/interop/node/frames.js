@@ -28,8 +28,9 @@ function encodeFrame(payload, maxFrame = LARGEST_MAX_FRAME) {
   return frame;
 }
 
-// The decoder of section 3.1. `push` gives the results that the bytes so far complete: {payload} or {damage: code}. `failure` is the
-// code it ended with, after which `push` gives nothing more; `waiting` says whether it waits in the middle of a frame or of a scan.
+// The decoder of section 3.1. `push` gives the results that the bytes so far complete: {payload} or {damage: code}. `failure` is
+// the code it ended with, after which `push` gives nothing more; `waiting` says whether it waits in the middle of a frame or of a
+// scan.
 class FrameDecoder {
   constructor({ maxFrame = LARGEST_MAX_FRAME, maxResyncBytes = 0 } = {}) {
     this.maxFrame = maxFrame;

@@ -26,9 +26,9 @@ function withoutBigInts(value) {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, withoutBigInts(inner)]));
 }
 
-// For the client: {id, kind, message}. `kind` is the name of the member of `body`, or null for an unknown message. Fields that are absent
-// have their default; enumerations are numbers, an unknown one is 0 except for a Code (section 5.4); 64-bit integers are BigInts.
-// Throws if the bytes are no Envelope.
+// For the client: {id, kind, message}. `kind` is the name of the member of `body`, or null for an unknown message. Fields that are
+// absent have their default; enumerations are numbers, an unknown one is 0 except for a Code (section 5.4); 64-bit integers are
+// BigInts. Throws if the bytes are no Envelope.
 function decodeEnvelope(bytes) {
   const envelope = Envelope.decode(bytes);
   const kind = envelope.body || null;

@@ -1,6 +1,6 @@
-// A streampush client, written from docs/protocol.md and the schema alone: it shows that the page suffices. It keeps one connection open,
-// reconnects as it is advised, resumes its channels by position, and drops repeats. Left out: the degraded mode of short connections
-// (section 12), and repeating a request by itself on the advice RETRY (section 8).
+// A streampush client, written from docs/protocol.md and the schema alone: it shows that the page suffices. It keeps one connection
+// open, reconnects as it is advised, resumes its channels by position, and drops repeats. Left out: the degraded mode of short
+// connections (section 12), and repeating a request by itself on the advice RETRY (section 8).
 'use strict';
 
 const { EventEmitter } = require('node:events');
@@ -21,11 +21,12 @@ class RequestFailed extends Error {
   }
 }
 
-// Events: 'welcome' (message), 'delivery' (message), 'repeat' (message; dropped), 'subscribed' (message), 'loss' (Subscribed), 'backlogEnd',
-// 'receipt', 'fault' (an Error with id 0), 'goAway' (message), 'end' ({goAway, refused, error, established}, one per connection), and
-// 'stopped' when no new connection will be tried.
+// Events: 'welcome' (message), 'delivery' (message), 'repeat' (message; dropped), 'subscribed' (message), 'loss' (Subscribed),
+// 'backlogEnd', 'receipt', 'fault' (an Error with id 0), 'goAway' (message), 'end' ({goAway, refused, error, established}, one per
+// connection), and 'stopped' when no new connection will be tried.
 class Client extends EventEmitter {
-  // addresses: [{host, port}]. serverName: if it is not the host. credentials: {ca, cert, key}, PEM. hello: fields of Hello besides resume.
+  // addresses: [{host, port}]. serverName: if it is not the host. credentials: {ca, cert, key}, PEM. hello: fields of Hello besides
+  // resume.
   constructor({ addresses, serverName, credentials, hello = {}, random = Math.random }) {
     super();
     this.addresses = addresses;
@@ -43,6 +44,7 @@ class Client extends EventEmitter {
     this._address = 0;
     this._doublings = 0;
     this._wanted = false;
+    this._timer = null; // while we wait for the next try
   }
 
   start() {
@@ -53,8 +55,10 @@ class Client extends EventEmitter {
   // Leaves with GoAway, for good.
   stop() {
     this._wanted = false;
+    if (this.connection?.finished === false) this.connection.leave();
+    else if (this._timer) this.emit('stopped', null);
     clearTimeout(this._timer);
-    this.connection?.leave();
+    this._timer = null;
   }
 
   async subscribe(channel, { start = 0 } = {}) {
@@ -103,10 +107,14 @@ class Client extends EventEmitter {
     this._lastId += 1n;
     const id = this._lastId;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this._answer(id, (request) => request.reject(new RequestFailed({ detail: 'no answer' }))), REQUEST_TIMEOUT);
+      const timer = setTimeout(() => this._fail(id, 'no answer'), REQUEST_TIMEOUT);
       this._requests.set(id, { resolve, reject, timer });
       this.connection.send(kind, message, id);
     });
+  }
+
+  _fail(id, detail) {
+    this._answer(id, (request) => request.reject(new RequestFailed({ detail })));
   }
 
   _answer(id, tell) {
@@ -119,6 +127,7 @@ class Client extends EventEmitter {
   }
 
   _try() {
+    this._timer = null;
     const connection = new Connection({
       address: this.addresses[this._address % this.addresses.length],
       serverName: this._serverName,
@@ -197,7 +206,7 @@ class Client extends EventEmitter {
 
   _ended(connection, end) {
     this._doublings = connection.doublings;
-    for (const id of [...this._requests.keys()]) this._answer(id, (request) => request.reject(new RequestFailed({ detail: 'connection lost' })));
+    for (const id of [...this._requests.keys()]) this._fail(id, 'connection lost');
     for (const channel of this._channels.values()) channel.disconnected();
     const next = this._reconnect.after(end, performance.now() - this._welcomedAt);
     this.emit('end', end);
