@@ -140,11 +140,13 @@ def test_expired_certificate_is_refused(tls: TlsConfig, files: DevelopmentFiles)
 
 
 def test_chain_behind_the_certificate_is_sent(tls: TlsConfig) -> None:
+    # one that is not in client_ca, from which OpenSSL would take it by itself
+    behind = authority("the server's own CA").issued.certificate
     path = Path(tls.certificate)
-    path.write_bytes(server_issued().certificate_pem + authority().issued.certificate_pem)
+    path.write_bytes(server_issued().certificate_pem + behind.public_bytes(serialization.Encoding.PEM))
     _, client = handshake(TlsContexts(tls, FILE).current, client_context(authority(), device_issued("phone-1")))
     chain = client.get_peer_cert_chain(as_cryptography=True)
-    assert chain == [server_issued().certificate, authority().issued.certificate]
+    assert chain == [server_issued().certificate, behind]
 
 
 def test_rsa_certificate_serves_as_well(tls: TlsConfig) -> None:

@@ -716,3 +716,112 @@ class AuthorityTests(TransportTestCase):
         await self.pair(client_context(authority(), other.issue_device("phone-1")))
         protocol, _ = await self.refused(client_context(authority(), device_issued("phone-1", "alice")))
         self.assertEqual(protocol.events[1][1], "unknown_ca")
+
+
+class Wayward(SSL.Connection):
+    """OpenSSL when an answer to a key update is under way: reading wants to write, or writing wants to read. No client of ours
+    can bring that about, so `script` says what the next calls raise; a connection becomes Wayward by assignment to `__class__`."""
+
+    script: dict[str, list[type[SSL.Error]]]
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        if self.script.get("recv"):
+            raise self.script["recv"].pop(0)
+        return super().recv(bufsiz, flags)
+
+    def send(self, buf: Any, flags: int = 0) -> int:
+        if self.script.get("send"):
+            raise self.script["send"].pop(0)
+        return super().send(buf, flags)
+
+
+class SeldomTests(TransportTestCase):
+    async def wayward(self, script: dict[str, list[type[SSL.Error]]]) -> tuple[Recorder, Client]:
+        protocol, client = await self.pair()
+        tls: Any = protocol.transport._tls
+        tls.__class__ = Wayward
+        tls.script = script
+        return protocol, client
+
+    async def test_read_that_wants_to_write_goes_on_when_the_kernel_has_room(self) -> None:
+        protocol, client = await self.wayward({"recv": [SSL.WantWriteError]})
+        client.write(b"late")
+        await protocol.wait_bytes(4)
+        await turn()
+        self.assertNotIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
+
+    async def test_read_that_wants_to_write_and_then_fails_is_a_loss(self) -> None:
+        protocol, client = await self.wayward({"recv": [SSL.WantWriteError, SSL.Error]})
+        client.write(b"never")
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionLost"))
+
+    async def test_write_that_wants_to_read_goes_on_when_something_came(self) -> None:
+        protocol, client = await self.wayward({"send": [SSL.WantReadError]})
+        protocol.transport.write(b"one")
+        await turn()
+        protocol.transport.write(b"two")
+        await turn()
+        self.assertEqual((protocol.transport.buffered, bytes(client.received)), (6, b""))
+        client.write(b"what it waits for")
+        await client.wait_bytes(6)
+        self.assertEqual(bytes(client.received), b"onetwo")
+
+    async def test_handshake_waits_for_room_in_the_kernel(self) -> None:
+        chain = b"".join(CertificateAuthority.create(f"CA {n}").issued.certificate_pem for n in range(60))
+        path = Path(self.tls.certificate)
+        path.write_bytes(path.read_bytes() + chain)
+        self.server.contexts.reload()
+
+        def narrow(protocol: Recorder) -> None:
+            with socket.socket(fileno=socket.dup(protocol.transport.fileno())) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+
+        self.prepare = lambda protocol: protocol.on.update(made=narrow)
+        accepted = self.server.next_protocol()
+        client = self.client()
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        client.pause()
+        protocol = await accepted
+        await turn()
+        await turn()
+        self.assertIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
+        client.resume()
+        await protocol.wait("completed")
+        self.assertNotIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
+
+    async def test_record_that_was_tampered_with_is_a_loss(self) -> None:
+        protocol, client = await self.pair()
+        client.sock.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionLost"))
+        self.assertEqual(bytes(protocol.received), b"")
+
+    async def test_reset_behind_the_servers_last_words_is_an_orderly_end(self) -> None:
+        protocol, client = await self.pair()
+        client.pause()
+        protocol.transport.lose_connection()
+        await turn()
+        client.drop(reset=True)
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionDone"))
+
+    async def test_client_that_sends_without_end_behind_the_last_words_is_cut(self) -> None:
+        protocol, client = await self.pair()
+        client.pause()
+        protocol.transport.lose_connection()
+        await turn()
+        client.write(b"x" * 8_000_000)
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionDone"))
+        await client.closed
+
+    async def test_twisteds_names_for_closing(self) -> None:
+        protocol, client = await self.pair()
+        protocol.transport.abortConnection()
+        await protocol.wait("lost")
+        self.assertEqual(protocol.events[-1], ("lost", "ConnectionAborted"))
+        other, client = await self.pair()
+        other.transport.loseConnection()
+        await client.closed
+        self.assertIsNone(client.error)
