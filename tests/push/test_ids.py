@@ -1,0 +1,42 @@
+"""Ids of messages, epochs and sessions."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streampush.push.ids import message_id, random_id
+
+MILLISECONDS = st.integers(0, (1 << 48) - 1)
+
+
+def test_known_ids() -> None:
+    assert message_id(0, bytes) == "0" * 26
+    assert message_id((1 << 48) - 1, lambda count: b"\xff" * count) == "7" + "Z" * 25
+    assert message_id(1_469_918_176_385, bytes) == "01ARYZ6S41" + "0" * 16  # the time of the ULID specification's example
+    assert random_id(lambda count: b"\xff" * count) == "Z" * 16
+
+
+@given(MILLISECONDS, MILLISECONDS)
+def test_message_ids_sort_by_time(one: int, other: int) -> None:
+    first, second = sorted((one, other))
+    if first != second:
+        assert message_id(first, lambda count: b"\xff" * count) < message_id(second, bytes)
+
+
+def test_ids_differ() -> None:
+    assert len({message_id(5, os.urandom) for _ in range(1000)}) == 1000
+    assert len({random_id(os.urandom) for _ in range(1000)}) == 1000
+
+
+def test_an_id_is_as_long_and_as_random_as_it_says() -> None:
+    asked: list[int] = []
+
+    def entropy(count: int) -> bytes:
+        asked.append(count)
+        return bytes(count)
+
+    assert (len(message_id(1, entropy)), len(random_id(entropy))) == (26, 16)
+    assert asked == [10, 10]
