@@ -12,13 +12,18 @@ from zope.interface import implementer
 
 from streampush.client.reconnect import Loss
 from streampush.client.tls import Address, Security
+from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
+from streampush.protocol.errors import LocalProtocolError
+from streampush.protocol.framing import DEFAULT_MAX_FRAME
 from streampush.protocol.session import NEVER, ClientSession, Closed, Event, Faulted, Received
 from streampush.protocol.state import State
 
 CLOSE_TIMEOUT = 5.0
 """Seconds for the peer to answer our close; then the connection is cut."""
+
+_LEAVE_ON_ERROR = (Advice.RECONNECT, Advice.RECONNECT_ELSEWHERE)
 
 
 class ConnectionOwner(Port):
@@ -57,21 +62,27 @@ class StreamConnection(Protocol):
         self._hello = hello
         self._owner: ConnectionOwner | None = owner
         self._timer: IDelayedCall | None = None
+        self._leave_deadline = NEVER  # an Error told us to go: finish what is open until then
         self._abort_deadline = NEVER
         self._reading = False
         self._welcomed_at: float | None = None
         self._loss: Loss | None = None
-        self._error: tuple[int, m.Error] | None = None  # the last one without a request, and the frame count it came with
+        self._max_frame = DEFAULT_MAX_FRAME  # the server's, once it has greeted
 
     @property
     def open(self) -> bool:
         """Whether requests may be sent: greeted, and nobody is leaving."""
-        return self._session.state is State.ESTABLISHED
+        return self._session.state is State.ESTABLISHED and self._leave_deadline == NEVER
 
     @property
     def greeted(self) -> bool:
         """Whether acknowledgements may be sent: greeted, and not closed."""
         return self._session.state in (State.ESTABLISHED, State.DRAINING) and self._welcomed_at is not None
+
+    @property
+    def slowdown(self) -> float:
+        """What code 2008 has taught: for the session of the next connection."""
+        return self._session.slowdown
 
     @property
     def reading(self) -> bool:
@@ -80,7 +91,8 @@ class StreamConnection(Protocol):
 
     @property
     def draining(self) -> bool:
-        return self._session.state is State.DRAINING
+        """Whether the connection is to be left when nothing is open any more."""
+        return self._session.state is State.DRAINING or self._leave_deadline != NEVER
 
     # ------------------------------------------------------------------------------------------------- called by Twisted
 
@@ -117,18 +129,27 @@ class StreamConnection(Protocol):
     # ----------------------------------------------------------------------------------------------- called by the owner
 
     def send(self, message: m.Message, request_id: int = 0) -> None:
-        """Sends now, or with everything else at the end of the read. Raises LocalProtocolError."""
+        """Sends now, or with everything else at the end of the read. Raises LocalProtocolError.
+
+        A frame that the server would not take is not sent. Only a Publish can be that long, and only one with a long payload
+        is worth encoding for it.
+        """
+        if isinstance(message, m.Publish) and 2 * len(message.payload) > self._max_frame:
+            size = len(codec.encode(message, request_id))
+            if size > self._max_frame:
+                raise LocalProtocolError(f"a frame of {size} bytes, the server takes {self._max_frame}")
         self._session.send(message, request_id)
         if not self._reading:
             self._flush()
 
     def leave(self) -> None:
-        """Says goodbye, unless the server did, and closes; cuts the connection if that takes longer than CLOSE_TIMEOUT."""
+        """Says goodbye and closes; cuts the connection if that takes longer than CLOSE_TIMEOUT."""
         if self._session.state in (State.AWAIT_TLS, State.AWAIT_HELLO):
             self.abort()
             return
         now = self._clock.seconds()
-        if self._session.state is State.ESTABLISHED:
+        self._leave_deadline = NEVER
+        if not self._session.closed:
             self._session.drain(now, m.GoAway(0, close_after_ms=int(CLOSE_TIMEOUT * 1000)))
         self._hang_up(now)
 
@@ -167,11 +188,12 @@ class StreamConnection(Protocol):
             message = event.message
             if isinstance(message, m.Welcome):
                 self._welcomed_at = self._clock.seconds()
+                self._max_frame = message.limits.max_frame or DEFAULT_MAX_FRAME
                 self._security.remember(self._address, self._wire())
             elif isinstance(message, m.GoAway):
                 self._loss = _from_peer(message)
-            elif isinstance(message, m.Error) and not event.request_id:
-                self._error = (self._session.frames_received, message)
+            elif isinstance(message, m.Error) and message.advice in _LEAVE_ON_ERROR:
+                self._retire(message)
             owner.received(self, event.request_id, message)
         elif isinstance(event, Faulted):
             owner.faulted(self, event.code, event.detail)
@@ -179,6 +201,11 @@ class StreamConnection(Protocol):
             if self._loss is None:
                 self._loss = Loss(event.code, event.advice, event.detail)
             self._hang_up(self._clock.seconds())
+
+    def _retire(self, error: m.Error) -> None:
+        """An Error that advises another connection. What is open is finished first: after a GoAway the server reads no more."""
+        self._loss = _from_peer(error)
+        self._leave_deadline = min(self._leave_deadline, self._clock.seconds() + self._session.settings.drain_timeout)
 
     def _hang_up(self, now: float) -> None:
         self._abort_deadline = min(self._abort_deadline, now + CLOSE_TIMEOUT)
@@ -194,7 +221,7 @@ class StreamConnection(Protocol):
 
     def _arm(self) -> None:
         """One timer for all deadlines. It is never put off: when it fires too early it is set anew, which is rarer."""
-        deadline = min(self._session.deadline, self._abort_deadline)
+        deadline = min(self._session.deadline, self._leave_deadline, self._abort_deadline)
         if self._owner is None or deadline == NEVER:
             return
         delay = max(0.0, deadline - self._clock.seconds())
@@ -209,6 +236,8 @@ class StreamConnection(Protocol):
         if now >= self._abort_deadline:
             self.abort()
             return
+        if now >= self._leave_deadline:
+            self.leave()
         self._handle(self._session.tick(now))
 
     def _explain(self, reason: Failure) -> Loss:
@@ -217,8 +246,6 @@ class StreamConnection(Protocol):
         problem = self._security.explain(reason)
         if loss is None and problem is not None:
             loss = Loss(Code.CERTIFICATE_REJECTED, Advice.UNSPECIFIED, problem, credentials=True)
-        elif loss is None and self._error is not None and self._error[0] == self._session.frames_received:
-            loss = _from_peer(self._error[1])  # the last thing that it said
         elif loss is None:
             loss = Loss(detail=reason.getErrorMessage())
         return Loss(loss.code, loss.advice, loss.detail, loss.retry_after_ms, loss.jitter_ms, loss.by_peer, loss.credentials, lived)

@@ -5,9 +5,10 @@ A state machine without clock or socket: it is told how a connection ended and d
 - Never connected yet: `FIRST_TRIES` more tries, `FIRST_TRY_DELAY` apart, then the backoff.
 - Connection lost: the first try at a random point of the announced `first_jitter`, then the backoff: at random below 1, 2, 4 ...
   times `backoff_initial`, at most `backoff_max`.
-- `degraded_after` tries later: short connections that only collect the backlog. Their interval goes on doubling, half of it
-  fixed and half random, because an interval at random from zero would not grow. The second one in a row that succeeds stays open.
-- What the server advised overrides the delays, and some advice ends it. Codes it does not know count by their advice alone.
+- `degraded_after` failed tries later: short connections that only collect the backlog, at intervals that double from
+  `backoff_max` on, half fixed and half random, until two in a row have succeeded.
+- What the server advised in GoAway overrides the delays, and some advice ends it. A code that is not known counts by its advice
+  alone. Before Welcome a GoAway is a failed try as well, and the longer of the two waits counts.
 - A connection that lived less than `STABLE_AFTER` did not end the trouble: the count of tries goes on, or a server that
   greets and drops would be hammered for ever.
 """
@@ -26,6 +27,7 @@ FIRST_TRIES = 3
 FIRST_TRY_DELAY = 0.5
 STABLE_AFTER = 10.0
 SHORT_SUCCESSES = 2
+SHORT_DOUBLINGS = 4  # of the interval between short connections
 
 _MAX_DOUBLINGS = 32  # of the backoff: far above any backoff_max, far below a float's end
 
@@ -90,7 +92,8 @@ class Reconnect:
         self._ever_connected = False
         self._away = False  # a connection was lost and no stable one has come since
         self._short = False  # what the last Attempt asked for
-        self._successes = 0  # short connections in a row
+        self._shorts = 0  # short connections since the last stable one
+        self._successes = 0  # of them, in a row
         self.tries = 0  # failed ones since the last stable connection
 
     @property
@@ -107,18 +110,13 @@ class Reconnect:
         self._policy = _sane(policy)
         self._ever_connected = True
 
-    def collected(self) -> bool:
-        """A short connection has all of the backlog. True: keep it, trouble is over. False: close it, then ask `short_closed`."""
+    def short_closed(self) -> Attempt:
+        """A short connection had all of the backlog and was closed by us. The second one in a row ends the trouble."""
         self._successes += 1
         if self._successes < SHORT_SUCCESSES:
-            return False
+            return self._attempt(self._short_interval())
         self._recover()
-        self._short = False
-        return True
-
-    def short_closed(self) -> Attempt:
-        """A short connection was closed by us after it had succeeded: the next one comes at the same interval."""
-        return self._attempt(self._degraded_delay())
+        return self._attempt(self._random.uniform(0, self._policy.first_jitter_ms / 1000))
 
     def lost(self, loss: Loss) -> Decision:
         """A connection ended or could not be made."""
@@ -129,10 +127,7 @@ class Reconnect:
             self._recover()
         self._successes = 0
         self._choose_address(loss)
-        delay = self._count(loss)
-        if loss.by_peer and (loss.retry_after_ms or loss.jitter_ms):
-            delay = (loss.retry_after_ms + self._random.uniform(0, loss.jitter_ms)) / 1000
-        return self._attempt(delay)
+        return self._attempt(self._advised(loss, self._count(loss)))
 
     def _attempt(self, delay: float) -> Attempt:
         self._short = self.tries >= self._policy.degraded_after
@@ -140,8 +135,7 @@ class Reconnect:
 
     def _recover(self) -> None:
         self._away = False
-        self.tries = 0
-        self._successes = 0
+        self.tries = self._shorts = self._successes = 0
 
     def _choose_address(self, loss: Loss) -> None:
         """Elsewhere if we were told to, or if nobody answered at the last one."""
@@ -153,22 +147,34 @@ class Reconnect:
         if not self._ever_connected and self._first_tries < FIRST_TRIES:
             self._first_tries += 1
             return FIRST_TRY_DELAY
-        if loss.lived is not None and not self._away:
+        if loss.lived is not None and not self._away and not self._short:
             self._away = True
             return self._random.uniform(0, self._policy.first_jitter_ms / 1000)
         self.tries += 1
         if self.tries >= self._policy.degraded_after:
-            return self._degraded_delay()
+            return self._short_interval()
         return self._random.uniform(0, self._span())
 
-    def _degraded_delay(self) -> float:
-        span = self._span()
-        return span / 2 + self._random.uniform(0, span / 2)
+    def _advised(self, loss: Loss, table: float) -> float:
+        """The delay that the server asked for, if it did, else the table's."""
+        if not loss.by_peer or loss.advice is Advice.UNSPECIFIED:
+            return table
+        wait = (loss.retry_after_ms + self._random.uniform(0, loss.jitter_ms)) / 1000
+        if loss.advice is Advice.SLOW_DOWN:
+            wait = max(wait, self._span())
+        if loss.lived is None:
+            return max(wait, table)
+        return wait or table
+
+    def _short_interval(self) -> float:
+        span = self._policy.backoff_max_ms / 1000 * float(2 ** min(self._shorts, SHORT_DOUBLINGS))
+        self._shorts += 1
+        return self._random.uniform(0.5, 1) * span
 
     def _span(self) -> float:
-        """The backoff's span in seconds after so many tries."""
+        """The span of the backoff's present step, in seconds."""
         policy = self._policy
-        span = policy.backoff_initial_ms * 2 ** min(self.tries - 1, _MAX_DOUBLINGS)
+        span = policy.backoff_initial_ms * 2 ** max(0, min(self.tries - 1, _MAX_DOUBLINGS))
         return float(min(policy.backoff_max_ms, span)) / 1000
 
 

@@ -27,6 +27,7 @@ from streampush.client.requests import OpenRequests, R
 from streampush.client.tls import Address, Security
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
+from streampush.protocol.framing import MAX_FRAME_LIMIT
 from streampush.protocol.session import ClientSession, SessionSettings
 from streampush.protocol.terms import AppState, Durability, Outcome, Start, TokenProvider
 
@@ -87,7 +88,7 @@ class StreamClient:
         self._window = window or Window()
         self._on_event = on_event
         self._random = random or Random()  # noqa: S311 - spreads clients, guards nothing
-        self._settings = settings or SessionSettings()
+        self._settings = settings or SessionSettings(max_frame=MAX_FRAME_LIMIT)
         self._reconnect = Reconnect(len(self._addresses), self._random)
         self._requests = OpenRequests(reactor, self._random, max_requests, request_timeout)
         store = positions or MemoryPositions()
@@ -99,6 +100,8 @@ class StreamClient:
         self._next_try: IDelayedCall | None = None
         self._collecting: IDelayedCall | None = None  # a short connection is at work; when it must be done
         self._collected = False  # and left because it was done
+        self._short = False  # the present connection only collects: it takes no requests
+        self._slowdown = 1.0  # of our heartbeat, as code 2008 has taught it
         self._welcome: m.Welcome | None = None
         self._waiting: list[Deferred[m.Welcome]] = []
         self._ended: list[Deferred[None]] = []  # stop() calls that wait for the connection to close
@@ -109,7 +112,7 @@ class StreamClient:
     def welcome(self) -> m.Welcome | None:
         """The server's greeting on the present connection; None without one that takes requests."""
         connection = self._connection
-        return self._welcome if connection is not None and connection.open else None
+        return self._welcome if connection is not None and connection.open and not self._short else None
 
     def start(self) -> None:
         """Connects, and goes on doing so until `stop` or until there is a reason to stop. Raises ClientStopped after that."""
@@ -197,7 +200,7 @@ class StreamClient:
         connection = self._connection
         if self._life is _Life.STOPPED:
             raise ClientStopped(self._stop_detail)
-        if connection is None or not connection.open:
+        if connection is None or self.welcome is None:
             raise NotConnected("no connection that takes requests")
         return await self._requests.ask(connection.send, request, expected, timeout)
 
@@ -211,11 +214,12 @@ class StreamClient:
 
     def _connect(self, attempt: Attempt) -> None:
         self._next_try = None
-        session = ClientSession(self._settings, self._reactor.seconds(), self._random.random())
+        session = ClientSession(self._settings, self._reactor.seconds(), self._random.random(), self._slowdown)
         address = self._addresses[attempt.address]
         connection = StreamConnection(self._reactor, session, address, self._security, self._hello, self)
         self._collected = False
-        if attempt.degraded:
+        self._short = attempt.degraded
+        if self._short:
             self._collecting = self._reactor.callLater(COLLECT_TIMEOUT, self._collected_too_slowly)
         self._connection = connection
         connecting = self._security.connect(self._reactor, address, _OneConnection(connection))
@@ -277,6 +281,7 @@ class StreamClient:
             return
         self._connection = None
         self._welcome = None
+        self._slowdown = connection.slowdown
         if self._collecting is not None:
             self._collecting.cancel()
             self._collecting = None
@@ -307,12 +312,13 @@ class StreamClient:
     def _greeted(self, welcome: m.Welcome) -> None:
         self._welcome = welcome
         self._reconnect.welcomed(welcome.reconnect)
-        self._emit(Connected(welcome, self._collecting is not None))
+        self._emit(Connected(welcome, self._short))
         for subscribed in welcome.subscribed:
             self._heed(self._inbox.subscribed(subscribed))
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(welcome)
+        if self.welcome is not None:
+            waiting, self._waiting = self._waiting, []
+            for waiter in waiting:
+                waiter.callback(welcome)
 
     def _heed(self, within_limits: bool) -> None:
         if not within_limits and self._connection is not None:
@@ -332,9 +338,8 @@ class StreamClient:
         if self._collecting is not None and self._inbox.collected:
             self._collecting.cancel()
             self._collecting = None
-            if not self._reconnect.collected():
-                self._collected = True
-                connection.leave()
+            self._collected = True
+            connection.leave()
         elif connection.draining and self._inbox.idle and not len(self._requests):
             connection.leave()
 

@@ -53,9 +53,9 @@ _REFUSALS = (
     "alert certificate required",
     "alert unknown ca",
     "alert access denied",
-    "alert decrypt error",
+    "alert handshake failure",
 )
-"""How OpenSSL names the alerts (RFC 8446 section 6.2) with which a server refuses a client certificate."""
+"""OpenSSL's names of the alerts that refuse a client certificate: RFC 8446 section 6.2, docs/protocol.md section 2."""
 
 
 class Security(Protocol):

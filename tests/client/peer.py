@@ -167,8 +167,11 @@ class Network:
         return None
 
     def pump(self) -> None:
-        while any([peer.pump() for peer in self.peers]):
-            pass
+        busy = True
+        while busy:
+            busy = False
+            for peer in list(self.peers):
+                busy = peer.pump() or busy
 
 
 class Stage:

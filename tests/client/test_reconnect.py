@@ -85,32 +85,48 @@ def test_the_announced_degraded_after_is_obeyed() -> None:
     assert modes == [False, True]
 
 
-def test_short_connections_come_at_growing_intervals_up_to_the_maximum() -> None:
-    ranges = spread([BROKEN] + [UNREACHABLE] * 9)[5:]
-    for (low, high), span in zip(ranges, [16, 32, 60, 60, 60], strict=True):
+def test_short_connections_come_at_doubling_intervals_from_the_longest_backoff_on() -> None:
+    ranges = spread([BROKEN] + [UNREACHABLE] * 11)[5:]
+    for (low, high), span in zip(ranges, [60, 120, 240, 480, 960, 960, 960], strict=True):
         assert span / 2 <= low < span * 0.55
         assert span * 0.95 < high <= span
 
 
-def test_two_short_connections_in_a_row_end_the_trouble_and_the_second_stays() -> None:
-    reconnect = machine()
+def degraded(seed: int = 1) -> Reconnect:
+    reconnect = machine(seed)
     delays(reconnect, [BROKEN] + [UNREACHABLE] * 5)
-    assert not reconnect.collected()
-    again = reconnect.short_closed()
+    assert reconnect.degraded
+    return reconnect
+
+
+def test_after_a_short_connection_that_succeeded_comes_another_one() -> None:
+    again = degraded().short_closed()
     assert again.degraded
-    assert 8 <= again.delay <= 16
-    assert reconnect.collected()
-    assert not reconnect.degraded
-    assert not attempt(reconnect.lost(BROKEN)).degraded
+    assert 60 <= again.delay <= 120
+
+
+def test_two_short_connections_in_a_row_end_the_trouble() -> None:
+    reconnect = degraded()
+    reconnect.short_closed()
+    normal = reconnect.short_closed()
+    assert not normal.degraded
+    assert normal.delay <= 5
+    assert reconnect.tries == 0
 
 
 def test_a_failure_between_two_short_connections_begins_the_count_anew() -> None:
-    reconnect = machine()
-    delays(reconnect, [BROKEN] + [UNREACHABLE] * 5)
-    reconnect.collected()
+    reconnect = degraded()
     reconnect.short_closed()
     assert attempt(reconnect.lost(UNREACHABLE)).degraded
-    assert not reconnect.collected()
+    assert reconnect.short_closed().degraded
+
+
+def test_a_client_that_never_connected_gets_to_short_connections_too() -> None:
+    reconnect = machine(policy=None)
+    modes = [attempt(reconnect.lost(UNREACHABLE)).degraded for _ in range(8)]
+    assert modes == [False] * 7 + [True]
+    reconnect.welcomed(POLICY)
+    assert attempt(reconnect.lost(SHORT_LIVED)).degraded
 
 
 def test_a_short_connection_that_takes_long_and_breaks_is_no_success() -> None:
@@ -144,12 +160,36 @@ def test_a_backoff_runs_for_years_without_overflow() -> None:
     assert max(delays(reconnect, [UNREACHABLE] * 3000)) <= 60
 
 
-@pytest.mark.parametrize("advice", [Advice.RECONNECT, Advice.RETRY, Advice.SLOW_DOWN, Advice.UNSPECIFIED])
-def test_the_advised_time_overrides_the_backoff(advice: Advice) -> None:
-    loss = Loss(Code.OVERLOADED, advice, retry_after_ms=20_000, jitter_ms=1000, by_peer=True, lived=1)
+@pytest.mark.parametrize("advice", [Advice.RECONNECT, Advice.RECONNECT_ELSEWHERE, Advice.RETRY, Advice.SLOW_DOWN])
+@pytest.mark.parametrize("code", [Code.OVERLOADED, 1999])
+def test_the_advised_time_overrides_the_backoff(advice: Advice, code: int) -> None:
+    loss = Loss(code, advice, retry_after_ms=20_000, jitter_ms=1000, by_peer=True, lived=1)
     [(low, high)] = spread([loss])
     assert 20 <= low < 20.05
     assert 20.95 < high <= 21
+
+
+def test_slow_down_waits_at_least_one_step_of_the_backoff() -> None:
+    reconnect = machine()
+    delays(reconnect, [BROKEN] + [UNREACHABLE] * 2)
+    assert delays(reconnect, [Loss(2008, Advice.SLOW_DOWN, retry_after_ms=1, by_peer=True, lived=1)]) == [4.0]
+
+
+def test_without_advice_its_times_do_not_count() -> None:
+    loss = Loss(1999, Advice.UNSPECIFIED, retry_after_ms=20_000, by_peer=True, lived=100)
+    [(_, high)] = spread([loss])
+    assert high <= 5
+
+
+def test_before_welcome_the_longer_wait_counts() -> None:
+    def refused(retry_after_ms: int) -> Loss:
+        return Loss(Code.OVERLOADED, Advice.RECONNECT, retry_after_ms=retry_after_ms, by_peer=True)
+
+    long_advice = spread([BROKEN, UNREACHABLE, refused(30_000)])[-1]
+    assert long_advice == (30, 30)
+    low, high = spread([BROKEN] + [UNREACHABLE] * 3 + [refused(1000)])[-1]
+    assert low == 1
+    assert 7.6 < high <= 8
 
 
 def test_advice_without_a_time_uses_the_announced_jitter() -> None:

@@ -30,7 +30,7 @@ from streampush.protocol.terms import AppState, Start
 from tests.client.peer import Peer, Stage
 
 NEWS = m.Subscribed("news", "e1", 0, 0)
-QUICK = m.ReconnectPolicy(first_jitter_ms=0, backoff_initial_ms=1000, backoff_max_ms=60_000, degraded_after=2)
+QUICK = m.ReconnectPolicy(first_jitter_ms=0, backoff_initial_ms=1000, backoff_max_ms=1000, degraded_after=2)
 
 
 class StageCase(TestCase):
@@ -142,6 +142,13 @@ class RequestTests(StageCase):
         for _ in range(2):
             self.it.run(self.it.client.publish("news", b"hi"))
         self.assertIsInstance(self.it.run(self.it.client.publish("news", b"hi"))[0], TooManyRequests)
+
+    def test_a_frame_that_the_server_would_not_take_is_not_sent(self) -> None:
+        self.it.greet_with(limits=m.Limits(max_frame=1000))
+        self.it.client.drop()
+        self.it.advance(6)
+        self.assertIsInstance(self.it.run(self.it.client.publish("news", bytes(1000)))[0], InvalidRequest)
+        self.assertEqual(self.it.run(self.it.client.publish("news", bytes(900))), [])
 
     def test_an_oversize_payload_is_not_sent(self) -> None:
         result = self.it.run(self.it.client.publish("news", bytes(2 * 1024 * 1024)))
@@ -301,22 +308,54 @@ class ReconnectTests(StageCase):
         self.assertEqual(len(stage.network.peers), 1)
         self.assertEqual(stage.heard(Stopped)[0].reason, StopReason.REPLACED)
 
-    def test_an_error_that_is_the_last_word_counts_like_goaway(self) -> None:
+    def test_an_error_that_stops_nothing_is_only_reported(self) -> None:
         stage = self.stage()
         stage.start()
         stage.peer.say(m.Error(1999, Advice.UPGRADE, "too old"))
         stage.peer.cut()
         stage.network.pump()
-        self.assertEqual(stage.heard(Stopped)[0].reason, StopReason.UPGRADE)
-
-    def test_an_error_of_long_ago_does_not_count(self) -> None:
-        stage = self.stage()
-        stage.start()
-        stage.peer.say(m.Error(1999, Advice.UPGRADE, "too old"))
-        stage.peer.say(m.Ping(), 1)
-        stage.peer.cut()
-        stage.network.pump()
+        self.assertEqual(stage.heard(Fault), [Fault(1999, "too old")])
         self.assertEqual(stage.heard(Stopped), [])
+
+    def test_an_error_that_advises_another_connection_is_obeyed_when_all_is_answered(self) -> None:
+        stage = self.stage(addresses=2)
+        peer = stage.start()
+        results = [stage.run(stage.client.publish("news", b"hi")) for _ in range(2)]
+        first, second = (request_id for request_id, message in peer.received if isinstance(message, m.Publish))
+        peer.say(m.Error(1008, Advice.RECONNECT_ELSEWHERE, "busy", retry_after_ms=2000), first)
+        stage.network.pump()
+        self.assertIsNone(stage.client.welcome)
+        self.assertFalse(peer.client_closed)
+        ok = m.PublishOk("id1", "news", 1, "e1", m.Durability.MEMORY)
+        peer.say(ok, second)
+        stage.network.pump()
+        self.assertIsInstance(results[0][0], RequestRefused)
+        self.assertEqual(results[1], [ok])
+        self.assertEqual(stage.heard(Disconnected), [Disconnected(1008, Advice.RECONNECT_ELSEWHERE, "busy", 2.0)])
+        stage.advance(2)
+        self.assertEqual(stage.peer.address[0], "host1")
+
+    def test_an_overloaded_server_is_left_in_time_even_if_it_answers_nothing(self) -> None:
+        stage = self.stage(request_timeout=60)
+        peer = stage.start()
+        result = stage.run(stage.client.publish("news", b"hi"))
+        peer.say(m.Error(1008, Advice.RECONNECT, "busy"))
+        stage.advance(9.9)
+        self.assertFalse(peer.client_closed)
+        stage.advance(0.2)
+        self.assertTrue(peer.client_closed)
+        self.assertIsInstance(result[0], ConnectionLost)
+
+    def test_what_2008_taught_is_kept_for_the_next_connection(self) -> None:
+        stage = self.stage()
+        stage.start()
+        stage.peer.say(m.Error.of(Code.TOO_MANY_PINGS))
+        stage.network.pump()
+        stage.client.drop()
+        stage.advance(6)
+        connection = stage.client._connection
+        assert connection is not None
+        self.assertEqual(connection.slowdown, 2.0)
 
     def test_a_server_that_does_not_answer_our_close_is_cut(self) -> None:
         stage = self.stage()
@@ -403,23 +442,31 @@ class DegradedTests(StageCase):
         self.assertEqual(peer.messages(m.Ack)[-1], m.Ack("news", 2, m.Outcome.PROCESSED))
         self.assertEqual(stage.heard(BacklogEnded), [BacklogEnded("news")])
 
-    def test_the_second_short_connection_stays(self) -> None:
+    def test_after_two_short_connections_one_stays(self) -> None:
         stage = self.degrade(NEWS)
-        for _ in range(2):
+        for number in (2, 3):
+            self.assertEqual(len(stage.network.peers), number)
+            self.assertIsNone(stage.client.welcome)
             stage.peer.say(m.BacklogEnd("news", 0))
             stage.network.pump()
-            if stage.peer.client_closed:
-                stage.advance(3)
-        self.assertEqual(len(stage.network.peers), 3)
-        self.assertFalse(stage.peer.client_closed)
+            self.assertTrue(stage.peer.client_closed)
+            stage.advance(4)
+        self.assertEqual(len(stage.network.peers), 4)
+        stage.peer.say(m.BacklogEnd("news", 0))
         stage.advance(20)
         self.assertIsNotNone(stage.client.welcome)
+
+    def test_a_short_connection_takes_no_requests_and_connected_waits_for_a_real_one(self) -> None:
+        stage = self.degrade(NEWS)
+        self.assertIsInstance(stage.run(stage.client.publish("news", b"hi"))[0], NotConnected)
+        self.assertEqual(stage.run(stage.client.connected()), [])
 
     def test_a_backlog_that_does_not_end_is_a_failure(self) -> None:
         stage = self.degrade(NEWS)
         peer = stage.peer
         stage.advance(60)
         self.assertTrue(peer.client_closed)
+        self.assertEqual(stage.peer.messages(m.Ack), [])
         self.assertGreaterEqual(stage.client._reconnect.tries, 3)
 
     def test_without_channels_there_is_nothing_to_collect(self) -> None:
