@@ -6,7 +6,7 @@ import errno
 import os
 import resource
 import socket
-from pathlib import Path
+import tempfile
 from typing import Any
 
 from twisted.internet import defer, reactor
@@ -60,7 +60,9 @@ class ListenerTests(TestCase):
     timeout = 20
 
     def setUp(self) -> None:
-        files = make_files(Path(self.mktemp()))
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        files = make_files(directory.name)
         self.tls = TlsConfig(certificate=str(files.server.certificate), key=str(files.server.key), client_ca=str(files.ca))
         self.servers: list[TlsServer] = []
         self.visitors: list[Visitor] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gc
 import socket
+import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,9 @@ class TransportTestCase(TestCase):
     resumption = True
 
     def setUp(self) -> None:
-        files = make_files(Path(self.mktemp()))
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        files = make_files(directory.name)
         self.tls = TlsConfig(
             certificate=str(files.server.certificate),
             key=str(files.server.key),
