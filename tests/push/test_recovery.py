@@ -1,0 +1,166 @@
+"""Where delivery begins, and which loss is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from streampush.config import StoreConfig
+from streampush.protocol.terms import LossReason, Start
+from streampush.push.recovery import locate
+from streampush.push.values import CursorMove, Draft, Position, SubscribeRequest, Subscription
+from tests.push.world import World
+from tests.store.slow import SlowStore
+
+
+def with_log(count: int = 5, history_messages: int = 1000, channel: str = "news") -> tuple[World, str]:
+    """A log with entries id1, id2 …; its epoch."""
+    world = World(limits=StoreConfig(history_messages=history_messages))
+    epoch = [world.publish(channel).epoch for _ in range(count)][-1]
+    return world, epoch
+
+
+def at(world: World, position: Position | None = None, start: Start = Start.UNSPECIFIED, channel: str = "news") -> Subscription:
+    return world.run(locate(world.memory, "d", SubscribeRequest(channel, position, start)))
+
+
+def test_a_position_that_is_proven_recovers() -> None:
+    world, epoch = with_log()
+    assert at(world, Position(epoch, 3, "id3")) == Subscription("news", epoch, 3, 5, True)
+
+
+def test_the_newest_position_recovers() -> None:
+    world, epoch = with_log()
+    assert at(world, Position(epoch, 5, "id5")) == Subscription("news", epoch, 5, 5, True)
+
+
+def test_the_position_before_the_first_needs_no_id() -> None:
+    world, epoch = with_log()
+    assert at(world, Position(epoch, 0)) == Subscription("news", epoch, 0, 5, True)
+
+
+def test_the_position_at_the_floor_is_proven_by_its_id() -> None:
+    world, epoch = with_log(history_messages=2)
+    assert at(world, Position(epoch, 3, "id3")) == Subscription("news", epoch, 3, 5, True)
+    assert at(world, Position(epoch, 3, "other")).loss is LossReason.ID_MISMATCH
+
+
+LOSSES = {
+    "another epoch": ({"epoch": "other"}, LossReason.EPOCH_CHANGED, 0, 3),
+    "ahead of the log": ({"offset": 6}, LossReason.REWOUND, 0, 3),
+    "behind the floor": ({"offset": 1, "message_id": "id1"}, LossReason.TRIMMED, 2, 3),
+    "before the first": ({"offset": 0, "message_id": ""}, LossReason.TRIMMED, 3, 3),
+    "another message": ({"message_id": "id3"}, LossReason.ID_MISMATCH, 0, 3),
+    "no id": ({"message_id": ""}, LossReason.ID_MISMATCH, 0, 3),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_cannot_be_proven_is_named_as_a_loss_and_begins_at_the_oldest(name: str) -> None:
+    changes, loss, lost, offset = LOSSES[name]
+    world, epoch = with_log(history_messages=2)
+    position = replace(Position(epoch, 4, "id4"), **changes)
+    assert at(world, position) == Subscription("news", epoch, offset, 5, False, loss, lost)
+
+
+def test_what_expired_behind_the_position_is_counted() -> None:
+    world, epoch = with_log(1)
+    for ttl in (1.0, 0.0, 1.0):
+        world.publish("news", ttl=ttl)
+    assert at(world, Position(epoch, 1, "id1")).recovered
+    world.now += 1
+    assert at(world, Position(epoch, 1, "id1")) == Subscription("news", epoch, 1, 4, False, LossReason.EXPIRED, 2)
+    assert at(world, Position(epoch, 4, "id4")).recovered
+
+
+def test_what_is_appended_while_a_position_is_proven_does_not_hide_an_expiry() -> None:
+    world, epoch = with_log(1)
+    world.publish("news", ttl=1)
+    world.now += 1
+    store = SlowStore(world.memory)
+    results: list[Subscription] = []
+    Deferred.fromCoroutine(locate(store, "d", SubscribeRequest("news", Position(epoch, 1, "id1")))).addCallback(results.append)
+    store.finish("head")
+    world.publish("news")
+    store.finish("message_id")
+    store.finish("live_after")
+    assert results == [Subscription("news", epoch, 1, 2, False, LossReason.EXPIRED, 1)]
+
+
+def test_without_a_position_it_is_the_stored_cursor() -> None:
+    world, epoch = with_log()
+    world.run(world.memory.move_cursors([CursorMove("d", "news", epoch, 2)]))
+    assert at(world) == Subscription("news", epoch, 2, 5, True)
+
+
+def test_a_stored_cursor_of_a_lost_log_is_a_loss() -> None:
+    world, epoch = with_log()
+    world.run(world.memory.move_cursors([CursorMove("d", "news", "other", 2)]))
+    assert at(world) == Subscription("news", epoch, 0, 5, False, LossReason.EPOCH_CHANGED)
+
+
+def test_a_stored_cursor_behind_the_floor_is_a_loss() -> None:
+    world, epoch = with_log(history_messages=1)
+    world.run(world.memory.move_cursors([CursorMove("d", "news", epoch, 2)]))
+    assert at(world) == Subscription("news", epoch, 4, 5, False, LossReason.TRIMMED, 2)
+
+
+def test_a_cursor_that_is_not_stored_yet_is_the_cursor() -> None:
+    world, epoch = with_log()
+    world.run(world.memory.move_cursors([CursorMove("d", "news", epoch, 2)]))
+    for pending, offset in ((CursorMove("d", "news", epoch, 4), 4), (CursorMove("d", "news", epoch, 1), 2), (None, 2)):
+        assert world.run(locate(world.memory, "d", SubscribeRequest("news"), pending)).offset == offset
+
+
+def test_of_two_epochs_the_cursor_of_the_logs_own_counts() -> None:
+    world, epoch = with_log()
+    world.run(world.memory.move_cursors([CursorMove("d", "news", epoch, 2)]))
+    assert world.run(locate(world.memory, "d", SubscribeRequest("news"), CursorMove("d", "news", "old", 4))).offset == 2
+    world.run(world.memory.move_cursors([CursorMove("d", "news", "old", 4)]))
+    assert world.run(locate(world.memory, "d", SubscribeRequest("news"), CursorMove("d", "news", epoch, 3))).offset == 3
+
+
+def test_another_devices_cursor_does_not_matter() -> None:
+    world, epoch = with_log()
+    world.run(world.memory.move_cursors([CursorMove("other", "news", epoch, 2)]))
+    assert at(world).offset == 5
+
+
+@pytest.mark.parametrize(("start", "offset"), [(Start.LATEST, 5), (Start.EARLIEST, 3), (Start.UNSPECIFIED, 5)])
+def test_without_position_and_cursor_the_start_decides(start: Start, offset: int) -> None:
+    world, epoch = with_log(history_messages=2)
+    assert at(world, start=start) == Subscription("news", epoch, offset, 5)
+
+
+@pytest.mark.parametrize(("start", "offset"), [(Start.LATEST, 5), (Start.EARLIEST, 0)])
+def test_a_start_that_is_asked_for_wins_over_the_stored_cursor(start: Start, offset: int) -> None:
+    world, epoch = with_log()
+    world.run(world.memory.move_cursors([CursorMove("d", "news", epoch, 2)]))
+    assert at(world, start=start).offset == offset
+
+
+def test_a_position_wins_over_start_and_cursor() -> None:
+    world, epoch = with_log()
+    world.run(world.memory.move_cursors([CursorMove("d", "news", epoch, 2)]))
+    assert at(world, Position(epoch, 3, "id3"), Start.EARLIEST).offset == 3
+
+
+def test_a_new_device_gets_what_was_sent_to_it_by_name_and_not_the_past_of_user_and_topic() -> None:
+    world = World()
+    for channel in ("device:d", "user:u", "news"):
+        world.run(world.memory.append(draft(world, channel)))
+    begins = {channel: at(world, channel=channel).offset for channel in ("device:d", "user:u", "news")}
+    assert begins == {"device:d": 0, "user:u": 1, "news": 1}
+
+
+def test_a_channel_that_nobody_used_begins_empty() -> None:
+    world = World()
+    subscription = at(world)
+    assert (subscription.offset, subscription.top_offset, subscription.loss) == (0, 0, LossReason.UNSPECIFIED)
+    assert world.run(world.memory.peek("news")) is not None
+
+
+def draft(world: World, channel: str) -> Draft:
+    return Draft(channel, "m", b"", world.wall_ms())
