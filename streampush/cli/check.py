@@ -13,7 +13,7 @@ from streampush.config_files import check_files, earliest_expiry
 from streampush.loading import fd_budget, read_config
 
 
-@click.command()
+@click.command(short_help="Say what is wrong with a configuration.")
 @click.argument("file", type=click.Path())
 @click.option("--set", "overrides", metavar="SECTION.KEY=VALUE", multiple=True, help="Another value than in the file.")
 def check(file: str, overrides: tuple[str, ...]) -> None:

@@ -29,7 +29,7 @@ _HEX = re.compile(rb"(?:0[xX])?[0-9A-Fa-f\s:]*")
 _SECRET = ("payload", "token", "headers")
 
 
-@click.command()
+@click.command(short_help="Explain captured bytes frame by frame.")
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option(
     "--format",

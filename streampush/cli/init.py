@@ -76,7 +76,7 @@ _host_option = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Make a CA, certificates and a configuration.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @_device_option
 @_publisher_option
@@ -112,7 +112,7 @@ def init(
     _say_next(files, devices[0][0])
 
 
-@click.command()
+@click.command(short_help="Sign more certificates with that CA.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_device_option
 @_publisher_option

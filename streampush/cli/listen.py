@@ -57,7 +57,7 @@ class Listening:
     tell: Callable[[str], None] = lambda line: click.echo(line, err=True)
 
 
-@click.command()
+@click.command(short_help="Be a device in the terminal.")
 @directory_option
 @click.option("--device", required=True, metavar="ID", help="Which device to be.")
 @click.option(
@@ -76,7 +76,7 @@ class Listening:
 )
 @click.option("--count", type=click.IntRange(0), default=0, help="End after so many messages.  [default: go on]")
 @click.option(
-    "--timeout", type=click.FloatRange(0), default=0.0, help="Seconds after which to give up, with status 4.  [default: never]"
+    "--timeout", type=click.FloatRange(0), default=0.0, help="Seconds after which to give up, with status 1.  [default: never]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each message.")
 @click.option("--wait", "patient", is_flag=True, help="Wait for a server that is not there yet.")

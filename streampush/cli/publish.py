@@ -47,7 +47,7 @@ def parse_header(text: str) -> tuple[str, str]:
     return name, value
 
 
-@click.command()
+@click.command(short_help="Publish one message or many.")
 @click.argument("channel")
 @click.argument("payload", required=False)
 @directory_option
