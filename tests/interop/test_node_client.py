@@ -35,8 +35,8 @@ SETTINGS = {
     "listen.address": "127.0.0.1",
     "listen.port": 0,
     "rest.port": 0,
-    "heartbeat.interval": 2,
-    "heartbeat.reply_timeout": 1,
+    "heartbeat.interval": 1,
+    "heartbeat.reply_timeout": 0.5,
     "heartbeat.min_ping_interval": 0.5,
     "reconnect.first_jitter": 0.2,
     "reconnect.backoff_initial": 0.1,
@@ -127,6 +127,7 @@ def write_stage(directory: Path, foreign: Path, server: Server) -> Path:
         "certificates": {
             "device": pair(directory, "device-phone-1"),
             "other": pair(directory, "device-tablet-1"),
+            "quiet": pair(directory, "device-sensor-1"),
             "publisher": pair(directory, "publisher-backend"),
             "foreign": pair(foreign, "device-phone-1"),
         },
