@@ -3,6 +3,7 @@ the time, calls look dearer than they are, and it counts by the clock on the wal
 
 from __future__ import annotations
 
+import argparse
 import os
 import pstats
 import signal
@@ -28,6 +29,17 @@ def wait_for(file: Path) -> None:
     time.sleep(0.2)
 
 
+def arguments_of(options: argparse.Namespace) -> dict[str, object]:
+    """For the method of bench.clients.Clients that `--work` names."""
+    if options.work == "handshakes":
+        return {"first": 0, "count": options.devices, "greet": True, "resume": False}
+    phase: dict[str, object] = {"messages": options.messages, "payload": bytes(128)}
+    phase["burst" if options.work == "broadcast" else "window"] = options.in_flight
+    if options.work != "publish_to_nobody":
+        phase["ack_every"] = options.ack_every
+    return phase
+
+
 def main(arguments: list[str] | None = None) -> None:
     sizes = (
         ("--devices", 1000, "connections"),
@@ -37,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         ("--lines", 40, "functions to print"),
     )
     parser = options_of("profile_server", __doc__, 1, *sizes)
-    parser.add_argument("--work", choices=("broadcast", "unicast", "publish_to_nobody"), default="broadcast")
+    parser.add_argument("--work", choices=("broadcast", "unicast", "publish_to_nobody", "handshakes"), default="broadcast")
     parser.add_argument("--sort", choices=("tottime", "cumtime"), default="tottime", help="own time, or with callees")
     options = parser.parse_args(arguments)
     with arena(options.devices) as ring:
@@ -45,12 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
         program = [sys.executable, "-m", "bench.profiled", str(statistics)]
         server = ring.stack.enter_context(start(OURS, ring.credentials, ring.cores.server, program=program))
         load = ring.stack.enter_context(Load(server.address, OURS, ring.credentials, ring.cores.clients))
-        load.call("connect", first=0, count=options.devices, subscribe=True)
-        load.call("connect_publisher")
-        phase: dict[str, object] = {"messages": options.messages, "payload": bytes(128)}
-        phase["burst" if options.work == "broadcast" else "window"] = options.in_flight
-        if options.work != "publish_to_nobody":
-            phase["ack_every"] = options.ack_every
+        if options.work != "handshakes":
+            load.call("connect", first=0, count=options.devices, subscribe=True)
+            load.call("connect_publisher")
+        phase = arguments_of(options)
         load.call(options.work, **phase)
         os.kill(server.pid, signal.SIGUSR1)
         load.call(options.work, **phase)
