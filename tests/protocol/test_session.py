@@ -356,6 +356,13 @@ class TestPingGuard:
             session.receive(wire(m.Ping()), now)
         assert not session.closed
 
+    def test_a_ping_in_time_takes_one_strike_back_only(self) -> None:
+        session = server()
+        session.receive(wire(*[m.Ping()] * 4), 0.0)
+        session.receive(wire(m.Ping(), m.Ping()), 10.0)
+        assert not session.closed
+        assert isinstance(session.receive(wire(m.Ping()), 10.0)[-1], Closed)
+
     def test_a_client_does_not_count_the_servers_pings(self) -> None:
         session = client()
         assert session.receive(wire(*[m.Ping()] * 50), 1.0) == []
