@@ -56,7 +56,7 @@ class Client extends EventEmitter {
   stop() {
     this._wanted = false;
     if (this.connection?.finished === false) this.connection.leave();
-    else if (this._timer) this.emit('stopped', null);
+    else if (this._timer) this.emit('stopped', { goAway: null, refused: false, error: null, established: false });
     clearTimeout(this._timer);
     this._timer = null;
   }
