@@ -1143,6 +1143,7 @@ class Subscribed(_message.Message):
     LOST_AT_MOST_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    LAST_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     epoch: _builtins.str
     offset: _builtins.int
@@ -1157,6 +1158,8 @@ class Subscribed(_message.Message):
     code: Global___Code.ValueType
     """in Welcome: why this channel could not be subscribed; else 0"""
     detail: _builtins.str
+    last_message_id: _builtins.str
+    """of the publication at offset, for a position there; empty if offset is 0 or its id is unknown"""
     def __init__(
         self,
         *,
@@ -1169,10 +1172,11 @@ class Subscribed(_message.Message):
         lost_at_most: _builtins.int = ...,
         code: Global___Code.ValueType = ...,
         detail: _builtins.str = ...,
+        last_message_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "code", b"code", "detail", b"detail", "epoch", b"epoch", "loss", b"loss", "lost_at_most", b"lost_at_most", "offset", b"offset", "recovered", b"recovered", "top_offset", b"top_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "code", b"code", "detail", b"detail", "epoch", b"epoch", "last_message_id", b"last_message_id", "loss", b"loss", "lost_at_most", b"lost_at_most", "offset", b"offset", "recovered", b"recovered", "top_offset", b"top_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

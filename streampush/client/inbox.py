@@ -331,7 +331,7 @@ class Inbox:
         if mark.back:
             channel.pending_back -= 1
         if mark.back or not old.epoch or answer.offset > old.offset:
-            self._move(channel, Position(answer.epoch, answer.offset))
+            self._move(channel, Position(answer.epoch, answer.offset, answer.last_message_id))
         if answer.loss is not LossReason.UNSPECIFIED:
             self._emit(PositionLost(channel.name, answer.loss, answer.lost_at_most))
         elif old.epoch and old.offset and old.epoch != answer.epoch:

@@ -46,7 +46,7 @@ def _set_position(target: pb.Position, position: m.Position) -> None:
 
 
 def _set_subscribed(target: pb.Subscribed, message: m.Subscribed) -> None:
-    _copy(target, message, "channel epoch offset top_offset recovered loss lost_at_most code detail")
+    _copy(target, message, "channel epoch offset top_offset recovered loss lost_at_most code detail last_message_id")
 
 
 def _copy(target: Any, source: Any, names: str) -> None:
@@ -199,6 +199,7 @@ def _subscribed(body: pb.Subscribed) -> m.Subscribed:
         lost_at_most=body.lost_at_most,
         code=_code(body.code),
         detail=body.detail,
+        last_message_id=body.last_message_id,
     )
 
 

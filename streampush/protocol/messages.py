@@ -82,6 +82,7 @@ class Subscribed:
     lost_at_most: int = 0
     code: Code | int = 0
     detail: str = ""
+    last_message_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

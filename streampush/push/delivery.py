@@ -76,13 +76,19 @@ class Feed:
             self.attachment.lags(self)
 
     def release(self, offset: int) -> tuple[int, int]:
-        """Forgets writes that are acknowledged as a whole; gives their messages and bytes."""
+        """Forgets what is acknowledged; gives the messages and bytes. The bytes of a write count until all of it is acknowledged."""
         messages = size = 0
         unacknowledged = self.unacknowledged
         while unacknowledged and unacknowledged[0][0] <= offset:
             _, count, length = unacknowledged.popleft()
             messages += count
             size += length
+        if unacknowledged:
+            last, count, length = unacknowledged[0]
+            left = last - offset  # at most: some may have expired and not been sent
+            if left < count:
+                messages += count - left
+                unacknowledged[0] = last, left, length
         return messages, size
 
 
@@ -373,5 +379,5 @@ class Attachment:
         feed.sent = head.floor_offset
         feed.backlog_open = True  # the device is told when it has caught up again
         self._around.metrics.positions_lost(reason.name.lower())
-        subscription = Subscription(feed.channel, head.epoch, feed.sent, head.top_offset, False, reason, lost)
+        subscription = Subscription(feed.channel, head.epoch, feed.sent, head.top_offset, False, reason, lost, head.floor_id)
         self._link.repositioned(subscription)

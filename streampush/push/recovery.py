@@ -6,6 +6,8 @@ named as a loss; nothing is assumed.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streampush.protocol.terms import LossReason, Start
 from streampush.push.channels import Kind, kind_of
 from streampush.push.ports import Store
@@ -19,6 +21,13 @@ async def locate(store: Store, device_id: str, request: SubscribeRequest, pendin
     cursor, and failing that the newest publication, or for the device's own channel the oldest. `pending`: the move of that
     cursor that the store does not have yet. Raises Refused.
     """
+    found = await _locate(store, device_id, request, pending)
+    if not found.offset:
+        return found
+    return replace(found, message_id=await store.message_id(found.channel, found.offset) or "")
+
+
+async def _locate(store: Store, device_id: str, request: SubscribeRequest, pending: CursorMove | None) -> Subscription:
     channel = request.channel
     head = await store.head(channel)
     position = request.position

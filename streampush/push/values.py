@@ -169,7 +169,10 @@ class SubscribeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Where delivery on a channel begins: behind `offset`. `lost_at_most` 0 with a loss: not known."""
+    """Where delivery on a channel begins: behind `offset`. `lost_at_most` 0 with a loss: not known.
+
+    `message_id` is that of the publication at `offset`, so that a device that receives nothing can still prove where it was.
+    """
 
     channel: str
     epoch: str
@@ -178,6 +181,7 @@ class Subscription:
     recovered: bool = False
     loss: LossReason = LossReason.UNSPECIFIED
     lost_at_most: int = 0
+    message_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

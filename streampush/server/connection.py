@@ -140,6 +140,9 @@ class StreamConnection:
         if not timed_out:
             code = Code.CERTIFICATE_REJECTED if result in CERTIFICATE_RESULTS else Code.CONNECTION_TIMED_OUT
             self._ended = Closed(code, Advice.UNSPECIFIED, f"TLS handshake: {result}: {detail}")
+        # the transport lets the alert go out and waits for the peer to close; that has an end
+        self._close_at = around.clock() + LINGER
+        around.reschedule(self)
 
     def dataReceived(self, data: bytes) -> None:
         session = self.session
@@ -213,6 +216,7 @@ class StreamConnection:
         """A deadline may have come."""
         now = self._around.clock()
         if now >= self._close_at:
+            self._close_at = NEVER
             self._transport.abort()
             return
         if now >= self._full_since + self._around.config.session.send_stall_timeout:

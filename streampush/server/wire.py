@@ -45,6 +45,7 @@ def subscribed(result: Subscription | SubscriptionRefused) -> m.Subscribed:
         result.recovered,
         result.loss,
         result.lost_at_most,
+        last_message_id=result.message_id,
     )
 
 
