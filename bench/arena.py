@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.credentials import Credentials, mint
+from bench.dialects import LoadError
 from bench.load import Load
 from bench.report import NAIVE, OURS, Report, ratios
 from bench.servers import Cores, Server, start
@@ -33,18 +35,27 @@ class Arena:
     credentials: Credentials
     cores: Cores
     stack: ExitStack
+    servers: list[Server]
 
     def enter(self, subject: str, *, heartbeat: float = 30.0) -> Contender:
         server = self.stack.enter_context(start(subject, self.credentials, self.cores.server, heartbeat=heartbeat))
+        self.servers.append(server)
         load = self.stack.enter_context(Load(server.address, subject, self.credentials, self.cores.clients))
         return Contender(server, load)
 
 
 @contextmanager
 def arena(devices: int) -> Iterator[Arena]:
-    """Mints certificates for so many devices in a directory that goes away with the servers."""
+    """Mints certificates for so many devices in a directory that goes away with the servers. After a LoadError the end of each
+    server's log is on stderr."""
     with tempfile.TemporaryDirectory(prefix="streampush-bench-") as root, ExitStack() as stack:
-        yield Arena(mint(Path(root), devices), Cores.of_this_process(), stack)
+        ring = Arena(mint(Path(root), devices), Cores.of_this_process(), stack, [])
+        try:
+            yield ring
+        except LoadError:
+            for server in ring.servers:
+                print(f"--- {server.name}\n{server.explain()}", file=sys.stderr)
+            raise
 
 
 def options_of(name: str, purpose: str | None, rounds: int, *more: tuple[str, int, str]) -> argparse.ArgumentParser:

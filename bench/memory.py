@@ -16,7 +16,7 @@ SETTLE_SECONDS = 1.0
 def per_connection(ring: Arena, subject: str, connections: int, *, subscribe: bool) -> float:
     """Bytes per connection, in a server started for this."""
     with ExitStack() as own:
-        contender = Arena(ring.credentials, ring.cores, own).enter(subject)
+        contender = Arena(ring.credentials, ring.cores, own, ring.servers).enter(subject)
         contender.server.settled_cpu()
         before = contender.server.memory()
         contender.load.call("connect", first=0, count=connections, subscribe=subscribe)
