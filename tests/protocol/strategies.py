@@ -19,7 +19,7 @@ payloads = st.binary(max_size=200)
 headers = st.dictionaries(text, text, max_size=4)
 codes = st.sampled_from(Code) | st.integers(-(2**31), 2**31 - 1).map(lambda number: number if number not in set(Code) else 0)
 positions = st.builds(m.Position, text, u64, text)
-subscribed = st.builds(m.Subscribed, text, text, u64, u64, st.booleans(), st.sampled_from(LossReason), u64, codes, text)
+subscribed = st.builds(m.Subscribed, text, text, u64, u64, st.booleans(), st.sampled_from(LossReason), u64, codes, text, text)
 
 MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
     m.Hello: st.builds(

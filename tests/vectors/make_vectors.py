@@ -107,6 +107,7 @@ def filled_messages() -> list[Vector]:
         offset=41,
         top_offset=44,
         recovered=True,
+        last_message_id="m-41",
     )
     lost = pb.Subscribed(
         channel="user:alice",
