@@ -76,7 +76,7 @@ class Feed:
             self.attachment.lags(self)
 
     def release(self, offset: int) -> tuple[int, int]:
-        """Forgets what is acknowledged; gives the messages and bytes. The bytes of a write count until all of it is acknowledged."""
+        """Forgets what is acknowledged; gives its messages and bytes. The bytes of a write count until all of it is."""
         messages = size = 0
         unacknowledged = self.unacknowledged
         while unacknowledged and unacknowledged[0][0] <= offset:

@@ -98,6 +98,7 @@ def test_the_askers_ids_are_filled_in() -> None:
 def test_a_pattern_with_a_user_matches_nobody_without_one() -> None:
     assert not permits("inbox.{user}*", "inbox.")
     assert not permits("inbox.{user}*", "inbox.u")
+    assert not permits("inbox.{user}", "inbox.{user}")
 
 
 @pytest.mark.parametrize("wild", ["*", ".*", "d|x", "d1)|(.", "{user}", "[a-z]", "\\", "d$"])

@@ -9,9 +9,9 @@ import pytest
 from streampush.config import DeliveryConfig, StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
-from streampush.protocol.terms import LossReason, Outcome, Start
+from streampush.protocol.terms import Durability, LossReason, Outcome, Start
 from streampush.push.delivery import Attachment
-from streampush.push.values import ConnectionInfo, Position, PublishRequest, Subscription
+from streampush.push.values import Appended, ConnectionInfo, Position, Publication, PublishRequest, Subscription
 from streampush.store.memory import MemoryStore
 from tests.push.world import PUBLISHER, RecordingLink, World, device, encode
 from tests.store.slow import SlowStore
@@ -78,6 +78,29 @@ def test_a_backlog_is_read_in_order_and_its_end_is_told_once() -> None:
     ends = [event for event in link.events if event[0] == "backlog_end"]
     assert ends == [("backlog_end", "news", 5)]
     assert link.events.index(ends[0]) == len(link.events) - 2
+
+
+def test_a_feed_that_lagged_and_is_live_again_has_no_second_backlog() -> None:
+    world = World()
+    attachment, link = world.follower("d", "news", messages=1)
+    for _ in range(2):
+        world.publish("news")
+        world.settle()
+    attachment.acknowledge("news", 1, Outcome.PROCESSED)
+    world.settle()
+    assert attachment.feeds["news"].live
+    assert [event[0] for event in link.events] == ["backlog_end", "deliver", "deliver"]
+
+
+def test_the_log_is_read_for_one_channel_at_a_time() -> None:
+    world, store = slow_world()
+    attachment, _ = attach_slow(world)
+    for channel in ("a", "b", "c"):
+        attachment.follow(Subscription(channel, "epoch", 0, 0))
+    for _ in range(3):
+        world.turn()
+        attachment.room_again()
+    assert [call.name for call in store.calls].count("read") == 1
 
 
 def test_an_empty_backlog_ends_at_once() -> None:
@@ -234,6 +257,23 @@ def test_a_run_larger_than_the_window_is_read_from_the_log_as_far_as_it_goes() -
     world.settle()
     assert link.offsets("news") == [1, 2, 3]
     assert sum(count for (count,) in world.metrics.named("read_from_log")) == 3
+
+
+def test_acknowledging_a_part_of_what_was_written_together_gives_its_messages_back() -> None:
+    world = World()
+    attachment, link = world.follower("d", "news", messages=3)
+    for _ in range(3):
+        world.publish("news")
+    world.settle()
+    assert link.events[-1] == ("deliver", 3)
+    for _ in range(3):
+        world.publish("news")
+    attachment.acknowledge("news", 2, Outcome.PROCESSED)
+    world.settle()
+    assert link.offsets("news") == [1, 2, 3, 4, 5]
+    attachment.acknowledge("news", 5, Outcome.PROCESSED)
+    world.settle()
+    assert link.offsets("news") == [1, 2, 3, 4, 5, 6]
 
 
 def test_credit_replaces_the_window_and_zero_leaves_it() -> None:
@@ -477,9 +517,43 @@ def test_what_was_open_of_a_lost_log_does_not_fill_the_window() -> None:
     world.settle()
     assert link.offsets("news") == [1, 2]  # no room to learn of it
     attachment.acknowledge("news", 1, Outcome.PROCESSED)
-    attachment.acknowledge("news", 2, Outcome.PROCESSED)
     world.settle()
     assert link.offsets("news") == [1, 2, 1, 2]
+
+
+def test_a_publication_of_another_epoch_does_not_continue_what_was_sent() -> None:
+    world = World()
+    attachment, link = world.follower("d", "news")
+    world.publish("news")
+    world.settle()
+    publication = Publication("news", 2, "m2", b"", 0)
+    world.fanout.appended(Appended(publication, "another epoch", Durability.MEMORY), world.now)
+    world.settle()
+    assert link.offsets("news") == [1]
+    assert attachment.feeds["news"].live
+
+
+class ClosingLink(RecordingLink):
+    """Its connection ends while it says where delivery goes on."""
+
+    attachment: Attachment | None = None
+
+    def repositioned(self, subscription: Subscription) -> None:
+        super().repositioned(subscription)
+        assert self.attachment is not None
+        self.attachment.detach()
+
+
+def test_a_connection_that_closes_when_it_is_told_of_a_loss_gets_nothing_more() -> None:
+    world = World(limits=StoreConfig(history_messages=1))
+    link = ClosingLink()
+    link.attachment = world.service.attach(device("d"), link, ConnectionInfo("s", "", 10, 10_000))
+    for _ in range(3):
+        world.publish("news")
+    epoch = world.run(world.memory.head("news")).epoch
+    link.attachment.follow(Subscription("news", epoch, 1, 3))
+    world.settle()
+    assert [event[0] for event in link.events] == ["repositioned"]
 
 
 # -------------------------------------------------------------------------------------------------------------- the end

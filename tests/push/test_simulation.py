@@ -69,6 +69,7 @@ class Phone:
         self.begun: dict[tuple[str, str], int] = {}  # where the device first followed
         self.positions: dict[str, Position] = {}
         self.held: dict[str, tuple[str, int]] = {}
+        self.careful = True  # never began in front of its stored cursor
         self.link: ModelLink | None = None
 
 
@@ -83,7 +84,6 @@ class ModelLink:
         self.room = True
         self.alive = True
         self.ready = False  # Welcome is out
-        self.careful = True  # resumed where it really was
         self.attachment: Attachment | None = None
         self.epoch: dict[str, str] = {}
         self.last: dict[str, int] = {}
@@ -149,6 +149,7 @@ class ModelLink:
         channel = subscription.channel
         self.epoch[channel], self.last[channel] = subscription.epoch, subscription.offset
         self.phone.begun.setdefault((channel, subscription.epoch), subscription.offset)
+        self.phone.positions[channel] = Position(subscription.epoch, subscription.offset, subscription.message_id)
 
     def gone(self) -> None:
         if self.alive:
@@ -167,7 +168,7 @@ class ModelLink:
             del self.open[channel][done]
         position = self.phone.positions.get(channel)
         if outcome is Outcome.RETRY_LATER:
-            if self.careful and channel not in self.phone.held:
+            if self.phone.careful and channel not in self.phone.held:
                 self.phone.held[channel] = epoch, offset
         elif channel not in self.phone.held and (position is None or position.epoch != epoch or position.offset < offset):
             self.phone.positions[channel] = Position(epoch, offset, message_id)
@@ -253,7 +254,7 @@ class Simulation(World):
         if position is None or random.random() < 0.4:
             return SubscribeRequest(channel)
         if random.random() < 0.1:
-            link.careful = False
+            link.phone.careful = False
             wrong = random.choice(
                 (replace(position, epoch="other"), replace(position, message_id="other"), replace(position, offset=999))
             )
@@ -292,7 +293,7 @@ class Simulation(World):
                 assert not position.offset or entries[position.offset].message_id == position.message_id
         elif position is not None:
             assert result.loss is not LossReason.UNSPECIFIED, "neither proven nor lost"
-        if position is None and channel in held and held[channel][0] == result.epoch and not result.loss:
+        if link.phone.careful and position is None and channel in held and held[channel][0] == result.epoch and not result.loss:
             assert result.offset < held[channel][1], "the cursor went past what is wanted again"
         link.begins(result)
 
@@ -355,7 +356,7 @@ class Simulation(World):
             key = channel, result.epoch  # what it skips is not missed; what it asks for again is not kept for the next connection
             link.phone.begun[key] = max(result.offset, link.phone.begun.get(key, 0))
             link.phone.held.pop(channel, None)
-            link.careful = False
+            link.phone.careful = False
             link.proven.pop(channel, None)
             link.open.pop(channel, None)
             link.begins(result)
