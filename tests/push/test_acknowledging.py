@@ -1,0 +1,207 @@
+"""Acknowledgements, and what a device is told when it falls behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from streampush.config import StoreConfig
+from streampush.errors import Refused
+from streampush.protocol.codes import Code
+from streampush.protocol.terms import Durability, LossReason, Outcome
+from streampush.push.delivery import Attachment
+from streampush.push.values import Appended, ConnectionInfo, Position, Publication, Subscription
+from tests.push.slow_world import lose_log, stored
+from tests.push.world import RecordingLink, World, device
+
+
+def test_an_acknowledgement_is_cumulative_and_moves_the_stored_cursor() -> None:
+    world = World()
+    attachment, _ = world.follower("d", "news")
+    for _ in range(3):
+        world.publish("news")
+    world.settle()
+    attachment.acknowledge("news", 2, Outcome.DELIVERED)
+    assert stored(world, "d", "news") == 2
+    assert attachment.cursors()[0].acknowledged == 2
+    assert world.metrics.named("acknowledged") == [("delivered",)]
+
+
+def test_an_older_acknowledgement_changes_nothing() -> None:
+    world = World()
+    attachment, _ = world.follower("d", "news")
+    for _ in range(3):
+        world.publish("news")
+    world.settle()
+    attachment.acknowledge("news", 3, Outcome.PROCESSED)
+    attachment.acknowledge("news", 1, Outcome.PROCESSED)
+    assert stored(world, "d", "news") == 3
+
+
+def test_what_was_never_sent_cannot_be_acknowledged() -> None:
+    world = World()
+    attachment, _ = world.follower("d", "news")
+    world.publish("news")
+    world.settle()
+    with pytest.raises(Refused) as caught:
+        attachment.acknowledge("news", 2, Outcome.PROCESSED)
+    assert caught.value.code is Code.POSITION_LOST
+    assert stored(world, "d", "news") == 0
+
+
+def test_a_channel_that_is_not_followed_cannot_be_acknowledged() -> None:
+    world = World()
+    attachment, _ = world.follower("d", "news")
+    with pytest.raises(Refused) as caught:
+        attachment.acknowledge("sport", 1, Outcome.PROCESSED)
+    assert caught.value.code is Code.NOT_SUBSCRIBED
+
+
+def acknowledged(*acks: tuple[int, Outcome]) -> int:
+    """The stored cursor behind five deliveries and these acknowledgements."""
+    world = World()
+    attachment, _ = world.follower("d", "news")
+    for _ in range(5):
+        world.publish("news")
+    world.settle()
+    for offset, outcome in acks:
+        attachment.acknowledge("news", offset, outcome)
+    return stored(world, "d", "news")
+
+
+def test_retry_later_keeps_the_cursor_in_front_whatever_comes_behind() -> None:
+    assert acknowledged((3, Outcome.RETRY_LATER)) == 2
+    assert acknowledged((3, Outcome.RETRY_LATER), (5, Outcome.PROCESSED)) == 2
+    assert acknowledged((3, Outcome.RETRY_LATER), (3, Outcome.PROCESSED)) == 2
+
+
+def test_the_first_retry_later_counts_since_a_later_one_deals_with_all_below() -> None:
+    assert acknowledged((2, Outcome.RETRY_LATER), (4, Outcome.RETRY_LATER)) == 1
+    assert acknowledged((4, Outcome.RETRY_LATER), (2, Outcome.RETRY_LATER)) == 3
+
+
+def test_retry_later_of_what_is_acknowledged_already_does_not_hold_the_cursor() -> None:
+    assert acknowledged((3, Outcome.PROCESSED), (2, Outcome.RETRY_LATER), (5, Outcome.PROCESSED)) == 5
+
+
+def test_rejected_counts_as_dealt_with() -> None:
+    assert acknowledged((3, Outcome.REJECTED)) == 3
+
+
+def test_retry_later_gives_its_room_back_and_delivery_goes_on() -> None:
+    world = World()
+    attachment, link = world.follower("d", "news", messages=1)
+    for _ in range(2):
+        world.publish("news")
+    world.settle()
+    attachment.acknowledge("news", 1, Outcome.RETRY_LATER)
+    world.settle()
+    assert link.offsets("news") == [1, 2]
+
+
+def test_what_is_wanted_later_comes_again_on_the_next_connection() -> None:
+    world = World()
+    attachment, _ = world.follower("d", "news")
+    for _ in range(3):
+        world.publish("news")
+    world.settle()
+    attachment.acknowledge("news", 2, Outcome.RETRY_LATER)
+    attachment.acknowledge("news", 3, Outcome.PROCESSED)
+    world.service.detach(attachment, 0, "gone")
+    _, link = world.follower("d", "news")
+    assert link.offsets("news") == [2, 3]
+
+
+def test_a_device_may_acknowledge_inside_the_write() -> None:
+    world = World()
+    attachment, link = world.follower("d", "news", messages=1)
+    link.hook = lambda: attachment.acknowledge("news", link.frames[-1].offset, Outcome.PROCESSED)
+    for _ in range(5):
+        world.publish("news")
+    world.settle()
+    assert link.offsets("news") == [1, 2, 3, 4, 5]
+    assert stored(world, "d", "news") == 5
+
+
+def test_a_reader_that_is_overtaken_by_trimming_is_told_what_it_lost() -> None:
+    world = World(limits=StoreConfig(history_messages=2))
+    attachment, link = world.follower("d", "news", messages=1)
+    for _ in range(5):
+        world.publish("news")
+        world.settle()
+    attachment.acknowledge("news", 1, Outcome.PROCESSED)
+    world.settle()
+    attachment.acknowledge("news", 4, Outcome.PROCESSED)
+    world.settle()
+    told = [event[1] for event in link.events if event[0] == "repositioned"]
+    assert [(one.offset, one.loss, one.lost_at_most, one.recovered) for one in told] == [(3, LossReason.TRIMMED, 2, False)]
+    assert link.offsets("news") == [1, 4, 5]
+    assert link.events[-1] == ("backlog_end", "news", 5)
+    assert world.metrics.named("positions_lost") == [("trimmed",)]
+
+
+def test_a_live_feed_notices_a_log_that_was_begun_anew() -> None:
+    world = World()
+    attachment, link = world.follower("d", "news")
+    for _ in range(3):
+        world.publish("news")
+    world.settle()
+    lose_log(world, "news")
+    world.publish("news")
+    world.settle()
+    told = [event[1] for event in link.events if event[0] == "repositioned"]
+    assert [(one.loss, one.offset, one.lost_at_most) for one in told] == [(LossReason.EPOCH_CHANGED, 0, 0)]
+    assert link.offsets("news") == [1, 2, 3, 1]
+    attachment.acknowledge("news", 1, Outcome.PROCESSED)
+    world.settle()
+    assert world.run(world.memory.cursor("d", "news")) == Position(told[0].epoch, 1)
+
+
+def test_what_was_open_of_a_lost_log_does_not_fill_the_window() -> None:
+    world = World()
+    attachment, link = world.follower("d", "news", messages=2)
+    for _ in range(2):
+        world.publish("news")
+    world.settle()
+    lose_log(world, "news")
+    for _ in range(2):
+        world.publish("news")
+    world.settle()
+    assert link.offsets("news") == [1, 2]  # no room to learn of it
+    attachment.acknowledge("news", 1, Outcome.PROCESSED)
+    world.settle()
+    assert link.offsets("news") == [1, 2, 1, 2]
+
+
+def test_a_publication_of_another_epoch_does_not_continue_what_was_sent() -> None:
+    world = World()
+    attachment, link = world.follower("d", "news")
+    world.publish("news")
+    world.settle()
+    publication = Publication("news", 2, "m2", b"", 0)
+    world.fanout.appended(Appended(publication, "another epoch", Durability.MEMORY), world.now)
+    world.settle()
+    assert link.offsets("news") == [1]
+    assert attachment.feeds["news"].live
+
+
+class ClosingLink(RecordingLink):
+    """Its connection ends while it says where delivery goes on."""
+
+    attachment: Attachment | None = None
+
+    def repositioned(self, subscription: Subscription) -> None:
+        super().repositioned(subscription)
+        assert self.attachment is not None
+        self.attachment.detach()
+
+
+def test_a_connection_that_closes_when_it_is_told_of_a_loss_gets_nothing_more() -> None:
+    world = World(limits=StoreConfig(history_messages=1))
+    link = ClosingLink()
+    link.attachment = world.service.attach(device("d"), link, ConnectionInfo("s", "", 10, 10_000))
+    for _ in range(3):
+        world.publish("news")
+    epoch = world.run(world.memory.head("news")).epoch
+    link.attachment.follow(Subscription("news", epoch, 1, 3))
+    world.settle()
+    assert [event[0] for event in link.events] == ["repositioned"]
