@@ -13,16 +13,16 @@ class Channel {
     this.name = name;
     this.epoch = '';
     this.anew = true; // the next Subscribed says where to begin, whatever was taken before
-    this._reset(0n);
+    this._reset(0n, '');
   }
 
-  _reset(offset) {
-    this._position = { offset, messageId: '' }; // everything up to here is finished
+  _reset(offset, messageId) {
+    this._position = { offset, messageId }; // everything up to here is finished
     this._taken = []; // above the position, in order: {offset, messageId, finished, retry}
     this._owed = []; // repeats of what is finished, not yet acknowledged on this connection
   }
 
-  // For Hello.resume. Without a proof (we began at an offset without having its publication) there is no position to give.
+  // For Hello.resume. Without a proof (the server did not know the id of the publication where we began) there is no position.
   resume() {
     const { offset, messageId } = this._position;
     if (this.epoch === '' || (offset > 0n && messageId === '')) return { channel: this.name };
@@ -31,12 +31,12 @@ class Channel {
 
   // Takes a Subscribed; says whether something may be lost. Where we could give no position the server has nothing to prove, and
   // says nothing of a new epoch; we see it ourselves.
-  subscribed({ epoch, offset, loss }) {
+  subscribed({ epoch, offset, last_message_id: messageId, loss }) {
     const lost = loss !== 0 || (!this.anew && epoch !== this.epoch);
     if (this.anew || lost) {
       this.epoch = epoch;
       this.anew = false;
-      this._reset(offset);
+      this._reset(offset, messageId);
     }
     return lost;
   }

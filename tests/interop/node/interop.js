@@ -14,6 +14,7 @@ const LossReason = enumeration('LossReason');
 const Start = enumeration('Start');
 const NEWS = 'news/today';
 const OWN = 'device:phone-1';
+const STILL = 'news/still'; // nothing is ever taken and acknowledged here
 const HISTORY = 20;
 
 // ------------------------------------------------------------------------------------------------ who may come in
@@ -256,6 +257,19 @@ async function newerConnectionReplaces({ stage, device }) {
   await device.connected();
 }
 
+async function positionIsProvenBeforeAnythingArrives({ device, publisher }) {
+  const old = await publisher.publish(STILL, 'before we came');
+  const { offset, last_message_id: messageId } = await device.subscribe(STILL, { start: Start.START_LATEST });
+  assert.deepEqual([offset, messageId], [old.offset, old.message_id]);
+  device.stop();
+  await device.stopped();
+  await publisher.publish(STILL, 'while away');
+  const { subscribed } = await device.connected();
+  assert.equal(subscribed.find(({ channel }) => channel === STILL).recovered, true);
+  await device.receives(STILL, ['while away']);
+  await device.subscribe(STILL, { start: Start.START_LATEST });
+}
+
 // The test keeps the log this short.
 async function lossIsToldWhenTheLogIsTooShort({ device, publisher }) {
   const texts = Array.from({ length: HISTORY + 7 }, (_, i) => `number ${i}`);
@@ -323,8 +337,8 @@ async function restartChangesTheEpoch({ stage, device, publisher }) {
   }
   stage.addresses.splice(0, 1, (await stage.need('start')).address);
   await Promise.all([device.reconnected(welcomes[0]), publisher.reconnected(welcomes[1])]);
-  const news = device.losses.find(({ channel }) => channel === NEWS);
-  assert.equal(news.loss, LossReason.LOSS_REASON_EPOCH_CHANGED);
+  const [news, still] = [NEWS, STILL].map((name) => device.losses.find(({ channel }) => channel === name));
+  assert.deepEqual([news.loss, still.loss], [LossReason.LOSS_REASON_EPOCH_CHANGED, LossReason.LOSS_REASON_EPOCH_CHANGED]);
   const ok = await publisher.publish(NEWS, 'after');
   assert.deepEqual([ok.offset, ok.epoch], [1n, news.epoch]);
   await device.receives(NEWS, ['before', 'after']); // not dropped, though the offset is lower than what was taken before
@@ -358,6 +372,7 @@ const SCENARIOS = [
   unacknowledgedComesAgain,
   retryLaterComesAgain,
   storedCursorServesANewProgram,
+  positionIsProvenBeforeAnythingArrives,
   lossIsToldWhenTheLogIsTooShort,
   newerConnectionReplaces,
   quietConnectionLives,
