@@ -97,6 +97,11 @@ class Session:
     def closed(self) -> bool:
         return self.state is State.CLOSED
 
+    @property
+    def mid_frame(self) -> bool:
+        """Whether a started frame waits for its rest, so that `deadline` may have come nearer."""
+        return self._decoder.partial
+
     # ------------------------------------------------------------------------------------------------------------- bytes out
 
     def data_to_send(self) -> bytes:

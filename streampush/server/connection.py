@@ -150,9 +150,11 @@ class StreamConnection:
         was = session.state
         events = session.receive(data, self._around.clock())
         self._around.metrics.received(session.frames_received - frames, len(data))
-        if session.state is not was:
+        moved = session.state is not was
+        if moved:
             self._moved(was)
-        self._perform(events)
+        # whole frames in the same state only push deadlines back, and the wheel is lazy: no need to tell it
+        self._perform(events, sooner=moved or session.mid_frame)
 
     def roomAgain(self) -> None:
         self._full_since = NEVER
@@ -290,8 +292,8 @@ class StreamConnection:
         if self.session.state is not was:
             self._around.metrics.connection_state(was.value, self.session.state.value)
 
-    def _perform(self, events: list[Event]) -> None:
-        """Acts on what happened, writes what is to be said, and asks for the next deadline if it may have come nearer."""
+    def _perform(self, events: list[Event], *, sooner: bool = True) -> None:
+        """Acts on what happened and writes what is to be said. `sooner`: the next deadline may have come nearer."""
         ended = None
         for event in events:
             if isinstance(event, Received):
@@ -303,7 +305,7 @@ class StreamConnection:
         self.flush()
         if ended is not None:
             self._end(ended)
-        else:
+        elif sooner:
             self._around.reschedule(self)
 
     def _note(self, event: Event) -> None:
