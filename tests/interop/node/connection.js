@@ -79,6 +79,7 @@ class Connection extends EventEmitter {
   }
 
   _secured() {
+    if (this.state === 'closed') return; // left meanwhile
     this.state = 'await_hello';
     this.send('hello', this._hello, 1n);
     this._helloDeadline = setTimeout(() => this.abort(new Error('no Welcome in time')), HELLO_TIMEOUT);

@@ -225,6 +225,7 @@ async function retryLaterComesAgain({ device, publisher }) {
   await device.receives(NEWS, [...texts, 'later', ...more, 'after']);
   assert.deepEqual([device.repeated.length, device.faults], [2, []]);
   device.acknowledge(device.delivered.at(-1));
+  await device.settled();
 }
 
 async function storedCursorServesANewProgram({ stage, device, publisher }) {
