@@ -86,6 +86,9 @@ def _addresses(config: Config) -> Found:
 
 def _heartbeat(config: Config) -> Found:
     beat = config.heartbeat
+    if beat.misses == 1 and beat.reply_timeout > beat.interval / 2:
+        half = beat.interval / 2
+        yield "heartbeat.reply_timeout", f"{beat.reply_timeout:g} s, with heartbeat.misses = 1 allowed is at most {half:g} s"
     if beat.reply_timeout > beat.interval:
         yield "heartbeat.reply_timeout", f"{beat.reply_timeout:g} s, allowed is at most heartbeat.interval, {beat.interval:g} s"
 

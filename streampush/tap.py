@@ -20,7 +20,6 @@ from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -30,7 +29,7 @@ from streampush.config import Config, RestConfig
 from streampush.config_files import check_files
 from streampush.config_rules import fd_budget
 from streampush.errors import ConfigError, Refused
-from streampush.loading import load_config, refuse
+from streampush.loading import read_config, refuse
 from streampush.observe.health import Flag, Health, ProbeWatch
 from streampush.observe.lag import LagWatch
 from streampush.observe.log import LineObserver, make_observer_factory
@@ -40,6 +39,7 @@ from streampush.protocol.heartbeat import HeartbeatSettings
 from streampush.push import ids
 from streampush.push.service import PushService, Surroundings
 from streampush.rest.api import make_site
+from streampush.rest.tls import RestTls
 from streampush.server.admission import Admission
 from streampush.server.connection import ConnectionSurroundings, StreamConnection
 from streampush.server.contexts import TlsContexts
@@ -69,6 +69,7 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         self["set"] = []
         self.settings: Config | None = None
+        self.warnings: tuple[str, ...] = ()
 
     def opt_set(self, assignment: str) -> None:
         """Overrides one setting of the file, as section.key=value; may be given more than once."""
@@ -77,10 +78,14 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Reads and checks the configuration. A fault is one line on stderr and exit status 1."""
         try:
-            self.settings = load_config(self["config"], os.environ, self["set"])
-            refuse(check_files(self.settings))
+            config, problems = read_config(self["config"], os.environ, self["set"])
+            refuse(problems)
+            problems += check_files(config)
+            refuse(problems)
         except ConfigError as error:
             raise SystemExit(f"streampush: {error}") from None
+        self.settings = config
+        self.warnings = tuple(str(problem) for problem in problems)
 
 
 def _log_file(twistd: usage.Options | None) -> TextIO:
@@ -101,7 +106,8 @@ def makeService(options: Options) -> IService:
     config = options.settings
     assert config is not None
     clock: Any = reactor
-    return StreampushService(reactor, config, make_observer_factory(config.log, _log_file(options.parent), clock)())
+    observer = make_observer_factory(config.log, _log_file(options.parent), clock)()
+    return StreampushService(reactor, config, observer, options.warnings)
 
 
 class StreampushService(Service):
@@ -113,15 +119,16 @@ class StreampushService(Service):
     _log = Logger(namespace="streampush")
     name = "streampush"
 
-    def __init__(self, reactor: Any, config: Config, observer: LineObserver | None = None) -> None:
+    def __init__(self, reactor: Any, config: Config, observer: LineObserver | None = None, warnings: tuple[str, ...] = ()) -> None:
         self.config = config
         self._reactor = reactor
         self._observer = observer
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry, version("streampush"))
         soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        cap, self._cap_warning = fd_budget(config, soft_limit)
+        cap, cap_warning = fd_budget(config, soft_limit)
         self._revocations = Revocations.load(config.tls, config.file)
+        self._warnings = (*warnings, *((cap_warning,) if cap_warning else ()))
         self._contexts = TlsContexts(config.tls, config.file)
         self._gate = Gate(config, self._revocations, lambda: dt.datetime.now(dt.UTC))
         self._admission = Admission(config.admission, cap)
@@ -153,6 +160,7 @@ class StreampushService(Service):
         self._lag = LagWatch(reactor, self.metrics)
         self._stream_port: StreamPort | None = None
         self._rest_port: IListeningPort | None = None
+        self._rest_tls = RestTls(config.rest, config.file) if config.rest.enabled and config.rest.certificate else None
         self._old_hangup: Any = None
 
     # ---------------------------------------------------------------------------------------------------------- composing
@@ -273,9 +281,8 @@ class StreampushService(Service):
             raise ConfigError(self.config.file, key, f"cannot listen on {where}: {error.socketError}") from error
 
     def _listen_rest(self, site: Site, rest: RestConfig) -> None:
-        if rest.certificate:
-            options = _rest_tls(rest)
-            self._rest_port = self._reactor.listenSSL(rest.port, site, options, interface=rest.address)
+        if self._rest_tls is not None:
+            self._rest_port = self._reactor.listenSSL(rest.port, site, self._rest_tls, interface=rest.address)
         else:
             self._rest_port = self._reactor.listenTCP(rest.port, site, interface=rest.address)
 
@@ -291,9 +298,7 @@ class StreampushService(Service):
         self._sweeper.start()
         self.spawn(self._start_probe())
         self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
-        if self._cap_warning:
-            self._log.warn("{problem}", problem=self._cap_warning)
-        for warning in self._revocations.warnings:
+        for warning in self._warnings:
             self._log.warn("{problem}", problem=warning)
         self._log.info(
             "streampush {version} serves devices on {address}:{port}, REST on {rest}",
@@ -311,7 +316,18 @@ class StreampushService(Service):
             self._log.error("the probe cannot start: {problem}", problem=str(refused))
 
     def _hangup(self, signum: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self.node.reload)
+        self._reactor.callFromThread(self.reload)
+
+    def reload(self) -> None:
+        """Reads certificates, keys, CAs and lists again, of the stream and of REST; what is broken leaves the old ones in force."""
+        self.node.reload()
+        if self._rest_tls is None:
+            return
+        try:
+            self._rest_tls.reload()
+        except ConfigError as error:
+            self.metrics.reloads("failed")
+            self._log.error("reload failed, the old certificate of REST stays in force: {problem}", problem=str(error))
 
     def stopService(self) -> Deferred[None]:
         """Drains: no new connections, GoAway 1004 to every peer, and at most `drain_timeout` for them to go."""
@@ -342,11 +358,3 @@ class StreampushService(Service):
 def wall_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-def _rest_tls(rest: RestConfig) -> CertificateOptions:
-    with open(rest.certificate, "rb") as certificate, open(rest.key, "rb") as key:
-        pem = certificate.read()
-        pair = PrivateCertificate.loadPEM(pem + b"\n" + key.read())  # type: ignore[no-untyped-call]  # nor annotated
-    options: CertificateOptions = pair.options()
-    return options

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streampush.config import Config, KeyConfig, PublisherConfig, TlsConfig
+from streampush.config import Config, HeartbeatConfig, KeyConfig, PublisherConfig, TlsConfig
 from streampush.config_rules import check_rules, fd_budget
 from streampush.errors import ConfigError
 from streampush.loading import load_config, problems, read_config
@@ -360,3 +360,10 @@ def test_a_low_file_descriptor_limit_lowers_the_cap_and_says_what_to_type() -> N
 
 def test_a_tiny_file_descriptor_limit_still_admits_one() -> None:
     assert fd_budget(Config(), 50)[0] == 1
+
+
+def test_a_single_miss_needs_a_short_reply_timeout() -> None:
+    found = check_rules(Config(heartbeat=HeartbeatConfig(interval=10, reply_timeout=6, misses=1)))
+    (problem,) = [problem for problem in found if problem.key == "heartbeat.reply_timeout"]
+    assert problem.severity == "error"
+    assert "misses = 1" in problem.text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from streampush.errors import Refused
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
+from streampush.protocol.errors import LocalProtocolError
 from streampush.protocol.terms import Outcome
 from streampush.push.delivery import Attachment
 from streampush.push.values import ConnectionInfo, Principal, PushToken, Subscription, SubscriptionRefused
@@ -106,7 +107,11 @@ class Requests:
             user_id=principal.user_id,
             server_time_ms=around.wall_ms(),
         )
-        connection.session.welcome(welcome, request_id)
+        try:
+            connection.session.welcome(welcome, request_id)
+        except LocalProtocolError:
+            connection.close(Code.FRAME_TOO_LARGE, "the answer to so many resumed channels does not fit a frame")
+            return
         connection.flush()
         if attachment is not None:
             for result in results:
@@ -177,7 +182,8 @@ class Requests:
             raise Refused(Code.FORBIDDEN)
         if isinstance(message, m.Publish):
             published = await service.publish(principal, wire.publish_request(message))
-            connection.send(wire.publish_ok(published), request_id)
+            if request_id:
+                connection.send(wire.publish_ok(published), request_id)
             return
         attachment = connection.attachment
         if attachment is None:

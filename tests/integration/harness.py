@@ -120,6 +120,7 @@ class NodeTestCase(TestCase):
 
     timeout = 30
     settings: tuple[str, ...] = ()
+    toml_extra = ""
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="streampush-test-")
@@ -128,7 +129,7 @@ class NodeTestCase(TestCase):
         self.files: DevelopmentFiles = make_files(self.root)
         self.files.publisher("narrow")
         self.toml = self.root / "streampush.toml"
-        self.toml.write_text(TOML)
+        self.toml.write_text(TOML + self.toml_extra)
         self.clients: list[WireClient] = []
         self.node: StreampushService | None = None
         self.start(*self.settings)
