@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+
+from bench.report import Report
 
 BENCHES = ("decoder", "fanout", "unicast", "handshakes", "memory", "idle")
 
 
+LOOPS = 1_000_000
+YARDSTICK_RUNS = 5
+
+
+def yardstick() -> float:
+    """CPU seconds of an empty loop: how fast the machine is at this moment, to read figures of different hours side by side."""
+    began = time.process_time()
+    for _ in range(LOOPS):
+        pass
+    return time.process_time() - began
+
+
 def main() -> int:
     """Runs each in a process of its own; gives how many failed."""
-    commands = ([sys.executable, "-m", f"bench.{name}", *sys.argv[1:]] for name in BENCHES)
-    return sum(subprocess.run(command, check=False).returncode != 0 for command in commands)
+    failed = 0
+    for name in BENCHES:
+        samples = [yardstick() * 1e3 for _ in range(YARDSTICK_RUNS)]
+        Report("machine").result("yardstick, a million empty loops", "python", "ms", samples, before=name)
+        failed += subprocess.run([sys.executable, "-m", f"bench.{name}", *sys.argv[1:]], check=False).returncode != 0
+    return failed
 
 
 if __name__ == "__main__":

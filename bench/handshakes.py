@@ -38,20 +38,21 @@ def main(arguments: list[str] | None = None) -> None:
         for greet, figure in ((True, "connect"), (False, "handshake")):  # greetings first: they leave the sessions to resume
             full = {name: partial(connect, each, options.count, greet=greet, resume=False) for name, each in contenders.items()}
             resumed = {
-                name: partial(connect, each, options.count, greet=greet, resume=True)
+                f"{name} again": partial(connect, each, options.count, greet=greet, resume=True)
                 for name, each in contenders.items()
                 if name != NAIVE
             }
-            first = take_turns(full, options.rounds, warm_up=True)
-            again = take_turns(resumed, options.rounds, warm_up=True)
+            samples = take_turns(full | resumed, options.rounds, warm_up=True)
+            first = {name: samples[name] for name in full}
+            again = {name: samples[f"{name} again"] for name in full if name != NAIVE}
             compare(report, f"{figure} CPU, full", "ms", MILLI, first, count=options.count)
             compare(report, f"{figure} CPU, resumed", "ms", MILLI, again, count=options.count)
             for name, values in again.items():
                 report.ratio(f"{figure} CPU, resumed to full", name, "full", ratios(values, first[name]), count=options.count)
             if len(contenders) > 2:
                 fair = ((f"{figure} CPU, full", first), (f"{figure} CPU, resumed", again))
-                for label, samples in fair:
-                    values = ratios(samples[OURS], samples[NAIVE_SESSIONS])
+                for label, own in fair:
+                    values = ratios(own[OURS], own[NAIVE_SESSIONS])
                     report.ratio(label, OURS, NAIVE_SESSIONS, values, count=options.count)
                 resumed_to_full = ratios(again[OURS], first[NAIVE])
                 report.ratio(f"{figure} CPU, resumed to naive full", OURS, NAIVE, resumed_to_full, count=options.count)
