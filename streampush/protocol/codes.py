@@ -88,7 +88,7 @@ CODES: dict[Code, CodeInfo] = {
     Code.FRAME_TIMEOUT: CodeInfo(Advice.RECONNECT, "frame timeout"),
     Code.UNEXPECTED_MESSAGE: CodeInfo(Advice.UPGRADE, "unexpected message"),
     Code.MESSAGE_RATE_EXCEEDED: CodeInfo(Advice.SLOW_DOWN, "message rate exceeded"),
-    Code.NOT_SUBSCRIBED: CodeInfo(Advice.RETRY, "not subscribed"),
+    Code.NOT_SUBSCRIBED: CodeInfo(Advice.UNSPECIFIED, "not subscribed"),
     Code.FORBIDDEN: CodeInfo(Advice.REAUTHENTICATE, "forbidden"),
     Code.PAYLOAD_TOO_LARGE: CodeInfo(Advice.DO_NOT_RECONNECT, "payload too large"),
     Code.MESSAGE_EXPIRED: CodeInfo(Advice.UNSPECIFIED, "message expired"),

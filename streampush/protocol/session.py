@@ -396,7 +396,11 @@ class ClientSession(Session):
         if isinstance(message, m.Welcome):
             self._greet_deadline = NEVER
             self._policy = _sound_policy(message.heartbeat)
-            self._heartbeat = Heartbeat(self._slowed_policy(), now, self._first_ping)
+            settings = self._slowed_policy()
+            self._heartbeat = Heartbeat(settings, now, self._first_ping)
+            first_step = settings.steps[0][0]
+            if first_step * (1 - self._first_ping) * 1000 < message.heartbeat.min_ping_interval_ms:
+                self._heartbeat.change(settings, now)  # the random first ping would come too close to the next one
         elif isinstance(message, m.GoAway):
             self._greet_deadline = NEVER
             self._leave_by(now + (message.close_after_ms / 1000 or self.settings.drain_timeout), message)

@@ -125,3 +125,11 @@ class TestLeaving:
         session = client()
         session.send(m.GoAway(0))
         assert sent(session) == [(0, m.GoAway(0))]
+
+
+class TestFirstPing:
+    def test_it_comes_at_its_random_point(self) -> None:
+        assert pings(client(first_ping=0.5), 119.0) == [20.0, 40.0, 80.0, 110.0]
+
+    def test_it_is_left_out_if_the_next_one_would_come_sooner_than_the_minimum(self) -> None:
+        assert pings(client(first_ping=0.8), 119.0) == [40.0, 80.0, 110.0]
