@@ -124,12 +124,20 @@ class StreamNode:
 
         def steps() -> Iterator[None]:
             for connection in tuple(self.connections):
-                work(connection)
+                if connection in self.connections:
+                    self._do(work, connection)
                 yield None
 
         cooperator = Cooperator(scheduler=lambda step: self._reactor.callLater(0, step))
         done: Deferred[None] = cooperator.coiterate(steps()).addCallback(lambda _: None)
         return done
+
+    def _do(self, work: Callable[[StreamConnection], None], connection: StreamConnection) -> None:
+        try:
+            work(connection)
+        except Exception:  # noqa: BLE001 - one connection's fault must not keep the work from the others; it is logged
+            self._log.failure("work on {address} failed, it is cut", address=connection.address)
+            connection.abort()
 
     # --------------------------------------------------------------------------------------------------------------- drain
 
