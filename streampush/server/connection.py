@@ -11,7 +11,7 @@ peer does not let it within `linger`), the peer said GoAway, or the network went
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.logger import Logger
@@ -123,7 +123,7 @@ class StreamConnection:
             around.metrics.handshake(rejected.result, None)
             self.session.tls_done(now)
             self._moved(was)
-            self._perform(self.session.close(rejected.code, rejected.detail))
+            self.close(rejected.code, rejected.detail)
             return
         around.metrics.handshake("resumed" if self._transport.session_reused else "ok", now - self._began_at)
         self.principal = admitted.principal
@@ -135,9 +135,10 @@ class StreamConnection:
         """Nothing but a TLS alert can go out."""
         around = self._around
         self._handshake_over()
-        timed_out = self._ended is not None
+        ended = self._ended
+        timed_out = ended is not None and ended.code == Code.CONNECTION_TIMED_OUT
         around.metrics.handshake("timeout" if timed_out else result, None)
-        if not timed_out:
+        if ended is None:
             code = Code.CERTIFICATE_REJECTED if result in CERTIFICATE_RESULTS else Code.CONNECTION_TIMED_OUT
             self._ended = Closed(code, Advice.UNSPECIFIED, f"TLS handshake: {result}: {detail}")
         # the transport lets the alert go out and waits for the peer to close; that has an end
@@ -299,7 +300,7 @@ class StreamConnection:
             if isinstance(event, Received):
                 self._received(event)
             elif isinstance(event, Closed):
-                ended = event
+                ended = replace(event, detail=wire.peer_text(event.detail)) if event.by_peer else event
             else:
                 self._note(event)
         self.flush()

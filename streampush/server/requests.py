@@ -140,7 +140,7 @@ class Requests:
             "{address}: the client reports {code}: {detail}",
             address=self._connection.address,
             code=int(message.code),
-            detail=message.detail[:200],
+            detail=wire.peer_text(message.detail),
             session=self._connection.session_id,
         )
 

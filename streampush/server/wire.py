@@ -8,6 +8,7 @@ from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.codes import CODES
 from streampush.protocol.framing import encode_frame
+from streampush.push.channels import MAX_NAME_BYTES
 from streampush.push.values import (
     Position,
     Publication,
@@ -17,6 +18,15 @@ from streampush.push.values import (
     Subscription,
     SubscriptionRefused,
 )
+
+MAX_PEER_TEXT = 200
+"""Characters that are kept of a sentence of the peer's: it is remembered, shown and logged."""
+
+
+def peer_text(text: str) -> str:
+    """What a peer wrote for people, short and without characters that could forge a line or steer a terminal."""
+    short = text[:MAX_PEER_TEXT]
+    return short if short.isprintable() else "".join(char if char.isprintable() else "?" for char in short)
 
 
 def encode_delivery(publication: Publication) -> bytes:
@@ -76,12 +86,14 @@ def publish_ok(published: Published) -> m.PublishOk:
 
 
 def error_of(refused: Refused) -> m.Error:
+    """A name that no channel can have is not repeated: the answer to a frame just below the limit would not fit one."""
+    channel = refused.channel if len(refused.channel.encode()) <= MAX_NAME_BYTES else ""
     return m.Error(
         refused.code,
         CODES[refused.code].advice,
         refused.detail,
         retry_after_ms=-(-int(refused.retry_after * 1_000_000) // 1000),
-        channel=refused.channel,
+        channel=channel,
     )
 
 
