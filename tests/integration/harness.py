@@ -68,8 +68,9 @@ class WireClient(Protocol):
         self._wake()
 
     def connectionLost(self, reason: Failure) -> None:
-        self.lost = reason
-        self.closed.callback(None)
+        if self.lost is None:  # a TLS transport that is aborted while it reads says it twice
+            self.lost = reason
+            self.closed.callback(None)
         self._wake()
 
     def _wake(self) -> None:
