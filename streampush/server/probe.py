@@ -57,7 +57,10 @@ class LoopbackSession:
 
 
 class Probe:
-    """Publishes every `interval` seconds; `arrived_at` is told the time of each message that came through."""
+    """Publishes every `interval` seconds; `arrived_at` is told the time of each message that came through.
+
+    One message is under way at a time; each interval that ends before it has come through counts as a failure.
+    """
 
     _log = Logger()
 
@@ -81,7 +84,9 @@ class Probe:
         self._channel = f"$probe/{node_name}"
         self._principal = Principal("probe", "$probe", may_publish=ChannelRules((self._channel,)))
         self._session = LoopbackSession(self._arrived)
-        self._open: dict[str, float] = {}  # id of a message under way: when it was published
+        self._began: float | None = None  # when the message under way was published; None: the last one has arrived
+        self._message_id = ""  # of the message under way, once the store has told it
+        self._publishing = False
         self._early: set[str] = set()  # arrived before the publisher was told the id
         self._call: IDelayedCall | None = None
 
@@ -101,33 +106,38 @@ class Probe:
 
     def _fire(self) -> None:
         self._call = self._reactor.callLater(self._interval, self._fire)
-        for _ in self._open:
+        if self._began is not None:
             self._metrics.probe(None)
-        self._open.clear()
-        self._early.clear()
-        self._spawn(self._publish())
+        if not self._publishing:  # a store that does not answer is not asked again and again
+            self._spawn(self._publish())
 
     async def _publish(self) -> None:
-        began = self._reactor.seconds()
+        self._publishing = True
+        self._began = self._reactor.seconds()
+        self._message_id = ""
+        self._early.clear()
         try:
             published = await self._service.publish(self._principal, PublishRequest(self._channel, b"probe", ttl=PROBE_TTL))
         except Refused as refused:
+            self._began = None
             self._metrics.probe(None)
             self._log.warn("the probe was refused: {code} {detail}", code=int(refused.code), detail=refused.detail)
             return
+        finally:
+            self._publishing = False
+        self._message_id = published.message_id
         if published.message_id in self._early:
-            self._succeeded(began)
-        else:
-            self._open[published.message_id] = began
+            self._succeeded()
 
     def _arrived(self, message_id: str) -> None:
-        began = self._open.pop(message_id, None)
-        if began is None:
+        if self._publishing:
             self._early.add(message_id)
-        else:
-            self._succeeded(began)
+        elif message_id == self._message_id:
+            self._succeeded()
 
-    def _succeeded(self, began: float) -> None:
-        now = self._reactor.seconds()
-        self._metrics.probe(now - began)
-        self._arrived_at(now)
+    def _succeeded(self) -> None:
+        began, self._began = self._began, None
+        if began is not None:
+            now = self._reactor.seconds()
+            self._metrics.probe(now - began)
+            self._arrived_at(now)

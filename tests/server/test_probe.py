@@ -1,0 +1,80 @@
+"""The probe on a store that is slow, refuses, or does not answer; time is a Clock."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from streampush.config import StoreConfig
+from streampush.observe.metrics import Metrics
+from streampush.server.probe import Probe
+from streampush.server.wire import encode_delivery
+from streampush.store.memory import MemoryStore
+from tests.push.world import World
+from tests.store.slow import SlowStore
+
+
+class ProbeTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = SlowStore(MemoryStore(StoreConfig(), lambda: 1, lambda: "epoch"))
+        self.world = World(store=self.store, encoder=encode_delivery)
+        self.registry = CollectorRegistry()
+        metrics = Metrics(self.registry, "1")
+        self.arrived: list[float] = []
+        self.probe = Probe(
+            self.clock,  # type: ignore[arg-type]  # Clock is an IReactorTime, which Twisted has not told mypy
+            self.world.service,
+            metrics,
+            self.world.spawn,
+            node_name="test",
+            interval=5.0,
+            arrived_at=self.arrived.append,
+        )
+        started = Deferred.fromCoroutine(self.probe.start())
+        self.store.finish("head")
+        self.successResultOf(started)
+        self.addCleanup(self.probe.stop)
+
+    def count(self, result: str) -> float:
+        return self.registry.get_sample_value("streampush_probes_total", {"result": result}) or 0.0
+
+    def settle(self, *, append: bool = True) -> None:
+        """The store answers everything that it is asked, appends only if wanted."""
+        while True:
+            self.world.settle()
+            names = [call.name for call in self.store.calls if append or call.name != "append"]
+            if not names:
+                return
+            self.store.finish(names[0])
+
+    def test_a_message_that_came_through_counts_and_makes_ready(self) -> None:
+        self.clock.advance(2.0)
+        self.settle()
+        self.assertEqual((self.count("ok"), self.count("failed"), self.arrived), (1, 0, [2.0]))
+
+    def test_each_interval_without_an_answer_of_the_store_is_a_failure(self) -> None:
+        self.settle(append=False)
+        self.clock.pump([5.0, 5.0])
+        self.assertEqual((self.count("ok"), self.count("failed"), self.arrived), (0, 2, []))
+
+    def test_a_store_that_does_not_answer_is_asked_once(self) -> None:
+        self.clock.pump([5.0] * 10)
+        self.assertEqual([call.name for call in self.store.calls].count("append"), 1)
+
+    def test_a_message_that_is_slower_than_an_interval_still_comes_through(self) -> None:
+        self.settle(append=False)
+        self.clock.advance(5.0)
+        self.clock.advance(1.0)
+        self.settle()
+        self.clock.advance(4.0)
+        self.assertEqual((self.count("ok"), self.count("failed"), self.arrived), (1, 1, [6.0]))
+
+    def test_a_refusal_is_one_failure_and_the_next_message_is_published(self) -> None:
+        self.settle(append=False)
+        self.store.fail("append")
+        self.clock.advance(5.0)
+        self.settle()
+        self.assertEqual((self.count("ok"), self.count("failed"), self.arrived), (1, 1, [5.0]))
