@@ -333,13 +333,22 @@ class StreampushService(Service):
         """Drains: no new connections, GoAway 1004 to every peer, and at most `drain_timeout` for them to go."""
         return Deferred.fromCoroutine(self._stop())
 
+    def _hurry(self, signum: int, frame: FrameType | None) -> None:
+        """Whoever sends a second signal does not want to wait."""
+        self._reactor.callFromThread(self.node.cut)
+
     async def _stop(self) -> None:
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         self._draining.reason = "the node is being stopped"
-        self._log.info("draining {connections} connections", connections=len(self.node.connections))
-        if self._stream_port is not None:
-            await self._stream_port.stopListening()
-        await self.node.drain("the server stops")
+        hurried = {number: signal.signal(number, self._hurry) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self._log.info("draining {connections} connections", connections=len(self.node.connections))
+            if self._stream_port is not None:
+                await self._stream_port.stopListening()
+            await self.node.drain("the server stops")
+        finally:
+            for number, before in hurried.items():
+                signal.signal(number, before)
         self.node.stop()
         if self._rest_port is not None:
             stopped = self._rest_port.stopListening()

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 TICK = 0.1
 """Seconds between two turns of the timing wheel: deadlines are this exact."""
 
+LATE = 1.0
+"""Seconds. When a turn of the wheel comes so late, the process was stopped or busy: what the peers said meanwhile waits in the
+sockets, and is read before their deadlines are looked at."""
+
 SLOTS = 1024
 """Slots of the wheel: a round takes 102 s, more than the longest heartbeat step by default."""
 
@@ -59,6 +63,8 @@ class StreamNode:
         self._log = log
         self._wheel: TimingWheel[StreamConnection] = TimingWheel(TICK, SLOTS, reactor.seconds())
         self._tick_call: IDelayedCall | None = None
+        self._tick_due = 0.0
+        self._waited = False  # the last turn of the wheel was put off, so that the sockets be read first
         self._drained: Deferred[None] | None = None
 
     # -------------------------------------------------------------------------------------------- called by connections
@@ -83,11 +89,16 @@ class StreamNode:
 
     def start(self) -> None:
         """The wheel begins to turn."""
+        self._tick_due = self._reactor.seconds() + TICK
         self._tick_call = self._reactor.callLater(TICK, self._tick)
 
     def _tick(self) -> None:
-        self._tick_call = self._reactor.callLater(TICK, self._tick)
         now = self._reactor.seconds()
+        self._waited = not self._waited and now - self._tick_due > LATE
+        self._tick_due = now + TICK
+        self._tick_call = self._reactor.callLater(TICK, self._tick)
+        if self._waited:
+            return
         for connection in self._wheel.advance(now):
             try:
                 if connection.deadline <= now:
@@ -155,7 +166,7 @@ class StreamNode:
         jitter_ms = int(self._config.reconnect.first_jitter * 1000)
         self._each(lambda connection: connection.drain(Code.DRAINING, detail, jitter_ms=jitter_ms))
         limit = self._config.session.drain_timeout + FORCED_CLOSE
-        cut = self._reactor.callLater(limit, self._cut)
+        cut = self._reactor.callLater(limit, self.cut)
 
         def over(result: None) -> None:
             if cut.active():
@@ -163,13 +174,14 @@ class StreamNode:
 
         return drained.addCallback(over)
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """Ends all connections at once, and with them a drain that is under way."""
         for connection in tuple(self.connections):
             connection.abort()
 
     def stop(self) -> None:
         """The wheel stands still. What is still open is cut."""
-        self._cut()
+        self.cut()
         if self._tick_call is not None:
             self._tick_call.cancel()
             self._tick_call = None

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import socket
+import ssl
 from dataclasses import replace
 
 from twisted.logger import globalLogPublisher
 
+from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
+from streampush.protocol.framing import encode_frame
 from tests.integration.harness import NodeTestCase, run
+from tests.integration.test_startup import TIMEOUT, LaunchTestCase
 from tests.support import device_issued, publisher_issued
 
 ALMOST_A_FRAME = 1024 * 1024 - 20
@@ -120,3 +127,24 @@ class FloodTests(NodeTestCase):
         await self.counted("streampush_closes_total", 19, code="1006", by="server")
         assert self.node is not None
         self.assertEqual(len(self.node.node.connections), 1)
+
+
+class SecondSignalTests(LaunchTestCase):
+    def test_a_second_signal_ends_the_drain_at_once_and_logs_no_failure(self) -> None:
+        process = self.launch("--set", "session.drain_timeout=600")
+        assert process.stdout is not None
+        records = (json.loads(line) for line in process.stdout)
+        port = next(record for record in records if "rest" in record)["port"]
+        context = ssl.create_default_context(cafile=str(self.files.ca))
+        device = self.files.device("phone-1", "alice")
+        context.load_cert_chain(device.certificate, device.key)
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port), TIMEOUT), server_hostname="localhost") as client:
+            client.sendall(encode_frame(codec.encode(m.Hello(), 1)))
+            self.assertTrue(client.recv(65536))
+            process.terminate()
+            self.assertEqual(next(record for record in records if "draining" in record["event"])["connections"], 1)
+            process.terminate()
+            rest = list(records)
+        self.assertEqual(process.wait(TIMEOUT), -signal.SIGTERM)
+        self.assertEqual([record for record in rest if "traceback" in record], [])
+        self.assertIn("stopped", [record["event"] for record in rest])
