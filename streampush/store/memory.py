@@ -31,13 +31,17 @@ def _weight(entry: Draft | Publication) -> int:
     return size
 
 
+_DROPPED = Publication("", 0, "", b"", 0, 0, "", NO_HEADERS)
+"""Stands where an entry was until the list is shortened, so that its payload is freed at once."""
+
+
 class _Log:
     """One channel: every offset behind the floor has an entry; an expired one stays, without its payload, for its id.
 
     A list with a moving start, so that any offset is found at once and the front is dropped at a constant cost.
     """
 
-    __slots__ = ("_entries", "_start", "epoch", "floor_id", "floor_offset", "freed", "size", "top_offset")
+    __slots__ = ("_entries", "_start", "epoch", "expiring", "floor_id", "floor_offset", "freed", "size", "top_offset")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
@@ -45,6 +49,7 @@ class _Log:
         self.floor_offset = 0
         self.floor_id = ""
         self.size = 0
+        self.expiring = 0  # entries that expire, or have
         self.freed = 0  # all entries up to this offset have expired and lost their payload
         self._entries: list[Publication] = []
         self._start = 0
@@ -68,6 +73,7 @@ class _Log:
     def add(self, publication: Publication) -> None:
         self.top_offset = publication.offset
         self.size += _weight(publication)
+        self.expiring += publication.expires_at_ms > 0
         self._entries.append(publication)
 
     def trim_one(self) -> int:
@@ -76,6 +82,8 @@ class _Log:
         self.floor_offset = entry.offset
         self.floor_id = entry.message_id
         self.size -= _weight(entry)
+        self.expiring -= entry.expires_at_ms > 0
+        self._entries[self._start] = _DROPPED
         self._start += 1
         if self._start > COMPACT_AFTER and self._start * 2 > len(self._entries):
             del self._entries[: self._start]
@@ -198,6 +206,8 @@ class MemoryStore:
         log = self._logs.get(channel)
         if log is None:
             return 0
+        if not log.expiring:  # nothing to look at: a device that resumes a thousand channels must not cost a million entries
+            return max(0, min(up_to, log.top_offset) - max(offset, log.floor_offset))
         now_ms = self._wall_ms()
         entries = takewhile(lambda entry: entry.offset <= up_to, log.behind(offset))
         return sum(1 for entry in entries if not 0 < entry.expires_at_ms <= now_ms)

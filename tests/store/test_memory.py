@@ -61,6 +61,20 @@ class MemoryStoreTests(StoreContract, TestCase):
         await self.fill(store, 3 * COMPACT_AFTER)
         assert len(store._logs["news"]._entries) <= COMPACT_AFTER + 10
 
+    async def test_the_payload_of_dropped_entries_is_freed_at_once(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=5))
+        await self.fill(store, COMPACT_AFTER, payload=b"x" * 100)
+        assert sum(len(entry.payload) for entry in store._logs["news"]._entries) == 500
+
+    async def test_live_messages_are_counted_beside_dropped_and_expired_ones(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=5))
+        await self.fill(store, 3, ttl_ms=10)
+        await self.fill(store, 4)
+        self.now_ms += 10
+        assert [await store.live_after("news", offset, 7) for offset in (0, 3, 5, 7)] == [4, 4, 2, 0]
+        await self.fill(store, 1)  # now the last one that expires is dropped
+        assert [await store.live_after("news", *span) for span in ((0, 8), (4, 7), (7, 8), (8, 8), (6, 5))] == [5, 3, 1, 0, 0]
+
     async def test_forgotten_cursors_leave_nothing_behind(self) -> None:
         store = self.make_store(LIMITS)
         await store.move_cursors([])
