@@ -15,7 +15,7 @@ from twisted.protocols.basic import Int32StringReceiver
 
 from bench.arena import take_turns
 from bench.naive import MAX_STRING
-from bench.report import NAIVE, OURS, Report, ratios, significant
+from bench.report import NAIVE, OURS, Report, ratios
 from streampush.protocol.framing import MAX_FRAME_LIMIT, FrameDecoder, encode_frame
 
 PAYLOAD = 128
@@ -93,22 +93,20 @@ def small_frames(report: Report, frames: int, rounds: int) -> None:
         report.ratio("decode CPU", OURS, NAIVE, ratios(samples[OURS], samples[NAIVE]), **facts)
 
 
-def big_frames(report: Report, sizes: tuple[int, ...], rounds: int) -> None:
+def big_frames(report: Report, sizes: tuple[int, int], rounds: int) -> None:
     """Cost per byte of one frame in 1 KiB chunks: level when linear, growing with the size when quadratic."""
-    per_byte: dict[str, list[list[float]]] = {name: [] for name in SUBJECTS}
-    for size in sizes:
-        repeats = max(1, 8 * 1024 * KIB // size)
-        work: dict[str, Callable[[], float]] = {}
+    work: dict[str, Callable[[], float]] = {}
+    for size in sizes:  # all sizes in one turn, or a change of the machine's speed would look like growth
         for name, (frame, run) in SUBJECTS.items():
-            often = repeats if name == OURS else 1
-            chunks = cut(frame(bytes(size)), 1, BIG_CHUNK)
-            work[name] = partial(_ns_per_byte, run, chunks, size, often)
-        for name, taken in take_turns(work, rounds).items():
-            per_byte[name].append(taken)
-            report.result("decode big frame", name, "ns/byte", taken, frame_kib=size // KIB, chunk="1 KiB")
-    for name, (small, large) in per_byte.items():
-        growth = [significant(each) for each in ratios(large, small)]
-        report.ratio("decode linearity", f"{name} {sizes[1] // KIB} KiB", f"{sizes[0] // KIB} KiB per byte", growth)
+            often = max(1, 8 * 1024 * KIB // size) if name == OURS else 1
+            work[f"{name} {size}"] = partial(_ns_per_byte, run, cut(frame(bytes(size)), 1, BIG_CHUNK), size, often)
+    samples = take_turns(work, rounds)
+    small, large = sizes
+    for name in SUBJECTS:
+        for size in sizes:
+            report.result("decode big frame", name, "ns/byte", samples[f"{name} {size}"], frame_kib=size // KIB, chunk="1 KiB")
+        growth = ratios(samples[f"{name} {large}"], samples[f"{name} {small}"])
+        report.ratio("decode linearity", f"{name} {large // KIB} KiB", f"{small // KIB} KiB per byte", growth)
 
 
 def _ns_per_byte(run: Callable[[list[bytes]], int], chunks: list[bytes], size: int, repeats: int) -> float:
