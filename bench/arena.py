@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,18 +45,28 @@ class Arena:
         return Contender(server, load)
 
 
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
 @contextmanager
 def arena(devices: int) -> Iterator[Arena]:
-    """Mints certificates for so many devices in a directory that goes away with the servers. After a LoadError the end of each
-    server's log is on stderr."""
-    with tempfile.TemporaryDirectory(prefix="streampush-bench-") as root, ExitStack() as stack:
-        ring = Arena(mint(Path(root), devices), Cores.of_this_process(), stack, [])
-        try:
-            yield ring
-        except LoadError:
-            for server in ring.servers:
-                print(f"--- {server.name}\n{server.explain()}", file=sys.stderr)
-            raise
+    """Mints certificates for so many devices in a directory that goes away with the servers, also at SIGTERM.
+
+    After a LoadError the end of each server's log is on stderr.
+    """
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        with tempfile.TemporaryDirectory(prefix="streampush-bench-") as root, ExitStack() as stack:
+            ring = Arena(mint(Path(root), devices), Cores.of_this_process(), stack, [])
+            try:
+                yield ring
+            except LoadError:
+                for server in ring.servers:
+                    print(f"--- {server.name}\n{server.explain()}", file=sys.stderr)
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def options_of(name: str, purpose: str | None, rounds: int, *more: tuple[str, int, str]) -> argparse.ArgumentParser:
