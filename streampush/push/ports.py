@@ -37,10 +37,11 @@ class Store(Protocol):
         """
 
     async def head(self, channel: str) -> Head:
-        """The state of the channel's log, which is begun if need be. Raises Refused(QUOTA_EXCEEDED) as append does."""
+        """The state of the channel's log; of one that is not begun, with the epoch that it will have. Begins nothing, so that
+        following a channel costs the store no room."""
 
     async def peek(self, channel: str) -> Head | None:
-        """The state of the channel's log, or None if there is none; begins nothing."""
+        """The state of the channel's log, or None if nothing was ever appended."""
 
     async def read(self, channel: str, after: int, max_messages: int, max_bytes: int) -> Page:
         """Publications with offset > `after`, oldest first: at least one if there is any, at most `max_messages`, and no more

@@ -106,14 +106,14 @@ class _Log:
 
 
 class MemoryStore:
-    """See push.ports.Store. `wall_ms` gives Unix milliseconds, `new_epoch` a random id."""
+    """See push.ports.Store. `wall_ms` gives Unix milliseconds; `new_epoch` a random id."""
 
     durability = Durability.MEMORY
 
     def __init__(self, limits: StoreConfig, wall_ms: Callable[[], int], new_epoch: Callable[[], str]) -> None:
         self._limits = limits
         self._wall_ms = wall_ms
-        self._new_epoch = new_epoch
+        self._epoch = new_epoch()  # of every log: they all live as long as the process, and following takes no memory
         self._logs: dict[str, _Log] = {}
         self._size = 0
         self._devices: dict[str, DeviceRecord] = {}
@@ -122,13 +122,18 @@ class MemoryStore:
 
     # ------------------------------------------------------------------------------------------------------------- logs
 
-    def _log(self, channel: str) -> _Log:
+    def _begin(self, channel: str) -> _Log:
+        """The log for an append."""
         log = self._logs.get(channel)
         if log is None:
             if len(self._logs) >= self._limits.max_channels:
                 raise Refused(Code.QUOTA_EXCEEDED, f"the store holds {len(self._logs)} channels, its limit", channel=channel)
-            log = self._logs[channel] = _Log(self._new_epoch())
+            log = self._logs[channel] = _Log(self._epoch)
         return log
+
+    def _head(self, channel: str) -> Head:
+        log = self._logs.get(channel)
+        return Head(self._epoch, 0) if log is None else log.head()
 
     async def append(self, draft: Draft) -> Appended:
         size = _weight(draft)
@@ -136,7 +141,7 @@ class MemoryStore:
             self._free(draft.channel)
         if self._size + size > self._limits.max_bytes:
             raise Refused(Code.QUOTA_EXCEEDED, f"the store holds {self._size} bytes, its limit", channel=draft.channel)
-        log = self._log(draft.channel)
+        log = self._begin(draft.channel)
         publication = Publication(
             draft.channel,
             log.top_offset + 1,
@@ -171,14 +176,16 @@ class MemoryStore:
             self._size -= log.trim_one()
 
     async def head(self, channel: str) -> Head:
-        return self._log(channel).head()
+        return self._head(channel)
 
     async def peek(self, channel: str) -> Head | None:
         log = self._logs.get(channel)
         return None if log is None else log.head()
 
     async def read(self, channel: str, after: int, max_messages: int, max_bytes: int) -> Page:
-        log = self._log(channel)
+        log = self._logs.get(channel)
+        if log is None:
+            return Page(self._head(channel), (), after)
         now_ms = self._wall_ms()
         found: list[Publication] = []
         next_offset = max(after, log.floor_offset)

@@ -30,6 +30,7 @@ def stored(world: World, device_id: str, channel: str) -> int:
 def lose_log(world: World, channel: str) -> None:
     """The log is gone; its next use begins a new one."""
     del world.memory._logs[channel]
+    world.memory._epoch = world.new_epoch()
 
 
 def slow_world(**settings: Any) -> tuple[World, SlowStore]:

@@ -167,7 +167,7 @@ def test_a_channel_that_nobody_used_begins_empty() -> None:
     world = World()
     subscription = at(world)
     assert (subscription.offset, subscription.top_offset, subscription.loss) == (0, 0, LossReason.UNSPECIFIED)
-    assert world.run(world.memory.peek("news")) is not None
+    assert world.run(world.memory.peek("news")) is None
 
 
 def draft(world: World, channel: str) -> Draft:

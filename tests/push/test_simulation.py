@@ -47,6 +47,7 @@ class Truth(MemoryStore):
 
     def __init__(self, world: Simulation, limits: StoreConfig) -> None:
         super().__init__(limits, world.wall_ms, world.new_epoch)
+        self._world = world
         self.entries: dict[tuple[str, str], dict[int, Publication]] = defaultdict(dict)
 
     async def append(self, draft: Draft) -> Appended:
@@ -58,6 +59,7 @@ class Truth(MemoryStore):
         log = self._logs.pop(channel, None)
         if log is not None:
             self._size -= log.size
+            self._epoch = self._world.new_epoch()
 
 
 class Phone:
@@ -463,7 +465,7 @@ class Simulation(World):
             assert phone.link.attachment is not None
             attachment = phone.link.attachment
             for channel, feed in attachment.feeds.items():
-                head = self.truth._log(channel).head()
+                head = self.truth._head(channel)
                 assert feed.live or head.epoch != feed.epoch, f"{phone.principal.name} {channel} never went live"
                 if head.epoch != feed.epoch:
                     continue  # lost when all were live: they hear of it with the next publication

@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 from streampush.config import StoreConfig
 from streampush.errors import StoreUnavailable
 from streampush.store.memory import MemoryStore
+from streampush.push.values import Draft
 from tests.store.contract import LIMITS, StoreContract
 from tests.store.slow import Call, SlowStore
 
@@ -32,8 +33,8 @@ class SlowStoreControlTests(TestCase):
         self.store = SlowStore(self.memory)
 
     def test_a_call_takes_effect_before_it_is_finished(self) -> None:
-        done = Deferred.fromCoroutine(self.store.head("news"))
-        call = self.store.take("head")
+        done = Deferred.fromCoroutine(self.store.append(Draft("news", "m", b"", 1)))
+        call = self.store.take("append")
         call.act()
         self.assertIsNotNone(self.successResultOf(Deferred.fromCoroutine(self.memory.peek("news"))))
         self.assertNoResult(done)
@@ -41,7 +42,7 @@ class SlowStoreControlTests(TestCase):
         assert self.successResultOf(done).epoch == "epoch"
 
     def test_a_failed_call_changes_nothing(self) -> None:
-        done = Deferred.fromCoroutine(self.store.head("news"))
+        done = Deferred.fromCoroutine(self.store.append(Draft("news", "m", b"", 1)))
         self.store.fail()
         self.failureResultOf(done, StoreUnavailable)
         self.assertIsNone(self.successResultOf(Deferred.fromCoroutine(self.memory.peek("news"))))
