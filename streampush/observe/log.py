@@ -1,8 +1,9 @@
 """The structured log: one line an event, repeated lines sampled, secrets and payloads never written.
 
-An event of `twisted.logger` becomes one JSON object: time, level, namespace, event (the format text, not filled in, so that it
-can be searched for) and the event's fields, as far as they are JSON scalars. A field whose name suggests a secret or a payload
-is left out, and so is every value that is no scalar: bytes above all.
+An event of `twisted.logger` becomes one JSON object: time, level, namespace, message (the text for people), event (the same text
+before it was filled in, so that it can be searched for) and the event's fields, as far as they are JSON scalars. A field whose
+name suggests a secret or a payload is left out, and so is every value that is no scalar: bytes above all. Where the message
+names such a field it has "(not shown)".
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from threading import RLock
 from typing import Any, TextIO
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEventAsClassicLogText
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, formatTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -25,15 +26,16 @@ from streampush.config import LogConfig
 from streampush.observe.sampling import Sampler
 
 MAX_TEXT = 2_000
-"""Characters of one value; what is longer is cut."""
+"""Characters of one value, and of the message; what is longer is cut."""
 MAX_TRACEBACK = 16_000
 """Characters of a traceback; the end, which names the exception, is kept."""
 MAX_FIELDS = 40
 """Fields of one event."""
 
 _FORBIDDEN = re.compile(r"token|key|secret|passw|authoriz|payload|body|credential|cookie", re.IGNORECASE)
-_RESERVED = frozenset({"time", "level", "namespace", "event", "failure", "traceback"})
-_NOT_SHOWN = (bytes, bytearray, memoryview, list, tuple, dict, set, frozenset)
+_RESERVED = frozenset({"time", "level", "namespace", "message", "event", "failure", "traceback"})
+_WHOLE_TEXT = (None, "{log_io}", "{log_text}")
+"""Format texts of events that carry their text in a field, with nothing to fill in."""
 _SAMPLED = "{count} more lines of one kind in the last {window} s"
 _SELF = "streampush.observe.log"
 
@@ -48,29 +50,96 @@ def json_line(event: LogEvent) -> str:
         "time": datetime.fromtimestamp(event.get("log_time", 0.0), UTC).isoformat(timespec="milliseconds"),
         "level": level.name if level is not None else LogLevel.info.name,
         "namespace": event.get("log_namespace") or "",
+        "message": _message(event),
         "event": _cut(_text_of(event)),
     }
     for name, value in list(_fields(event).items())[:MAX_FIELDS]:
         record[f"_{name}" if name in _RESERVED else name] = value
-    failure = event.get("log_failure")
-    if isinstance(failure, Failure):
+    failure = _failure_of(event)
+    if failure is not None:
         record["failure"] = f"{failure.type.__module__}.{failure.type.__qualname__}" if failure.type else "unknown"
-        record["traceback"] = failure.getTraceback()[-MAX_TRACEBACK:]
+        record["traceback"] = _traceback(failure)
     return json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def text_line(event: LogEvent) -> str:
-    """The event as Twisted writes it, after forbidden fields, bytes and collections have been replaced."""
-    safe = dict(event)
-    for name, value in event.items():
-        if not name.startswith("log_") and (_FORBIDDEN.search(name) or isinstance(value, _NOT_SHOWN)):
-            safe[name] = "(not shown)"
-    return formatEventAsClassicLogText(safe) or ""
+    """The event as Twisted writes it, after the same redaction; a traceback follows in lines that begin with a tab."""
+    message, failure = _message(event), _failure_of(event)
+    if not message and failure is None:
+        return ""
+    system = event.get("log_system")
+    if system is None:
+        level = event.get("log_level")
+        system = f"{event.get('log_namespace') or '-'}#{level.name if level is not None else '-'}"
+    lines = [f"{formatTime(event.get('log_time'))} [{_visible(_cut(str(system)))}] {message}"]
+    if failure is not None:
+        lines += [_visible(line) for line in _traceback(failure).rstrip().split("\n")]
+    return "\n\t".join(lines) + "\n"
+
+
+class _NotShown:
+    """Stands for a value that is not written, whatever the format text wants of it."""
+
+    def __getattr__(self, name: str) -> _NotShown:
+        return self
+
+    def __getitem__(self, key: object) -> _NotShown:
+        return self
+
+    def __call__(self) -> _NotShown:
+        return self
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __repr__(self) -> str:
+        return "(not shown)"
+
+
+_HIDDEN = _NotShown()
+
+
+def _message(event: LogEvent) -> str:
+    """The event's text, filled in: one line, without what must not be written."""
+    text = _text_of(event)
+    if event.get("log_format") not in _WHOLE_TEXT:
+        safe: LogEvent = {"log_format": text}
+        for name, value in event.items():
+            if name in ("log_format", "log_flattened"):  # the latter is the filled-in text of before the redaction
+                continue
+            forbidden = not name.startswith("log_") and _FORBIDDEN.search(name)
+            safe[name] = value if not forbidden and _is_scalar(value) else _HIDDEN
+        text = formatEvent(safe)
+    return _cut(_visible(_cut(text)))
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, (str, int, float))
+
+
+def _visible(text: str) -> str:
+    """The text with control, invisible and line-breaking characters as their escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def _failure_of(event: LogEvent) -> Failure | None:
+    failure = event.get("log_failure")
+    if failure is None and event.get("isError"):  # `twisted.python.log.err`
+        failure = event.get("failure")
+    return failure if isinstance(failure, Failure) else None
+
+
+def _traceback(failure: Failure) -> str:
+    return failure.getTraceback()[-MAX_TRACEBACK:]
 
 
 def _text_of(event: LogEvent) -> str:
     """What happened. An event of the old `twisted.python.log`, or a line that was printed, has its text in a field."""
     text = event.get("log_format")
+    if text == "{log_text}" and _failure_of(event) is not None:  # the traceback is in that text too, and written by itself
+        return str(event.get("why") or "Unhandled Error")
     if text == "{log_io}":
         text = event.get("log_io")
     if text is None or text == "{log_text}":
@@ -85,7 +154,7 @@ def _fields(event: LogEvent) -> dict[str, str | int | float | bool | None]:
             continue
         if isinstance(value, str):
             fields[name] = _cut(value)
-        elif value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        elif _is_scalar(value) and not (isinstance(value, float) and not math.isfinite(value)):
             fields[name] = value
     return fields
 

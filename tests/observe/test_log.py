@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from streampush.config import LogConfig
@@ -42,6 +43,7 @@ def test_event_becomes_one_line_with_its_fields() -> None:
     assert line == {
         "level": "warn",
         "namespace": "streampush.test",
+        "message": "connection of phone-1 closed",
         "event": "connection of {device} closed",
         "device": "phone-1",
         "code": 1005,
@@ -87,10 +89,10 @@ def test_number_that_json_does_not_have_is_left_out() -> None:
 
 def test_field_cannot_replace_what_every_line_has() -> None:
     bench = Bench()
-    bench.log.info("x", time="never", event="forged")
+    bench.log.info("x", time="never", event="forged", message="false")
     (line,) = bench.lines()
-    assert line["event"] == "x"
-    assert (line["_time"], line["_event"]) == ("never", "forged")
+    assert (line["event"], line["message"]) == ("x", "x")
+    assert (line["_time"], line["_event"], line["_message"]) == ("never", "forged", "false")
 
 
 def test_failure_gives_its_class_and_traceback() -> None:
@@ -124,7 +126,112 @@ def test_long_values_and_many_fields_are_cut() -> None:
     bench.log.info("x", a="y" * 10_000, **{f"f{number}": number for number in range(100)})
     (line,) = bench.lines()
     assert len(line["a"]) == MAX_TEXT
-    assert len(line) == MAX_FIELDS + 4
+    assert len(line) == MAX_FIELDS + 5
+
+
+def test_message_stands_behind_the_namespace() -> None:
+    bench = Bench()
+    bench.log.info("x", device="phone-1")
+    assert list(bench.lines()[0]) == ["time", "level", "namespace", "message", "event", "device"]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize(
+    ("template", "fields"),
+    [
+        ("got {value}.", {"value": object()}),
+        ("got {value!r}.", {"value": [CANARY]}),
+        ("got {value:.1f}.", {"value": {"a": CANARY}}),
+        ("got {value.args[0]}.", {"value": ValueError(CANARY)}),
+        ("got {value()}.", {"value": lambda: CANARY}),
+        ("got {device_token}.", {"device_token": CANARY}),
+    ],
+)
+def test_message_says_what_it_does_not_show(form: str, template: str, fields: dict[str, Any]) -> None:
+    bench = Bench(format=form)
+    bench.log.info(template, **fields)
+    assert "got (not shown)." in bench.out.getvalue()
+    assert CANARY not in bench.out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_message_that_cannot_be_filled_in_shows_no_secret(form: str) -> None:
+    bench = Bench(format=form)
+    bench.log.info("got {absent} {device_token}", device_token=CANARY, code=1005)
+    assert "1005" in bench.out.getvalue()
+    assert CANARY not in bench.out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_text_that_was_filled_in_before_the_redaction_is_not_used(form: str) -> None:
+    bench = Bench(format=form)
+    bench.observer({"log_format": "got {key}", "log_flattened": {"key!:": CANARY}, "key": CANARY})
+    assert "got (not shown)" in bench.out.getvalue()
+    assert CANARY not in bench.out.getvalue()
+
+
+def test_message_has_escapes_in_place_of_control_characters() -> None:
+    bench = Bench()
+    bench.log.info("name {name}", name="a\r\nb\x1b[2Jc\u2028d\ud800")
+    assert bench.lines()[0]["message"] == "name a\\r\\nb\\x1b[2Jc\\u2028d\\ud800"
+
+
+@pytest.mark.parametrize("odd", ["\n", "\r", "\x0b", "\x1b", "\x85", "\u2028", "\u202e", "\ud800"])
+def test_text_form_keeps_an_event_in_one_line(odd: str) -> None:
+    bench = Bench(format="text")
+    bench.observer({"log_format": "from {name}", "name": f"a{odd}b", "log_system": f"c{odd}d"})
+    assert bench.observer.lost == 0
+    assert bench.out.getvalue().endswith("\n")
+    assert bench.out.getvalue()[:-1].isprintable()
+
+
+def test_text_form_marks_the_lines_of_a_traceback_and_keeps_its_text_in_one() -> None:
+    bench = Bench(format="text")
+    try:
+        raise ValueError("a\rb\x1bc")
+    except ValueError:
+        bench.log.failure("it broke")
+    first, *rest = bench.out.getvalue().splitlines()
+    assert first.endswith("[streampush.test#critical] it broke")
+    assert [line for line in rest if not line.startswith("\t")] == []
+    assert rest[-1] == "\tbuiltins.ValueError: a\\rb\\x1bc"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_failure_of_the_old_log_has_its_traceback_once(form: str) -> None:
+    bench = Bench(format=form)
+    failure = Failure(ValueError("gone"))
+    text = f"why it was\n{failure.getTraceback()}"
+    bench.observer({"log_format": "{log_text}", "log_text": text, "isError": 1, "failure": failure, "why": "why it was"})
+    assert "why it was" in bench.out.getvalue()
+    assert bench.out.getvalue().count("ValueError: gone") == 1
+
+
+def test_text_of_the_old_log_is_not_filled_in() -> None:
+    bench = Bench()
+    bench.observer({"log_format": "{log_text}", "log_text": "set {a, b}", "log_namespace": "twisted"})
+    assert bench.lines()[0]["message"] == "set {a, b}"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_long_message_is_cut(form: str) -> None:
+    bench = Bench(format=form)
+    bench.log.info("{a}{a}", a="y" * MAX_TEXT)
+    assert "y" * (MAX_TEXT - 3) + "..." in bench.out.getvalue()
+    assert "y" * (MAX_TEXT + 1) not in bench.out.getvalue()
+
+
+def test_lines_are_sampled_by_their_format_text_not_by_the_message() -> None:
+    bench = Bench(sample_burst=2)
+    for number in range(5):
+        bench.log.info("number {number}", number=number)
+    assert [line["message"] for line in bench.lines()] == ["number 0", "number 1"]
+
+
+def test_event_without_text_is_no_line_in_text_form() -> None:
+    bench = Bench(format="text")
+    bench.observer({"log_format": ""})
+    assert bench.out.getvalue() == ""
 
 
 def test_text_form_is_twisteds_own() -> None:
