@@ -104,7 +104,10 @@ def _sizes(config: Config) -> Found:
     session, publish, store = config.session, config.publish, config.store
     room = envelope_room(config)
     largest = publish.max_payload + room
-    if largest > session.max_frame:
+    if session.max_frame <= room:
+        text = f"{session.max_frame} bytes leave no room for a payload beside {room} bytes of headers and envelope"
+        yield "session.max_frame", f"{text}; publish.max_payload, {publish.max_payload} bytes, needs at least {largest} bytes"
+    elif largest > session.max_frame:
         allowed = f"{session.max_frame - room} bytes, session.max_frame less {room} for headers and envelope"
         yield "publish.max_payload", f"{publish.max_payload} bytes, allowed are at most {allowed}"
     if session.send_buffer + largest > session.send_buffer_max:

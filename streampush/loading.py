@@ -45,13 +45,16 @@ def refuse(found: Iterable[Problem]) -> None:
 
 
 def problems(path: str | None, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> list[Problem]:
-    """Everything wrong with the settings and with the files that they name, errors and warnings."""
+    """Everything wrong with the settings and with the files that they name, errors and warnings. Raises as `read_config`."""
     config, found = read_config(path, environ, overrides)
     return found + check_files(config)
 
 
 def read_config(path: str | None, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> tuple[Config, list[Problem]]:
-    """The settings with everything wrong about them; a setting that is wrong has its default. Opens only `path`."""
+    """The settings with everything wrong about them; a setting that is wrong has its default. Opens only `path`.
+
+    Raises ConfigError if that cannot be read or is not TOML: whatever else is wrong would follow from it.
+    """
     reader = _Reader(path)
     reader.take_file()
     reader.take_environment(environ)
@@ -98,12 +101,11 @@ class _Reader:
             with open(self._path, "rb") as file:
                 tree = tomllib.load(file)
         except OSError as error:
-            self._error(self._file, "", f"cannot be read: {error.strerror}")
+            raise ConfigError(self._file, "", f"cannot be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            self._error(self._file, "", f"is not TOML: {_one_line(error)}")
-        else:
-            for section, table in tree.items():
-                self._take_table(section, table)
+            raise ConfigError(self._file, "", f"is not TOML: {_one_line(error)}") from error
+        for section, table in tree.items():
+            self._take_table(section, table)
 
     def _take_table(self, section: str, table: Any) -> None:
         if section not in _SECTIONS:
@@ -239,7 +241,7 @@ def _scalar(raw: Any, hint: Any, below: str = "") -> Any:
     if hint is float and type(raw) is int:
         return float(raw)
     if type(raw) is not hint:
-        raise _Wrong(f"must be {_TYPE_NAMES[hint]}, not {_type_name(raw)}", below)
+        raise _Wrong(f"must be {_TYPE_NAMES[hint]}, not {_shown(raw, hint)}", below)
     if hint is str and "\x00" in raw:
         raise _Wrong("must not contain a NUL character", below)
     return raw
@@ -249,7 +251,8 @@ def _check_range(value: float, field: Field[Any]) -> None:
     low, high, unit = field.metadata.get("low"), field.metadata.get("high"), field.metadata.get("unit", "")
     if low is None or high is None or low <= value <= high:  # a NaN is in no range
         return
-    raise _Wrong(f"{value} {unit}, allowed are {describe_range(field)}")
+    shown = f"port {value}" if unit == "port" else f"{value} {unit}"
+    raise _Wrong(f"{shown}, allowed are {describe_range(field)}")
 
 
 def describe_range(field: Field[Any]) -> str:
@@ -279,6 +282,13 @@ _TYPE_NAMES: dict[Any, str] = {
 
 def _type_name(raw: Any) -> str:
     return _TYPE_NAMES.get(type(raw), type(raw).__name__)
+
+
+def _shown(raw: Any, hint: Any) -> str:
+    """A value of the wrong type for people; only its type where text belongs, as that may be a secret without its quotes."""
+    if hint is str or not isinstance(raw, (int, float)):
+        return _type_name(raw)
+    return str(raw).lower()  # as TOML writes it
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -154,14 +154,14 @@ def test_text_is_read_as_the_type_of_the_setting(tmp_path: Path, override: str, 
         ("[rest]\nkeys = ['x']", "rest.keys[0]: must be a table, [[rest.keys]]"),
         ("[rest]\nkeys = 'x'", "rest.keys: must be a list, not text"),
         ("[listen]\nport = '7443'", "listen.port: must be a whole number, not text"),
-        ("[listen]\nport = 7443.0", "listen.port: must be a whole number, not a number"),
-        ("[listen]\nport = true", "listen.port: must be a whole number, not true or false"),
-        ("[heartbeat]\ninterval = false", "heartbeat.interval: must be a number, not true or false"),
+        ("[listen]\nport = 7443.0", "listen.port: must be a whole number, not 7443.0"),
+        ("[listen]\nport = true", "listen.port: must be a whole number, not true"),
+        ("[heartbeat]\ninterval = false", "heartbeat.interval: must be a number, not false"),
         ("[node]\nname = 5", "node.name: must be text, not a whole number"),
-        ("[rest]\nenabled = 1", "rest.enabled: must be true or false, not a whole number"),
+        ("[rest]\nenabled = 1", "rest.enabled: must be true or false, not 1"),
         ("[delivery]\nsubscribe = 'a'", "delivery.subscribe: must be a list, not text"),
         ("[delivery]\nsubscribe = ['a', 1]", "delivery.subscribe[1]: must be text, not a whole number"),
-        ("[listen]\nport = 70000", "listen.port: 70000 port, allowed are 0 to 65535"),
+        ("[listen]\nport = 70000", "listen.port: port 70000, allowed are 0 to 65535"),
         ("[heartbeat]\ninterval = 0.01", "heartbeat.interval: 0.01 s, allowed are 0.05 to 3600"),
         ("[session]\nidle_timeout = nan", "session.idle_timeout: nan s, allowed are 0 to 604800"),
         ("[session]\nidle_timeout = inf", "session.idle_timeout: inf s, allowed are 0 to 604800"),
@@ -200,7 +200,7 @@ def test_a_wrong_variable_is_named(tmp_path: Path, environ: dict[str, str], mess
     [
         ("listen.port", "options: 'listen.port' is not of the form section.key=value"),
         ("port=5", "options: 'port' is not of the form section.key=value"),
-        ("listen.port=99999", "options: listen.port: 99999 port, allowed are 0 to 65535"),
+        ("listen.port=99999", "options: listen.port: port 99999, allowed are 0 to 65535"),
         ("publishers.x=5", "options: publishers.x: unknown key in section 'publishers'"),
     ],
 )
@@ -217,12 +217,12 @@ def test_the_first_error_is_raised_and_says_how_many_follow(tmp_path: Path) -> N
     path = write(tmp_path, "[listen]\nport = -1\n[session]\nmax_frame = 1")
     with pytest.raises(ConfigError) as caught:
         load_config(path, {})
-    problem = "-1 port, allowed are 0 to 65535 (and 1 more, see `streampush check`)"
+    problem = "port -1, allowed are 0 to 65535 (and 1 more, see `streampush check`)"
     assert (caught.value.file, caught.value.key, caught.value.problem) == (path, "listen.port", problem)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file or directory$"):
         load_config(str(tmp_path / "none.toml"), {})
 
 
@@ -233,6 +233,7 @@ def test_a_file_that_is_not_toml_is_one_line(tmp_path: Path, data: bytes) -> Non
     with pytest.raises(ConfigError, match="is not TOML") as caught:
         load_config(str(path), {})
     assert "\n" not in str(caught.value)
+    assert "more, see" not in str(caught.value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- rules
@@ -255,6 +256,9 @@ KEY = f'[[rest.keys]]\nname = "a"\nsha256 = "{DIGEST}"\npublish = ["*"]\n'
         ("[heartbeat]\ninterval = 5", "heartbeat.reply_timeout", "10 s, allowed is at most heartbeat.interval, 5 s"),
         ("[reconnect]\nbackoff_max = 0.5", "reconnect.backoff_initial", "at most reconnect.backoff_max, 0.5 s"),
         ("[session]\nmax_frame = 262144", "publish.max_payload", "at most 245760 bytes, session.max_frame less 16384"),
+        ("[session]\nmax_frame = 8192", "session.max_frame", "publish.max_payload, 262144 bytes, needs at least 278528 bytes"),
+        ("[session]\nmax_frame = 16384", "session.max_frame", "16384 bytes leave no room for a payload beside 16384 bytes"),
+        ("[session]\nmax_frame = 16385", "publish.max_payload", "at most 1 bytes, session.max_frame less 16384"),
         ("[session]\nsend_buffer_max = 300000", "session.send_buffer_max", "at least 540672 bytes"),
         ("[store]\nhistory_bytes = 1024", "store.history_bytes", "at least publish.max_payload, 262144 bytes"),
         ("[store]\nmax_bytes = 1048576", "store.history_bytes", "at most store.max_bytes, 1048576 bytes"),
@@ -280,6 +284,10 @@ def test_a_broken_rule_is_refused(tmp_path: Path, text: str, key: str, part: str
     (found,) = errors(tmp_path, text)
     assert found.startswith(f"{key}: ")
     assert part in found
+
+
+def test_a_number_in_place_of_a_secret_text_is_not_shown(tmp_path: Path) -> None:
+    assert "4711" not in str(errors(tmp_path, KEY.replace(f'"{DIGEST}"', "4711")))
 
 
 def test_a_key_in_place_of_its_digest_is_not_shown(tmp_path: Path) -> None:

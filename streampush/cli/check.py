@@ -10,6 +10,7 @@ import click
 
 from streampush.config import Config
 from streampush.config_files import check_files, earliest_expiry
+from streampush.errors import ConfigError
 from streampush.loading import fd_budget, read_config
 
 
@@ -21,7 +22,11 @@ def check(file: str, overrides: tuple[str, ...]) -> None:
 
     Exit status 1 if the server would not start with it.
     """
-    config, found = read_config(file, os.environ, overrides)
+    try:
+        config, found = read_config(file, os.environ, overrides)
+    except ConfigError as error:
+        click.echo(f"error: {error}\n1 error")
+        raise click.exceptions.Exit(1) from error
     found += check_files(config)
     soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     cap, too_few = fd_budget(config, soft_limit)

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from streampush.cli.exits import Failure
 from streampush.protocol import codec
 from streampush.protocol.codes import CODES, Code
 from streampush.protocol.errors import RemoteProtocolError
@@ -26,6 +27,8 @@ from streampush.protocol.framing import (
 )
 
 _HEX = re.compile(rb"(?:0[xX])?[0-9A-Fa-f\s:]*")
+_DUMP = re.compile(rb"\s*(0{4}[ \t]|0{6,7}|0{8}[ \t]|0{8,16}:)[ \t]+[0-9A-Fa-f]{2}")
+"""How the dumps of tshark, od, hexdump and xxd begin: with offset 0, apart from what follows more than digits are."""
 _SECRET = ("payload", "token", "headers")
 
 
@@ -50,7 +53,10 @@ def decode(file: BinaryIO, form: str, max_frame: int, show_payload: bool) -> Non
 
     Exit status 1 if anything in them is damaged.
     """
-    data = _read(file, form)
+    raw = file.read()
+    data = _read(raw, form)
+    if not data:
+        raise Failure("nothing to decode")
     damaged = 0
     frames = 0
     for part in split(data, max_frame):
@@ -62,18 +68,33 @@ def decode(file: BinaryIO, form: str, max_frame: int, show_payload: bool) -> Non
         damaged += part.payload is None or lines[0].endswith(_NO_ENVELOPE)
     click.echo(f"{len(data)} bytes, good frames: {frames}, damages: {damaged}")
     if damaged:
+        if not frames or _DUMP.match(raw):
+            click.echo(_hint(raw), nl=False, err=True)
         raise click.exceptions.Exit(1)
 
 
-def _read(file: BinaryIO, form: str) -> bytes:
-    raw = file.read()
+def _hint(raw: bytes) -> str:
+    """A line on what was given in place of frames, if that can be seen."""
+    if _DUMP.match(raw):
+        return "hint: this looks like text, not frames: a dump with offsets; give the bytes alone, as `xxd -p` writes them\n"
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return ""
+    if _HEX.fullmatch(raw.strip()) or not all(char.isprintable() or char.isspace() for char in text):
+        return ""
+    return "hint: this looks like text, not frames; give captured bytes, or their hex digits alone\n"
+
+
+def _read(raw: bytes, form: str) -> bytes:
     if form == "binary" or (form == "auto" and not _HEX.fullmatch(raw.strip())):
         return raw
     digits = re.sub(rb"[\s:]", b"", raw).removeprefix(b"0x").removeprefix(b"0X")
     try:
         return bytes.fromhex(digits.decode("ascii"))
     except ValueError as error:
-        raise click.UsageError("the input is not hex digits in pairs; for raw bytes give --format binary") from error
+        wrong = "the input is not hex digits in pairs; for raw bytes give --format binary"
+        raise click.UsageError(f"{wrong}\n{_hint(raw)}".rstrip()) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ import hashlib
 import ipaddress
 import secrets
 import shlex
+import shutil
 import socket
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -135,8 +137,8 @@ def issue(directory: Path, devices: tuple[tuple[str, str], ...], publishers: tup
             click.echo(f"{paths.certificate}  {paths.key}")
     except OSError as error:
         raise Failure(_explain(error)) from error
-    for name in publishers:
-        click.echo(f'Its rights belong in {files.toml}: [publishers."{name}"] publish = ["*"]')
+    if publishers:
+        _say_rights(files, publishers)
 
 
 def _clear(files: DevelopmentDirectory, force: bool) -> None:
@@ -191,11 +193,29 @@ def _relative(files: DevelopmentDirectory, path: Path) -> str:
 
 def _say_next(files: DevelopmentDirectory, device_id: str) -> None:
     directory = shlex.quote(str(files.root))
+    twistd, streampush = _program("twistd"), _program("streampush")
     click.echo("Type next, each in a terminal of its own:")
-    click.echo(f"  twistd -n streampush --config {shlex.quote(str(files.toml))}")
-    click.echo(f"  streampush listen --dir {directory} --device {device_id} --subscribe news/today")
-    click.echo(f"  streampush publish --dir {directory} news/today 'Hello, world'")
-    click.echo(f"  streampush publish --dir {directory} device:{device_id} 'Hello, you'")
+    click.echo(f"  {twistd} -n streampush --config {shlex.quote(str(files.toml))}")
+    click.echo(f"  {streampush} listen --dir {directory} --device {device_id} --subscribe news/today")
+    click.echo(f"  {streampush} publish --dir {directory} news/today 'Hello, world'")
+    click.echo(f"  {streampush} publish --dir {directory} device:{device_id} 'Hello, you'")
+
+
+def _program(name: str) -> str:
+    """What to type for a script of the interpreter that runs: its bare name if a shell finds it, else its path."""
+    own = Path(sysconfig.get_path("scripts"), name)
+    found = shutil.which(name)
+    if not own.exists() or (found is not None and own.samefile(found)):
+        return name
+    return shlex.quote(str(own))
+
+
+def _say_rights(files: DevelopmentDirectory, publishers: Iterable[str]) -> None:
+    """Sections to paste into the configuration, which is its owner's and not changed by us."""
+    click.echo(f"\nAdd to {files.toml}, with the channels that you want:\n")
+    for name in publishers:
+        click.echo(f'[publishers."{name}"]\npublish = ["*"]\n')
+    click.echo("then restart the server: SIGHUP does not read settings.")
 
 
 def _explain(error: Exception) -> str:

@@ -72,7 +72,8 @@ class Listening:
     type=click.Choice(list(STARTS)),
     default="stored",
     show_default=True,
-    help="Where a topic begins that the device is new to.",
+    help="Where the topics begin. stored: where this device stopped; latest: skips what it has not read; "
+    "earliest: repeats all that is kept.",
 )
 @click.option("--count", type=click.IntRange(0), default=0, help="End after so many messages.  [default: go on]")
 @click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -20,7 +21,8 @@ INTERRUPTED = 130
 def run(work: Callable[[ReactorBase], Coroutine[Deferred[Any], Any, T]]) -> T:
     """Runs the reactor until `work` is done; gives its result or raises its exception. Only once in a process.
 
-    Ctrl-C cancels `work`, waits for its `finally` blocks, and exits with INTERRUPTED.
+    SIGINT (Ctrl-C) and SIGTERM cancel `work`, wait for its `finally` blocks, and exit with INTERRUPTED. Another signal cancels
+    what these blocks wait for.
     """
     from twisted.internet import reactor as installed
 
@@ -45,6 +47,15 @@ def run(work: Callable[[ReactorBase], Coroutine[Deferred[Any], Any, T]]) -> T:
             deferred.cancel()
             return None if outcome else finished
 
+        def stop() -> None:
+            try:
+                reactor.stop()
+            except ReactorNotRunning:  # the second signal, and one that comes when the work has just ended
+                deferred.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):  # in place of the reactor's own, which log a traceback for the second
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as shells have it for SIGINT in the background
+                signal.signal(number, lambda number, frame: reactor.callFromThread(stop))
         reactor.addSystemEventTrigger("before", "shutdown", interrupted)
         deferred.addBoth(done)
 

@@ -44,7 +44,7 @@ def test_all_problems_are_shown_and_the_status_is_1(toml: Path) -> None:
     lines = [line for line in result.output.splitlines() if line.startswith("error: ")]
     assert lines == [
         f"error: {toml}: session.max_frme: unknown key, did you mean 'max_frame'?",
-        f"error: {toml}: listen.port: 70000 port, allowed are 0 to 65535",
+        f"error: {toml}: listen.port: port 70000, allowed are 0 to 65535",
         f"error: {toml}: log.format: 'xml', allowed are json, text",
         f"error: {toml}: tls.key: {toml.parent}/secrets/server.key can be used by others (mode 0644), "
         f"type: chmod 600 {toml.parent}/secrets/server.key",
@@ -55,7 +55,7 @@ def test_all_problems_are_shown_and_the_status_is_1(toml: Path) -> None:
 def test_options_and_environment_are_checked_too(toml: Path) -> None:
     result = run(toml, "--set", "listen.port=-1", env={"STREAMPUSH_NODE__NAMES": "x"})
     assert result.exit_code == 1
-    assert "error: options: listen.port: -1 port, allowed are 0 to 65535" in result.output
+    assert "error: options: listen.port: port -1, allowed are 0 to 65535" in result.output
     assert "error: environment: STREAMPUSH_NODE__NAMES: unknown key, did you mean 'name'?" in result.output
 
 
@@ -78,6 +78,15 @@ def test_rest_switched_off_is_summed_up(toml: Path) -> None:
 
 
 def test_a_missing_configuration_is_one_error(tmp_path: Path) -> None:
-    result = run(tmp_path / "none.toml")
+    result = run(tmp_path / "none.toml", "--set", "listen.prt=1")
     assert result.exit_code == 1
-    assert result.output.splitlines()[0] == f"error: {tmp_path}/none.toml: cannot be read: No such file or directory"
+    assert result.output == f"error: {tmp_path}/none.toml: cannot be read: No such file or directory\n1 error\n"
+
+
+def test_a_configuration_that_is_not_toml_is_one_error(toml: Path) -> None:
+    toml.write_text("[listen")
+    result = run(toml)
+    assert result.exit_code == 1
+    problem, count = result.output.splitlines()
+    assert problem.startswith(f"error: {toml}: is not TOML: ")
+    assert count == "1 error"

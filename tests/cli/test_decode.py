@@ -149,8 +149,48 @@ def test_the_frame_limit_can_be_set() -> None:
     assert "2004 frame too large" in run(ACK, "--max-frame", "8").output
 
 
-def test_no_bytes_are_no_damage() -> None:
-    assert run(b"").output == "0 bytes, good frames: 0, damages: 0\n"
+@pytest.mark.parametrize("nothing", ["", "\n", " \n"])
+def test_empty_input_is_said_to_be_nothing(nothing: str) -> None:
+    result = run(nothing)
+    assert (result.exit_code, result.output) == (1, "Error: nothing to decode\n")
+
+
+HINT = "hint: this looks like text, not frames"
+
+
+@pytest.mark.parametrize("text", ["Hello, world\n", "f\u00fcnf S\u00e4tze, mit Umlauten\n", "x"])
+def test_text_is_hinted_at(text: str) -> None:
+    result = run(text)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(HINT)
+    assert "offsets" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [
+        f"00000000: {PING.hex(' ', 2)}  ............\n",
+        f"00000000  {PING.hex(' ')}  |............|\n0000000c\n",
+        f"0000000 {PING.hex(' ')}\n0000014\n",
+        f"0000000 {PING.hex(' ')}\n",
+        f"000000 {PING.hex(' ')}\n00000c\n",
+        f"0000  {PING.hex(' ')}\n",
+    ],
+    ids=["xxd", "hexdump", "od", "odd digits", "od with hex offsets", "tshark"],
+)
+def test_a_dump_with_offsets_is_hinted_at(dump: str) -> None:
+    result = run(dump)
+    assert result.exit_code != 0
+    assert f"{HINT}: a dump with offsets; give the bytes alone, as `xxd -p` writes them" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "data", [broken(ACK), ACK[:9], b"\xff" * 5, bytes(8).hex(), bytes(8).hex(" ", 4), "abc", b"zz" + bytes(8) + ACK]
+)
+def test_bytes_that_are_damaged_get_no_hint(data: bytes | str) -> None:
+    result = run(data)
+    assert result.exit_code != 0
+    assert "hint" not in result.output
 
 
 PIECES = st.sampled_from([PING, ACK, DELIVERY, broken(ACK), bytes(8), b"\xff" * 5, PING[:7], encode_frame(b"\x00" * 20)])

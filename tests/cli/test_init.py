@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
+import sysconfig
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from streampush.cli.main import main
 from streampush.cli.toml_text import render
 from streampush.config import Config, KeyConfig, PublisherConfig, TlsConfig
 from streampush.loading import load_config, problems
+
+SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
 def run(*arguments: object) -> Result:
@@ -77,7 +80,7 @@ def test_every_commented_default_is_the_default(tmp_path: Path) -> None:
 
 def test_the_file_names_every_setting_with_unit_range_and_reason(made: DevelopmentDirectory) -> None:
     text = made.toml.read_text()
-    expected = "# memory that one peer can make us hold (bytes, 256 to 16777215)\n# max_frame = 1048576\n"
+    expected = "# how far to look for the next frame behind damage (bytes, 0 to 1048576)\n# max_resync_bytes = 65536\n"
     assert expected in text
     assert "# 1.3 hides client certificates from the network (1.2, 1.3)\n" in text
 
@@ -108,6 +111,25 @@ def test_the_rest_key_is_shown_once_and_only_its_hash_is_configured(tmp_path: Pa
     (configured,) = load_config(str(files.toml), {}).rest.keys
     scopes = ("publish", "read", "disconnect", "metrics")
     assert configured == KeyConfig("development", hashlib.sha256(key.encode()).hexdigest(), ("*",), scopes)
+
+
+def test_scripts_on_the_path_are_called_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(SCRIPTS))
+    output = run("init", tmp_path / "dev").output
+    assert "\n  twistd -n streampush --config" in output
+    assert output.count("\n  streampush ") == 3
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["none on PATH", "another one on PATH"])
+def test_scripts_that_a_shell_does_not_find_are_called_by_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool
+) -> None:
+    for name in ("twistd", "streampush") if other else ():
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    output = run("init", tmp_path / "dev").output
+    assert f"\n  {SCRIPTS}/twistd -n streampush --config" in output
+    assert output.count(f"\n  {SCRIPTS}/streampush ") == 3
 
 
 def test_init_says_what_to_type_next(tmp_path: Path) -> None:
@@ -182,7 +204,19 @@ def test_issue_signs_with_the_ca_of_the_directory(made: DevelopmentDirectory) ->
     assert alternatives(made.device("car-9").certificate) == ["urn:streampush:device:car-9", "urn:streampush:user:bob"]
     certificate = x509.load_pem_x509_certificate(made.publisher("billing").certificate.read_bytes())
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(made.ca.certificate.read_bytes()))
-    assert '[publishers."billing"]' in result.output
+
+
+def test_the_rights_of_new_publishers_can_be_pasted(made: DevelopmentDirectory) -> None:
+    output = run("issue", made.root, "--publisher", "shop", "--publisher", "a.b").output
+    assert "then restart the server: SIGHUP does not read settings" in output
+    pasted = output[output.index("[publishers.") : output.index("then restart")]
+    made.toml.write_text(made.toml.read_text() + pasted)
+    publishers = load_config(str(made.toml), {}).publishers
+    assert (publishers["shop"], publishers["a.b"]) == (PublisherConfig(("*",)), PublisherConfig(("*",)))
+
+
+def test_issue_of_devices_alone_says_nothing_of_rights(made: DevelopmentDirectory) -> None:
+    assert "publishers" not in run("issue", made.root, "--device", "car-9").output
 
 
 def test_issue_keeps_a_certificate_that_is_there(made: DevelopmentDirectory) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
 from streampush.cli.listen import describe_event
+from streampush.cli.main import main
 from streampush.client.events import (
     BacklogEnded,
     ClientEvent,
@@ -47,3 +49,8 @@ from streampush.protocol.terms import LossReason
 )
 def test_an_event_is_one_line_or_none(event: ClientEvent, line: str) -> None:
     assert describe_event(event) == line
+
+
+def test_help_tells_what_each_start_does() -> None:
+    words = " ".join(CliRunner().invoke(main, ["listen", "--help"]).output.split())
+    assert "stored: where this device stopped; latest: skips what it has not read; earliest: repeats all that is kept." in words

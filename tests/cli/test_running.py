@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 HEAD = """
 import sys
 import click
@@ -28,6 +30,11 @@ def start(work: str) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=30)
     return process.returncode, out, err
+
+
+def wait_for(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{line}\n"
 
 
 def test_the_result_comes_back() -> None:
@@ -55,7 +62,49 @@ async def work(reactor):
         print("clean", flush=True)
 """
     process = start(work)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    wait_for(process, "ready")
     process.send_signal(signal.SIGINT)
     assert finish(process) == (130, "clean\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_what_cleans_up_without_a_traceback(number: signal.Signals) -> None:
+    work = """
+async def work(reactor):
+    print("ready", flush=True)
+    try:
+        await Deferred()
+    finally:
+        print("cleaning up", flush=True)
+        await Deferred()
+"""
+    process = start(work)
+    wait_for(process, "ready")
+    process.send_signal(number)
+    wait_for(process, "cleaning up")
+    process.send_signal(number)
+    assert finish(process) == (130, "", "")
+
+
+def test_a_signal_between_the_end_of_the_work_and_that_of_the_process_changes_nothing() -> None:
+    work = """
+import os, signal
+async def work(reactor):
+    reactor.addSystemEventTrigger("during", "shutdown", lambda: deferLater(reactor, 0.01))
+    reactor.addSystemEventTrigger("during", "shutdown", os.kill, os.getpid(), signal.SIGTERM)
+    return "done"
+"""
+    assert finish(start(work)) == (0, "done\n", "")
+
+
+def test_an_ignored_interrupt_stays_ignored() -> None:
+    work = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+async def work(reactor):
+    await deferLater(reactor, 0)
+    os.kill(os.getpid(), signal.SIGINT)
+    await deferLater(reactor, 0.01)
+    return "done"
+"""
+    assert finish(start(work)) == (0, "done\n", "")
