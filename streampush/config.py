@@ -69,11 +69,12 @@ class AdmissionConfig:
     accept_rate: float = setting(500.0, "connections/s", "handshakes of one core, about 0.7 ms each, with room for work", 0.1, 1e6)
     accept_burst: int = setting(1_000, "connections", "a moment's storm that is let in at once", 1, 1_000_000)
     max_handshakes: int = setting(200, "handshakes", "TLS handshakes under way at once", 1, 100_000)
+    max_handshakes_per_address: int = setting(50, "handshakes", "one address must not hold all of them", 1, 100_000)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    max_frame: int = setting(1024 * 1024, "bytes", "memory that one peer can make us hold", 256, 16 * 1024 * 1024 - 1)
+    max_frame: int = setting(1024 * 1024, "bytes", "memory that one peer can make us hold", 4096, 16 * 1024 * 1024 - 1)
     max_resync_bytes: int = setting(64 * 1024, "bytes", "how far to look for the next frame behind damage", 0, 1024 * 1024)
     max_bad_frames: int = setting(8, "frames", "damages in a row before the peer counts as broken", 0, 1000)
     handshake_timeout: float = setting(10.0, "s", "a TLS handshake on a bad mobile network", 0.1, 300)

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
+from twisted.python.failure import Failure
 from twisted.web.server import Site
 
 from streampush.config import Config, RestConfig
@@ -49,6 +50,7 @@ from streampush.server.identity import Revocations
 from streampush.server.listener import StreamPort
 from streampush.server.node import StreamNode
 from streampush.server.probe import Probe
+from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
 from streampush.store.memory import MemoryStore
 from streampush.store.sweeping import Sweeper
@@ -224,7 +226,10 @@ class StreampushService(Service):
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine to its end; what it raises is a bug of ours, and logged as one."""
-        Deferred.fromCoroutine(work).addErrback(lambda failure: self._log.failure("a task failed", failure=failure))
+        run(work, self._task_failed)
+
+    def _task_failed(self, failure: Failure) -> None:
+        self._log.failure("a task failed", failure=failure)
 
     def setServiceParent(self, parent: Any) -> None:
         """Under twistd the parent is the application, and what it has as ILogObserver becomes the process's log."""
@@ -340,6 +345,7 @@ class StreampushService(Service):
     async def _stop(self) -> None:
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         self._draining.reason = "the node is being stopped"
+        self.service.refuse_publishing("the node is being stopped")
         hurried = {number: signal.signal(number, self._hurry) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             self._log.info("draining {connections} connections", connections=len(self.node.connections))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from streampush.protocol.codes import Code
@@ -58,6 +58,9 @@ class Store(Protocol):
 
     async def cursor(self, device_id: str, channel: str) -> Position | None:
         """How far the device has acknowledged on the channel; its `message_id` may be empty."""
+
+    async def cursors(self, device_id: str) -> Mapping[str, Position]:
+        """All cursors of the device, by channel; at most as many as the store keeps of one device."""
 
     async def move_cursors(self, moves: Sequence[CursorMove]) -> None:
         """Moves cursors; going back within the same epoch is ignored. A device keeps a bounded number of cursors."""

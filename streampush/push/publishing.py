@@ -117,8 +117,8 @@ class Publishing:
         if not request.ttl >= 0:  # also "not a number"
             raise Refused(Code.MESSAGE_EXPIRED, "ttl is negative or not a number: expired on arrival", channel=channel)
         if request.ttl > limits.max_ttl:
-            detail = f"ttl of {request.ttl:g} s, the limit is {limits.max_ttl:g}"
-            raise Refused(Code.QUOTA_EXCEEDED, detail, channel=channel)
+            detail = f"ttl of {request.ttl:.0f} s, the limit is {limits.max_ttl:.0f} s (publish.max_ttl)"
+            raise Refused(Code.MESSAGE_EXPIRED, detail, channel=channel)
 
     def _draft(self, request: PublishRequest) -> Draft:
         now_ms = self._wall_ms()

@@ -18,6 +18,7 @@ from streampush.push.ports import Encoder, Link, PushMetrics, Scheduler, Spawner
 from streampush.push.publishing import Publishing
 from streampush.push.recovery import locate
 from streampush.push.values import (
+    ChannelCursor,
     ChannelStatus,
     ConnectionInfo,
     DeviceRecord,
@@ -87,6 +88,7 @@ class PushService:
             delivery.page_messages,
             delivery.page_bytes,
         )
+        self._stopping = ""
         self._attachments: dict[str, Attachment] = {}
         self._connected_at_ms: dict[str, int] = {}
         self._closes: OrderedDict[str, _Close] = OrderedDict()
@@ -95,7 +97,14 @@ class PushService:
 
     async def publish(self, principal: Principal, request: PublishRequest) -> Published:
         """Stores a message, lets it be delivered, and says where it is in its channel. Raises Refused."""
+        if self._stopping:
+            self._around.metrics.refused(Code.DRAINING)
+            raise Refused(Code.DRAINING, self._stopping, channel=request.channel, retry_after=1.0)
         return await self._publishing.publish(principal, request)
+
+    def refuse_publishing(self, detail: str) -> None:
+        """From now on publishers are sent elsewhere (DRAINING): what they gave us now would hardly be delivered."""
+        self._stopping = detail
 
     def charge(self, principal: Principal) -> None:
         """Counts a request of a device against its rate. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
@@ -177,7 +186,8 @@ class PushService:
     async def _locate(self, attachment: Attachment, request: SubscribeRequest) -> Subscription:
         principal = attachment.principal
         if not may_subscribe(principal, request.channel):
-            raise Refused(Code.FORBIDDEN, f"{principal.name} may not subscribe here", channel=request.channel)
+            detail = f"{principal.name} may not subscribe here (delivery.subscribe)"
+            raise Refused(Code.FORBIDDEN, detail, channel=request.channel)
         pending = self._cursors.pending(principal.name, request.channel)
         subscription = await locate(self._store, principal.name, request, pending)
         if subscription.loss:
@@ -236,7 +246,7 @@ class PushService:
         )
         attachment = self._attachments.get(device_id)
         if attachment is None:
-            return status
+            return replace(status, channels=await self._stored_cursors(device_id))
         info = attachment.info
         return replace(
             status,
@@ -251,6 +261,15 @@ class PushService:
             round_trip=attachment.round_trip,
             channels=attachment.cursors(),
         )
+
+    async def _stored_cursors(self, device_id: str) -> tuple[ChannelCursor, ...]:
+        """How far a device that is away has come on each channel that it has a cursor of."""
+        rows = []
+        for channel, cursor in (await self._store.cursors(device_id)).items():
+            head = await self._store.head(channel)
+            acknowledged = cursor.offset if cursor.epoch == head.epoch else 0
+            rows.append(ChannelCursor(channel, acknowledged, acknowledged, head.top_offset))
+        return tuple(rows)
 
     async def describe_channel(self, name: str) -> ChannelStatus:
         """The state of a channel's log. Raises Refused(UNKNOWN_RECIPIENT) if nothing was ever published or followed there."""

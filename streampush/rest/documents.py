@@ -15,7 +15,9 @@ def published(value: Published) -> dict[str, Any]:
 
 def device(value: DeviceStatus) -> dict[str, Any]:
     """The answer to GET /v1/devices/{id}."""
-    return asdict(value) | {"state": value.state.name}
+    document = asdict(value) | {"state": value.state.name}
+    seconds = document.pop("round_trip")
+    return document | {"round_trip_ms": None if seconds is None else round(seconds * 1000, 3)}
 
 
 def channel(value: ChannelStatus) -> dict[str, Any]:

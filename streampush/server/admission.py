@@ -46,6 +46,7 @@ class Admission:
         self._config = config
         self._cap = min(cap, config.max_connections)
         self._addresses: dict[str, int] = {}
+        self._shaking: dict[str, int] = {}  # handshakes under way, by address
         self._tokens = float(config.accept_burst)
         self._refilled_at: float | None = None
 
@@ -64,31 +65,27 @@ class Admission:
         held = self._addresses.get(key, 0)
         if held >= self._config.max_per_address:
             return ADDRESS_LIMIT
-        if self.handshakes >= self._config.max_handshakes:
+        shaking = self._shaking.get(key, 0)
+        if self.handshakes >= self._config.max_handshakes or shaking >= self._config.max_handshakes_per_address:
             return HANDSHAKE_LIMIT
         if not self._take_token(now):
             return ACCEPT_RATE
         self._addresses[key] = held + 1
+        self._shaking[key] = shaking + 1
         self.connections += 1
         self.handshakes += 1
         return None
 
     def handshake_done(self, address: str) -> None:
         """The handshake of an admitted connection succeeded or failed."""
-        if self.handshakes == 0:
+        if not _one_less(self._shaking, address_key(address)):
             raise ValueError(f"{address}: a handshake ended that was not admitted")
         self.handshakes -= 1
 
     def released(self, address: str) -> None:
         """An admitted connection is gone."""
-        key = address_key(address)
-        held = self._addresses.get(key, 0)
-        if held == 0:
+        if not _one_less(self._addresses, address_key(address)):
             raise ValueError(f"{address}: a connection ended that was not admitted")
-        if held == 1:
-            del self._addresses[key]
-        else:
-            self._addresses[key] = held - 1
         self.connections -= 1
 
     def _take_token(self, now: float) -> bool:
@@ -101,3 +98,13 @@ class Admission:
             return False
         self._tokens -= 1.0
         return True
+
+
+def _one_less(counts: dict[str, int], key: str) -> bool:
+    """Takes one from a count, and drops it at zero; False if there is none."""
+    held = counts.get(key, 0)
+    if held > 1:
+        counts[key] = held - 1
+    elif held:
+        del counts[key]
+    return held > 0

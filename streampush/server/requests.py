@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_OPEN = 256
 """Requests of one connection that are not answered yet."""
 
+MAX_RATE_REFUSALS = 1_000
+"""Requests in a row that are refused for their rate before the connection is closed with 3001: answering them costs, too."""
+
 MAX_NAME_BYTES = 128
 """Names of application and SDK in Hello, topic of a push token."""
 
@@ -36,13 +39,14 @@ MAX_WINDOW_BYTES = 64 * 1024 * 1024
 class Requests:
     """The dialogue behind Hello. One for each connection that came so far."""
 
-    __slots__ = ("_around", "_connection", "_open", "_paused")
+    __slots__ = ("_around", "_connection", "_open", "_paused", "_rate_refusals")
 
     def __init__(self, connection: StreamConnection, around: ConnectionSurroundings) -> None:
         self._connection = connection
         self._around = around
         self._open = 0
         self._paused = False
+        self._rate_refusals = 0  # in a row
 
     # ------------------------------------------------------------------------------------------------------------ greeting
 
@@ -58,7 +62,7 @@ class Requests:
         elif hello.device_id and hello.device_id != principal.name:
             connection.close(Code.FORBIDDEN, "device_id is not the identity in the certificate")
         else:
-            self._around.spawn(self._welcome(request_id, hello, principal))
+            self._around.spawn(self._greeting(request_id, hello, principal))
 
     def _problem(self, hello: m.Hello) -> str:
         names = (hello.app, hello.app_version, hello.sdk, hello.sdk_version)
@@ -71,29 +75,27 @@ class Requests:
             return f"Hello resumes {len(channels)} channels, the limit is {self._around.config.delivery.max_subscriptions}"
         return ""
 
+    async def _greeting(self, request_id: int, hello: m.Hello, principal: Principal) -> None:
+        try:
+            await self._welcome(request_id, hello, principal)
+        except Refused as refused:
+            self._connection.close(refused.code, refused.detail)
+        except LocalProtocolError:
+            self._connection.close(Code.FRAME_TOO_LARGE, "the answer to so many resumed channels does not fit a frame")
+        except Exception:  # nobody waits for a Welcome that never comes
+            self._connection.close(Code.OVERLOADED, "the server failed to answer")
+            raise
+
     async def _welcome(self, request_id: int, hello: m.Hello, principal: Principal) -> None:
         connection, around = self._connection, self._around
-        window_messages = min(hello.receive_window_messages or around.config.delivery.receive_window_messages, MAX_WINDOW_MESSAGES)
-        window_bytes = min(hello.receive_window_bytes or around.config.delivery.receive_window_bytes, MAX_WINDOW_BYTES)
+        delivery = around.config.delivery
+        window_messages = min(hello.receive_window_messages or delivery.receive_window_messages, MAX_WINDOW_MESSAGES)
+        window_bytes = min(hello.receive_window_bytes or delivery.receive_window_bytes, MAX_WINDOW_BYTES)
         results: list[Subscription | SubscriptionRefused] = []
-        attachment: Attachment | None = None
         if principal.kind == "device":
-            info = ConnectionInfo(
-                connection.session_id,
-                connection.address,
-                window_messages,
-                window_bytes,
-                hello.app,
-                hello.app_version,
-                hello.state,
-            )
-            attachment = connection.attachment = around.service.attach(principal, connection, info)
-            try:
-                await around.service.remember(principal)
-                results = await around.service.resume(attachment, [wire.subscribe_request(resume) for resume in hello.resume])
-            except Refused as refused:
-                connection.close(refused.code, refused.detail)
-                return
+            attachment = self._attach(principal, hello, window_messages, window_bytes)
+            await around.service.remember(principal)
+            results = await around.service.resume(attachment, [wire.subscribe_request(resume) for resume in hello.resume])
         if connection.session.closed:
             return
         welcome = m.Welcome(
@@ -107,16 +109,25 @@ class Requests:
             user_id=principal.user_id,
             server_time_ms=around.wall_ms(),
         )
-        try:
-            connection.session.welcome(welcome, request_id)
-        except LocalProtocolError:
-            connection.close(Code.FRAME_TOO_LARGE, "the answer to so many resumed channels does not fit a frame")
-            return
+        connection.session.welcome(welcome, request_id)
         connection.flush()
-        if attachment is not None:
-            for result in results:
-                if isinstance(result, Subscription):
-                    attachment.follow(result)
+        for result in results:
+            if isinstance(result, Subscription) and connection.attachment is not None:
+                connection.attachment.follow(result)
+
+    def _attach(self, principal: Principal, hello: m.Hello, window_messages: int, window_bytes: int) -> Attachment:
+        connection = self._connection
+        info = ConnectionInfo(
+            connection.session_id,
+            connection.address,
+            window_messages,
+            window_bytes,
+            hello.app,
+            hello.app_version,
+            hello.state,
+        )
+        attachment = connection.attachment = self._around.service.attach(principal, connection, info)
+        return attachment
 
     # ------------------------------------------------------------------------------------------------------------ requests
 
@@ -163,6 +174,7 @@ class Requests:
     async def _answer(self, request_id: int, message: m.Message) -> None:
         try:
             await self._do(request_id, message)
+            self._rate_refusals = 0
         except Refused as refused:
             self._refuse(request_id, refused)
         finally:
@@ -174,6 +186,10 @@ class Requests:
     def _refuse(self, request_id: int, refused: Refused) -> None:
         self._around.metrics.faulted(refused.code)
         self._connection.send(wire.error_of(refused), request_id)
+        if refused.code is Code.MESSAGE_RATE_EXCEEDED:
+            self._rate_refusals += 1
+            if self._rate_refusals > MAX_RATE_REFUSALS:
+                self._connection.close(refused.code, f"{self._rate_refusals} requests in a row above the rate")
 
     async def _do(self, request_id: int, message: m.Message) -> None:
         connection, service = self._connection, self._around.service

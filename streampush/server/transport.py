@@ -47,10 +47,7 @@ _LINGERING, _ABORTED, _LOST = State.LINGERING, State.ABORTED, State.LOST
 
 READ_BYTES: Final = 16384
 """TLS's largest record. SSL_read returns at most one record, so after a read nothing decrypted is left inside OpenSSL, and the
-reactor's view of the socket is the whole truth."""
-
-MAX_READS: Final = 4
-"""Records read in one turn, for fairness among connections."""
+reactor's view of the socket is the whole truth. One record is read in a turn, for fairness among connections."""
 
 JOIN_BYTES: Final = 65536
 """Small writes are joined up to this size, which bounds the copy; larger ones go out as they are."""
@@ -371,23 +368,21 @@ class TlsTransport:
         if tls is None or protocol is None:
             return None
         self._read_waits = False
-        for _ in range(MAX_READS):
-            try:
-                data = tls.recv(READ_BYTES)
-            except SSL.WantReadError:
-                break
-            except SSL.WantWriteError:
-                self._read_waits = True
-                self._start_writing()
-                return None
-            except SSL.ZeroReturnError:
-                return self._peer_closed(tls)
-            except SSL.Error:
-                return CONNECTION_LOST
+        try:
+            data = tls.recv(READ_BYTES)
+        except SSL.WantReadError:
+            pass
+        except SSL.WantWriteError:
+            self._read_waits = True
+            self._start_writing()
+            return None
+        except SSL.ZeroReturnError:
+            return self._peer_closed(tls)
+        except SSL.Error:
+            return CONNECTION_LOST
+        else:
             self.bytes_read += len(data)
             protocol.dataReceived(data)
-            if len(data) < READ_BYTES or self._paused or self._state is not _OPEN:
-                break
         if self._blocked and not self._writing:  # a write had to wait for this read
             self._blocked = False
             self._flusher.add(self)

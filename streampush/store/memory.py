@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
 
@@ -236,6 +236,9 @@ class MemoryStore:
     async def cursor(self, device_id: str, channel: str) -> Position | None:
         cursors = self._cursors.get(device_id)
         return None if cursors is None else cursors.get(channel)
+
+    async def cursors(self, device_id: str) -> Mapping[str, Position]:
+        return dict(self._cursors.get(device_id, {}))
 
     async def move_cursors(self, moves: Sequence[CursorMove]) -> None:
         for move in moves:

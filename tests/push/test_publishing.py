@@ -48,8 +48,8 @@ REFUSED = {
     "half a character in the content type": (replace(GOOD, content_type="\ud800"), Code.SERIALIZATION_ERROR),
     "negative ttl": (replace(GOOD, ttl=-0.001), Code.MESSAGE_EXPIRED),
     "ttl that is no number": (replace(GOOD, ttl=float("nan")), Code.MESSAGE_EXPIRED),
-    "long ttl": (replace(GOOD, ttl=60.001), Code.QUOTA_EXCEEDED),
-    "endless ttl": (replace(GOOD, ttl=float("inf")), Code.QUOTA_EXCEEDED),
+    "long ttl": (replace(GOOD, ttl=60.001), Code.MESSAGE_EXPIRED),
+    "endless ttl": (replace(GOOD, ttl=float("inf")), Code.MESSAGE_EXPIRED),
     "durability": (replace(GOOD, durability=Durability.LOCAL_FSYNC), Code.FORBIDDEN),
 }
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streampush.config import AdmissionConfig
-from streampush.server.admission import Admission, address_key
+from streampush.server.admission import HANDSHAKE_LIMIT, Admission, address_key
 
 NOW = 1000.0
 
@@ -130,3 +130,11 @@ def test_no_limit_is_ever_passed_and_nothing_is_left_behind(steps: list[tuple[in
         door.handshake_done(address)
         door.released(address)
     assert (door.connections, door.handshakes, door.addresses) == (0, 0, 0)
+
+
+def test_one_address_does_not_take_all_handshakes() -> None:
+    door = admission(max_handshakes=4, max_handshakes_per_address=2)
+    assert [door.admit("192.0.2.1", 0.0) for _ in range(3)] == [None, None, HANDSHAKE_LIMIT]
+    assert door.admit("192.0.2.2", 0.0) is None
+    door.handshake_done("192.0.2.1")
+    assert door.admit("192.0.2.1", 0.0) is None

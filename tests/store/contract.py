@@ -298,6 +298,12 @@ class StoreContract:
         assert await store.cursor("d", "sport") == Position("f", 4)
         assert await store.cursor("d2", "news") == Position("e", 5)
 
+    async def test_all_cursors_of_a_device_are_listed_and_nobody_elses(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.move_cursors([CursorMove("d", "a", "e", 1), CursorMove("d", "b", "e", 2), CursorMove("other", "c", "e", 3)])
+        assert {channel: cursor.offset for channel, cursor in (await store.cursors("d")).items()} == {"a": 1, "b": 2}
+        assert await store.cursors("nobody") == {}
+
     async def test_a_cursor_does_not_go_back_within_an_epoch(self) -> None:
         store = self.make_store(LIMITS)
         await store.move_cursors([CursorMove("d", "news", "e", 3)])

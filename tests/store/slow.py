@@ -6,7 +6,7 @@ moment, `finish` the end; `fail` ends a call that changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -97,6 +97,9 @@ class SlowStore:
 
     async def cursor(self, device_id: str, channel: str) -> Position | None:
         return await self._begin("cursor", lambda: self._store.cursor(device_id, channel))
+
+    async def cursors(self, device_id: str) -> Mapping[str, Position]:
+        return await self._begin("cursors", lambda: self._store.cursors(device_id))
 
     async def move_cursors(self, moves: Sequence[CursorMove]) -> None:
         return await self._begin("move_cursors", lambda: self._store.move_cursors(moves))

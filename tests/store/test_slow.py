@@ -10,8 +10,8 @@ from twisted.trial.unittest import TestCase
 
 from streampush.config import StoreConfig
 from streampush.errors import StoreUnavailable
-from streampush.store.memory import MemoryStore
 from streampush.push.values import Draft
+from streampush.store.memory import MemoryStore
 from tests.store.contract import LIMITS, StoreContract
 from tests.store.slow import Call, SlowStore
 
