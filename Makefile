@@ -36,14 +36,14 @@ demo: setup
 	$(BIN)/python -m demo
 
 run: setup
-	@test -e var/dev/streampush.toml || $(BIN)/streampush init var/dev
+	@test -e var/dev/streampush.toml || $(BIN)/streampush init var/dev >/dev/null
 	@echo
 	@echo "In another terminal:"
 	@echo "  $(BIN)/streampush listen --dir var/dev --device phone-1 --subscribe news/today"
 	@echo "  $(BIN)/streampush publish --dir var/dev device:phone-1 'hello phone'"
 	@echo "  $(BIN)/streampush publish --dir var/dev news/today 'hello everybody'"
 	@echo
-	$(BIN)/twistd --nodaemon --pidfile= streampush --config var/dev/streampush.toml
+	$(BIN)/twistd --nodaemon --pidfile= streampush --config var/dev/streampush.toml --set log.format=text
 
 test: setup $(NODE_CLIENT)/node_modules/stamp
 	$(BIN)/python -m pytest
