@@ -172,10 +172,10 @@ class NodeTestCase(TestCase):
         self.clients.append(client)
         return client
 
-    async def connect_plain(self) -> WireClient:
-        """TCP and nothing more."""
+    async def connect_plain(self, port: int = 0) -> WireClient:
+        """TCP and nothing more, to the port for devices or another one."""
         assert self.node is not None
-        client: WireClient = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.node.port), _Raw())
+        client: WireClient = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port or self.node.port), _Raw())
         self.clients.append(client)
         return client
 

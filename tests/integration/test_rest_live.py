@@ -99,6 +99,14 @@ class PlainTests(RestTestCase):
                 self.assertEqual(answer["code"], code)
 
     @run
+    async def test_a_tls_handshake_on_the_plain_port_is_refused_and_the_api_goes_on(self) -> None:
+        assert self.node is not None
+        client = await self.connect_plain(self.node.rest_port)
+        client.send_bytes(bytes.fromhex("1603010005010000010000") + b"\r\n\r\n")
+        await client.closed
+        self.assertEqual((await self.ask("GET", "/healthz"))[0], 200)
+
+    @run
     async def test_ready_once_the_probe_has_come_through(self) -> None:
         await self.until(lambda: self.metric("streampush_probes_total", result="ok") == 1)
         self.assertEqual((await self.ask("GET", "/readyz", key=""))[0], 200)

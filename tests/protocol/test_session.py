@@ -119,6 +119,15 @@ class TestFrameTimeout:
                 break
         assert session.deadline == 30.0
 
+    def test_it_is_told_that_a_frame_waits_for_its_rest(self) -> None:
+        session = server()
+        frame = wire(m.Ping(), request_id=1)
+        seen = [session.mid_frame]
+        for part in (frame[:3], frame[3:]):
+            session.receive(part, 1.0)
+            seen.append(session.mid_frame)
+        assert seen == [False, True, False]
+
     def test_a_complete_frame_ends_it(self) -> None:
         session = server(settings=SessionSettings(heartbeat=PATIENT))
         session.receive(wire(ACK)[:5], 1.0)
