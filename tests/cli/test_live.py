@@ -31,6 +31,8 @@ KEYS = f'rest.keys=[{{name = "web", sha256 = "{hashlib.sha256(KEY.encode()).hexd
 class LiveTestCase(NodeTestCase):
     """Every publisher that a test makes is closed behind it."""
 
+    all_clients_are_cut = False  # the commands' own clients end in clean-ups, behind the node
+
     settings = (KEYS,)
 
     @property

@@ -122,8 +122,13 @@ class NodeTestCase(TestCase):
     timeout = 30
     settings: tuple[str, ...] = ()
     toml_extra = ""
+    all_clients_are_cut = True
+    """No client is left when `clients` are cut, so that nothing may be held for any."""
 
-    def setUp(self) -> None:
+    with_bystanders = False
+    """A device and a publisher are connected from before the test to its end, and must be served then as if nothing had been."""
+
+    def setUp(self) -> Deferred[None]:
         directory = tempfile.TemporaryDirectory(prefix="streampush-test-")
         self.addCleanup(directory.cleanup)
         self.root = Path(directory.name)
@@ -133,7 +138,13 @@ class NodeTestCase(TestCase):
         self.toml.write_text(TOML + self.toml_extra)
         self.clients: list[WireClient] = []
         self.node: StreampushService | None = None
+        self.bystanders: tuple[WireClient, WireClient] | None = None
         self.start(*self.settings)
+        return Deferred.fromCoroutine(self._invite())
+
+    async def _invite(self) -> None:
+        if self.with_bystanders:
+            self.bystanders = (await self.device("bystander-1"), await self.publisher())
 
     def start(self, *settings: str) -> StreampushService:
         self.node = StreampushService(reactor, load_config(str(self.toml), {}, settings))
@@ -147,13 +158,25 @@ class NodeTestCase(TestCase):
 
     async def stop(self) -> None:
         if self.node is not None:
+            if self.bystanders is not None:
+                await self.still_delivers(*self.bystanders, "device:bystander-1")
+                self.bystanders = None
             node, self.node = self.node, None
             for client in self.clients:
                 if client.lost is None:
                     client.cut()
             await DeferredList([client.closed for client in self.clients])
             self.clients.clear()
+            if self.all_clients_are_cut:
+                await self._holds_nothing(node)
             await node.stopService()
+
+    async def _holds_nothing(self, node: StreampushService) -> None:
+        """Whatever a test did: when its clients are gone, no count, deadline or follower of theirs is left."""
+        await self.until(lambda: not node.node.connections)
+        admission = node._admission
+        self.assertEqual((admission.connections, admission.handshakes, admission.addresses, len(node.node._wheel)), (0, 0, 0, 0))
+        self.assertEqual([name for name in node.service._fanout._channels if not name.startswith("$")], [])
 
     def tearDown(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.stop())

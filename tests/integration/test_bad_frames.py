@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streampush.protocol import codec
 from streampush.protocol import messages as m
-from streampush.protocol.codes import Advice, Code
+from streampush.protocol.codes import CODES, Advice, Code
 from streampush.protocol.framing import encode_frame
 from tests.integration.harness import NodeTestCase, WireClient, run
 from tests.support import device_issued
@@ -13,6 +13,8 @@ GOOD = encode_frame(codec.encode(m.Ping(), 9))
 
 
 class WrongProtocolTests(NodeTestCase):
+    with_bystanders = True
+
     @run
     async def test_plain_http_on_the_tls_port_is_cut_and_counted(self) -> None:
         client = await self.connect_plain()
@@ -44,7 +46,7 @@ class FrameTests(NodeTestCase):
         client = await self.device()
         client.send_bytes(data + GOOD)
         error = await client.expect(m.Error)
-        self.assertEqual(error.code, code)
+        self.assertEqual((error.code, error.advice), (code, CODES[code].advice))
         await client.expect(m.Pong)
         self.assertEqual(self.metric("streampush_faults_total", code=str(int(code))), 1)
         await self.still_delivers(tablet, publisher)
@@ -98,6 +100,8 @@ class FrameTests(NodeTestCase):
 
 
 class StateTests(NodeTestCase):
+    with_bystanders = True
+
     async def _closes(self, client: WireClient, code: Code, advice: Advice) -> None:
         goaway = await client.expect(m.GoAway)
         self.assertEqual((goaway.code, goaway.advice), (code, advice))

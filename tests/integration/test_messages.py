@@ -81,6 +81,8 @@ class PublishTests(NodeTestCase):
 
 
 class DeviceTests(NodeTestCase):
+    with_bystanders = True
+
     @run
     async def test_forbidden_topic_and_foreign_channels(self) -> None:
         device = await self.device()
