@@ -208,6 +208,32 @@ OUTCOME_REJECTED: Outcome.ValueType  # 4
 """the application will never take it"""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """read as PRIORITY_NORMAL"""
+    PRIORITY_LOW: _Priority.ValueType  # 1
+    """may wait behind the others"""
+    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    PRIORITY_HIGH: _Priority.ValueType  # 3
+    """its channel is served first"""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """How much a publication matters. It never changes the order within a channel."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""read as PRIORITY_NORMAL"""
+PRIORITY_LOW: Priority.ValueType  # 1
+"""may wait behind the others"""
+PRIORITY_NORMAL: Priority.ValueType  # 2
+PRIORITY_HIGH: Priority.ValueType  # 3
+"""its channel is served first"""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 class _Start:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -313,9 +339,12 @@ class _MilestoneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Milestone.V
     MILESTONE_PROCESSED: _Milestone.ValueType  # 4
     MILESTONE_EXPIRED: _Milestone.ValueType  # 5
     MILESTONE_REJECTED: _Milestone.ValueType  # 6
+    MILESTONE_DEAD_LETTERED: _Milestone.ValueType  # 7
+    MILESTONE_RECALLED: _Milestone.ValueType  # 8
+    MILESTONE_ACCEPTED: _Milestone.ValueType  # 9
 
 class Milestone(_Milestone, metaclass=_MilestoneEnumTypeWrapper):
-    """The steps of a message's way to one device."""
+    """The steps of a message's way to one device: docs/protocol.md section 5.4."""
 
 MILESTONE_UNSPECIFIED: Milestone.ValueType  # 0
 MILESTONE_STORED: Milestone.ValueType  # 1
@@ -324,6 +353,9 @@ MILESTONE_DELIVERED: Milestone.ValueType  # 3
 MILESTONE_PROCESSED: Milestone.ValueType  # 4
 MILESTONE_EXPIRED: Milestone.ValueType  # 5
 MILESTONE_REJECTED: Milestone.ValueType  # 6
+MILESTONE_DEAD_LETTERED: Milestone.ValueType  # 7
+MILESTONE_RECALLED: Milestone.ValueType  # 8
+MILESTONE_ACCEPTED: Milestone.ValueType  # 9
 Global___Milestone: _TypeAlias = Milestone  # noqa: Y015
 
 @_typing.final
@@ -653,6 +685,7 @@ class Limits(_message.Message):
     MAX_SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
     RECEIVE_WINDOW_MESSAGES_FIELD_NUMBER: _builtins.int
     RECEIVE_WINDOW_BYTES_FIELD_NUMBER: _builtins.int
+    ACK_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     max_frame: _builtins.int
     """bytes of payload of one frame, either direction"""
     max_payload: _builtins.int
@@ -662,6 +695,8 @@ class Limits(_message.Message):
     receive_window_messages: _builtins.int
     """in force for this connection"""
     receive_window_bytes: _builtins.int
+    ack_timeout_ms: _builtins.int
+    """a delivery without an Ack for so long is written again; 0: never on the same connection"""
     def __init__(
         self,
         *,
@@ -670,10 +705,11 @@ class Limits(_message.Message):
         max_subscriptions: _builtins.int = ...,
         receive_window_messages: _builtins.int = ...,
         receive_window_bytes: _builtins.int = ...,
+        ack_timeout_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_frame", b"max_frame", "max_payload", b"max_payload", "max_subscriptions", b"max_subscriptions", "receive_window_bytes", b"receive_window_bytes", "receive_window_messages", b"receive_window_messages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_timeout_ms", b"ack_timeout_ms", "max_frame", b"max_frame", "max_payload", b"max_payload", "max_subscriptions", b"max_subscriptions", "receive_window_bytes", b"receive_window_bytes", "receive_window_messages", b"receive_window_messages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -912,7 +948,8 @@ Global___GoAway: _TypeAlias = GoAway  # noqa: Y015
 class Delivery(_message.Message):
     """--------------------------------------------------------------------------------------------------------------- messaging
 
-    One publication of a channel, server to device. The bytes are the same for every follower.
+    One entry of a channel's log, server to device: a publication, or the notice that an earlier one is recalled. The bytes are
+    the same for every follower.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -945,6 +982,9 @@ class Delivery(_message.Message):
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
+    RECALLS_FIELD_NUMBER: _builtins.int
+    COLLAPSE_KEY_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     offset: _builtins.int
     message_id: _builtins.str
@@ -954,6 +994,11 @@ class Delivery(_message.Message):
     expires_at_ms: _builtins.int
     """0: does not expire"""
     content_type: _builtins.str
+    recalls: _builtins.str
+    """message_id of the publication that is recalled: this is a recall notice, without a payload"""
+    collapse_key: _builtins.str
+    """this one stands for every earlier one of the channel with the same key"""
+    priority: Global___Priority.ValueType
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -967,10 +1012,13 @@ class Delivery(_message.Message):
         expires_at_ms: _builtins.int = ...,
         content_type: _builtins.str = ...,
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        recalls: _builtins.str = ...,
+        collapse_key: _builtins.str = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "content_type", b"content_type", "expires_at_ms", b"expires_at_ms", "headers", b"headers", "message_id", b"message_id", "offset", b"offset", "payload", b"payload", "published_at_ms", b"published_at_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "collapse_key", b"collapse_key", "content_type", b"content_type", "expires_at_ms", b"expires_at_ms", "headers", b"headers", "message_id", b"message_id", "offset", b"offset", "payload", b"payload", "priority", b"priority", "published_at_ms", b"published_at_ms", "recalls", b"recalls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -987,19 +1035,23 @@ class Ack(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     offset: _builtins.int
     outcome: Global___Outcome.ValueType
+    epoch: _builtins.str
+    """empty, or of the log that offset is of: an Ack of another epoch than the channel's is ignored"""
     def __init__(
         self,
         *,
         channel: _builtins.str = ...,
         offset: _builtins.int = ...,
         outcome: Global___Outcome.ValueType = ...,
+        epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "offset", b"offset", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "epoch", b"epoch", "offset", b"offset", "outcome", b"outcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1035,14 +1087,37 @@ class Publish(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     TTL_MS_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    COLLAPSE_KEY_FIELD_NUMBER: _builtins.int
+    DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
+    WANT_RECEIPT_FIELD_NUMBER: _builtins.int
+    CLEAR_ON_PROCESSED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     """device:ID, user:ID or the name of a topic"""
     payload: _builtins.bytes
     content_type: _builtins.str
     ttl_ms: _builtins.int
-    """time to live; 0: as long as the log keeps it"""
+    """time to live, from when it is due; 0: as long as the log keeps it"""
     durability: Global___Durability.ValueType
     """the least that is wanted"""
+    idempotency_key: _builtins.str
+    """a second Publish with the key gets the answer of the first"""
+    priority: Global___Priority.ValueType
+    collapse_key: _builtins.str
+    """takes the place of earlier ones of the channel with the key"""
+    deliver_at_ms: _builtins.int
+    """Unix time, milliseconds; 0: now"""
+    want_receipt: _builtins.bool
+    """Receipts for it to this connection; for a topic, that counts are kept"""
+    clear_on_processed: _builtins.bool
+    """user: channels: processed by one device, recalled for the others"""
+    version: _builtins.int
+    """0: none; stored only if it is above the newest of channel and collapse_key"""
+    expires_at_ms: _builtins.int
+    """Unix time, milliseconds; instead of ttl_ms; 0: by ttl_ms"""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -1054,10 +1129,18 @@ class Publish(_message.Message):
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ttl_ms: _builtins.int = ...,
         durability: Global___Durability.ValueType = ...,
+        idempotency_key: _builtins.str = ...,
+        priority: Global___Priority.ValueType = ...,
+        collapse_key: _builtins.str = ...,
+        deliver_at_ms: _builtins.int = ...,
+        want_receipt: _builtins.bool = ...,
+        clear_on_processed: _builtins.bool = ...,
+        version: _builtins.int = ...,
+        expires_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "content_type", b"content_type", "durability", b"durability", "headers", b"headers", "payload", b"payload", "ttl_ms", b"ttl_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "clear_on_processed", b"clear_on_processed", "collapse_key", b"collapse_key", "content_type", b"content_type", "deliver_at_ms", b"deliver_at_ms", "durability", b"durability", "expires_at_ms", b"expires_at_ms", "headers", b"headers", "idempotency_key", b"idempotency_key", "payload", b"payload", "priority", b"priority", "ttl_ms", b"ttl_ms", "version", b"version", "want_receipt", b"want_receipt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1073,6 +1156,9 @@ class PublishOk(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
     CONNECTIONS_FIELD_NUMBER: _builtins.int
+    DUPLICATE_FIELD_NUMBER: _builtins.int
+    DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     channel: _builtins.str
     offset: _builtins.int
@@ -1080,6 +1166,12 @@ class PublishOk(_message.Message):
     durability: Global___Durability.ValueType
     connections: _builtins.int
     """connections on this node that follow the channel now"""
+    duplicate: _builtins.bool
+    """the idempotency key was known: this is the answer of the first"""
+    deliver_at_ms: _builtins.int
+    """scheduled: stored for that time, has no offset yet (0); else 0"""
+    superseded: _builtins.bool
+    """not stored: offset and message_id are of the newer version that is there"""
     def __init__(
         self,
         *,
@@ -1089,10 +1181,13 @@ class PublishOk(_message.Message):
         epoch: _builtins.str = ...,
         durability: Global___Durability.ValueType = ...,
         connections: _builtins.int = ...,
+        duplicate: _builtins.bool = ...,
+        deliver_at_ms: _builtins.int = ...,
+        superseded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "connections", b"connections", "durability", b"durability", "epoch", b"epoch", "message_id", b"message_id", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "connections", b"connections", "deliver_at_ms", b"deliver_at_ms", "duplicate", b"duplicate", "durability", b"durability", "epoch", b"epoch", "message_id", b"message_id", "offset", b"offset", "superseded", b"superseded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1105,8 +1200,11 @@ class Subscribe(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
+    DURABLE_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     start: Global___Start.ValueType
+    durable: _builtins.bool
+    """the subscription is stored: it outlives the connection, until Unsubscribe"""
     @_builtins.property
     def position(self) -> Global___Position:
         """behind this; wins over start"""
@@ -1117,10 +1215,11 @@ class Subscribe(_message.Message):
         channel: _builtins.str = ...,
         position: Global___Position | None = ...,
         start: Global___Start.ValueType = ...,
+        durable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "position", b"position", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "durable", b"durable", "position", b"position", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1144,6 +1243,7 @@ class Subscribed(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     LAST_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    DURABLE_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     epoch: _builtins.str
     offset: _builtins.int
@@ -1160,6 +1260,8 @@ class Subscribed(_message.Message):
     detail: _builtins.str
     last_message_id: _builtins.str
     """of the publication at offset, for a position there; empty if offset is 0 or its id is unknown"""
+    durable: _builtins.bool
+    """the subscription is stored"""
     def __init__(
         self,
         *,
@@ -1173,10 +1275,11 @@ class Subscribed(_message.Message):
         code: Global___Code.ValueType = ...,
         detail: _builtins.str = ...,
         last_message_id: _builtins.str = ...,
+        durable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "code", b"code", "detail", b"detail", "epoch", b"epoch", "last_message_id", b"last_message_id", "loss", b"loss", "lost_at_most", b"lost_at_most", "offset", b"offset", "recovered", b"recovered", "top_offset", b"top_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "code", b"code", "detail", b"detail", "durable", b"durable", "epoch", b"epoch", "last_message_id", b"last_message_id", "loss", b"loss", "lost_at_most", b"lost_at_most", "offset", b"offset", "recovered", b"recovered", "top_offset", b"top_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

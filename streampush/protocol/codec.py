@@ -15,7 +15,7 @@ from streampush._pb import streampush_pb2 as pb
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.errors import LocalProtocolError, RemoteProtocolError
-from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Outcome, Start, TokenProvider
+from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Outcome, Priority, Start, TokenProvider
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -28,7 +28,8 @@ def _reader(kind: type[E]) -> Callable[[int], E]:
 
 
 _advice, _app_state, _durability, _loss_reason = _reader(Advice), _reader(AppState), _reader(Durability), _reader(LossReason)
-_milestone, _outcome, _start, _token_provider = _reader(Milestone), _reader(Outcome), _reader(Start), _reader(TokenProvider)
+_milestone, _outcome, _priority = _reader(Milestone), _reader(Outcome), _reader(Priority)
+_start, _token_provider = _reader(Start), _reader(TokenProvider)
 _codes: dict[int, Code] = {int(code): code for code in Code}
 
 
@@ -46,7 +47,7 @@ def _set_position(target: pb.Position, position: m.Position) -> None:
 
 
 def _set_subscribed(target: pb.Subscribed, message: m.Subscribed) -> None:
-    _copy(target, message, "channel epoch offset top_offset recovered loss lost_at_most code detail last_message_id")
+    _copy(target, message, "channel epoch offset top_offset recovered loss lost_at_most code detail last_message_id durable")
 
 
 def _copy(target: Any, source: Any, names: str) -> None:
@@ -73,7 +74,7 @@ def _encode_welcome(env: pb.Envelope, message: m.Welcome) -> None:
     body.SetInParent()
     _copy(body, message, "protocol features session_id node device_id user_id server_time_ms")
     _copy(body.heartbeat, message.heartbeat, "interval_ms reply_timeout_ms misses min_ping_interval_ms")
-    limits = "max_frame max_payload max_subscriptions receive_window_messages receive_window_bytes"
+    limits = "max_frame max_payload max_subscriptions receive_window_messages receive_window_bytes ack_timeout_ms"
     _copy(body.limits, message.limits, limits)
     _copy(body.reconnect, message.reconnect, "first_jitter_ms backoff_initial_ms backoff_max_ms degraded_after")
     for subscribed in message.subscribed:
@@ -83,13 +84,14 @@ def _encode_welcome(env: pb.Envelope, message: m.Welcome) -> None:
 def _encode_subscribe(env: pb.Envelope, message: m.Subscribe) -> None:
     body = env.subscribe
     body.SetInParent()
-    _copy(body, message, "channel start")
+    _copy(body, message, "channel start durable")
     if message.position is not None:
         body.position.SetInParent()
         _set_position(body.position, message.position)
 
 
-# The four messages below are most of the traffic; attributes are set one by one because a loop over names costs twice as much.
+# The four messages below are most of the traffic; attributes are set one by one because a loop over names costs twice as much,
+# and those that are seldom used only if they are.
 
 
 def _encode_delivery(env: pb.Envelope, message: m.Delivery) -> None:
@@ -105,13 +107,21 @@ def _encode_delivery(env: pb.Envelope, message: m.Delivery) -> None:
         body.content_type = message.content_type
     if message.headers:
         body.headers.update(message.headers)
+    if message.recalls:
+        body.recalls = message.recalls
+    if message.collapse_key:
+        body.collapse_key = message.collapse_key
+    if message.priority:
+        body.priority = message.priority  # type: ignore[assignment]  # the stubs know no IntEnum
 
 
 def _encode_ack(env: pb.Envelope, message: m.Ack) -> None:
     body = env.ack
     body.channel = message.channel
     body.offset = message.offset
-    body.outcome = message.outcome  # type: ignore[assignment]  # the stubs know no IntEnum
+    body.outcome = message.outcome  # type: ignore[assignment]  # as above
+    if message.epoch:
+        body.epoch = message.epoch
 
 
 def _encode_publish(env: pb.Envelope, message: m.Publish) -> None:
@@ -123,6 +133,22 @@ def _encode_publish(env: pb.Envelope, message: m.Publish) -> None:
     body.durability = message.durability  # type: ignore[assignment]  # as above
     if message.headers:
         body.headers.update(message.headers)
+    if message.idempotency_key:
+        body.idempotency_key = message.idempotency_key
+    if message.priority:
+        body.priority = message.priority  # type: ignore[assignment]  # as above
+    if message.collapse_key:
+        body.collapse_key = message.collapse_key
+    if message.deliver_at_ms:
+        body.deliver_at_ms = message.deliver_at_ms
+    if message.want_receipt:
+        body.want_receipt = True
+    if message.clear_on_processed:
+        body.clear_on_processed = True
+    if message.version:
+        body.version = message.version
+    if message.expires_at_ms:
+        body.expires_at_ms = message.expires_at_ms
 
 
 def _encode_publish_ok(env: pb.Envelope, message: m.PublishOk) -> None:
@@ -133,6 +159,12 @@ def _encode_publish_ok(env: pb.Envelope, message: m.PublishOk) -> None:
     body.epoch = message.epoch
     body.durability = message.durability  # type: ignore[assignment]  # as above
     body.connections = message.connections
+    if message.duplicate:
+        body.duplicate = True
+    if message.deliver_at_ms:
+        body.deliver_at_ms = message.deliver_at_ms
+    if message.superseded:
+        body.superseded = True
 
 
 def _flat(field: str, names: str) -> Callable[[pb.Envelope, Any], None]:
@@ -200,6 +232,7 @@ def _subscribed(body: pb.Subscribed) -> m.Subscribed:
         code=_code(body.code),
         detail=body.detail,
         last_message_id=body.last_message_id,
+        durable=body.durable,
     )
 
 
@@ -236,6 +269,7 @@ def _welcome(body: pb.Welcome) -> m.Welcome:
             limits.max_subscriptions,
             limits.receive_window_messages,
             limits.receive_window_bytes,
+            limits.ack_timeout_ms,
         ),
         reconnect=m.ReconnectPolicy(
             reconnect.first_jitter_ms, reconnect.backoff_initial_ms, reconnect.backoff_max_ms, reconnect.degraded_after
@@ -271,22 +305,48 @@ def _delivery(body: pb.Delivery) -> m.Delivery:
         body.expires_at_ms,
         body.content_type,
         _headers(body.headers),
+        body.recalls,
+        body.collapse_key,
+        _priority(body.priority),
     )
 
 
 def _publish(body: pb.Publish) -> m.Publish:
-    durability = _durability(body.durability)
-    return m.Publish(body.channel, body.payload, body.content_type, _headers(body.headers), body.ttl_ms, durability)
+    return m.Publish(
+        body.channel,
+        body.payload,
+        body.content_type,
+        _headers(body.headers),
+        body.ttl_ms,
+        _durability(body.durability),
+        body.idempotency_key,
+        _priority(body.priority),
+        body.collapse_key,
+        body.deliver_at_ms,
+        body.want_receipt,
+        body.clear_on_processed,
+        body.version,
+        body.expires_at_ms,
+    )
 
 
 def _publish_ok(body: pb.PublishOk) -> m.PublishOk:
-    durability = _durability(body.durability)
-    return m.PublishOk(body.message_id, body.channel, body.offset, body.epoch, durability, body.connections)
+    return m.PublishOk(
+        body.message_id,
+        body.channel,
+        body.offset,
+        body.epoch,
+        _durability(body.durability),
+        body.connections,
+        body.duplicate,
+        body.deliver_at_ms,
+        body.superseded,
+    )
 
 
 def _subscribe(body: pb.Subscribe) -> m.Subscribe:
     position = _position(body.position) if body.HasField("position") else None
-    return m.Subscribe(body.channel, position, _start(body.start))
+    return m.Subscribe(body.channel, position, _start(body.start), body.durable)
 
 
 def _receipt(body: pb.Receipt) -> m.Receipt:
@@ -298,7 +358,7 @@ _PING, _PONG, _OK, _UNKNOWN = m.Ping(), m.Pong(), m.Ok(), m.Unknown()
 
 _DECODERS: dict[str, Callable[[Any], m.Message]] = {
     "delivery": _delivery,
-    "ack": lambda body: m.Ack(body.channel, body.offset, _outcome(body.outcome)),
+    "ack": lambda body: m.Ack(body.channel, body.offset, _outcome(body.outcome), body.epoch),
     "ping": lambda body: _PING,
     "pong": lambda body: _PONG,
     "publish": _publish,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from streampush.protocol.codes import CODES, Advice, Code
-from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Outcome, Start, TokenProvider
+from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Outcome, Priority, Start, TokenProvider
 
 PROTOCOL_VERSION = 1
 
@@ -61,6 +61,7 @@ class Limits:
     max_subscriptions: int = 0
     receive_window_messages: int = 0
     receive_window_bytes: int = 0
+    ack_timeout_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Subscribed:
     code: Code | int = 0
     detail: str = ""
     last_message_id: str = ""
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,8 @@ class GoAway:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
+    """A publication; or, with `recalls`, the notice that the message of that id is taken back."""
+
     channel: str
     offset: int
     message_id: str
@@ -171,6 +175,9 @@ class Delivery:
     expires_at_ms: int = 0
     content_type: str = ""
     headers: dict[str, str] = field(default_factory=dict, repr=False)
+    recalls: str = ""
+    collapse_key: str = ""
+    priority: Priority = Priority.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +185,7 @@ class Ack:
     channel: str
     offset: int
     outcome: Outcome = Outcome.UNSPECIFIED
+    epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +196,14 @@ class Publish:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     ttl_ms: int = 0
     durability: Durability = Durability.UNSPECIFIED
+    idempotency_key: str = field(default="", repr=False)
+    priority: Priority = Priority.UNSPECIFIED
+    collapse_key: str = ""
+    deliver_at_ms: int = 0
+    want_receipt: bool = False
+    clear_on_processed: bool = False
+    version: int = 0
+    expires_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +214,9 @@ class PublishOk:
     epoch: str
     durability: Durability
     connections: int = 0
+    duplicate: bool = False
+    deliver_at_ms: int = 0
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +224,7 @@ class Subscribe:
     channel: str
     position: Position | None = None
     start: Start = Start.UNSPECIFIED
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,15 @@ class Outcome(IntEnum):
     REJECTED = 4
 
 
+class Priority(IntEnum):
+    """How much a publication matters. It never changes the order within a channel."""
+
+    UNSPECIFIED = 0
+    LOW = 1
+    NORMAL = 2
+    HIGH = 3
+
+
 class Start(IntEnum):
     """Where a subscription without a position starts."""
 
@@ -78,3 +87,6 @@ class Milestone(IntEnum):
     PROCESSED = 4
     EXPIRED = 5
     REJECTED = 6
+    DEAD_LETTERED = 7
+    RECALLED = 8
+    ACCEPTED = 9

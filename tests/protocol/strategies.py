@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.framing import encode_frame
-from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Outcome, Start, TokenProvider
+from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Outcome, Priority, Start, TokenProvider
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
@@ -19,7 +19,9 @@ payloads = st.binary(max_size=200)
 headers = st.dictionaries(text, text, max_size=4)
 codes = st.sampled_from(Code) | st.integers(-(2**31), 2**31 - 1).map(lambda number: number if number not in set(Code) else 0)
 positions = st.builds(m.Position, text, u64, text)
-subscribed = st.builds(m.Subscribed, text, text, u64, u64, st.booleans(), st.sampled_from(LossReason), u64, codes, text, text)
+subscribed = st.builds(
+    m.Subscribed, text, text, u64, u64, st.booleans(), st.sampled_from(LossReason), u64, codes, text, text, st.booleans()
+)
 
 MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
     m.Hello: st.builds(
@@ -44,7 +46,7 @@ MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
         session_id=text,
         node=text,
         heartbeat=st.builds(m.HeartbeatPolicy, u32, u32, u32, u32),
-        limits=st.builds(m.Limits, u32, u32, u32, u32, u64),
+        limits=st.builds(m.Limits, u32, u32, u32, u32, u64, u32),
         reconnect=st.builds(m.ReconnectPolicy, u32, u32, u32, u32),
         subscribed=st.lists(subscribed, max_size=3).map(tuple),
         device_id=text,
@@ -59,11 +61,27 @@ MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
     m.Ok: st.just(m.Ok()),
     m.Error: st.builds(m.Error, codes, st.sampled_from(Advice), text, u32, u32, text),
     m.GoAway: st.builds(m.GoAway, codes, st.sampled_from(Advice), text, u32, u32, u32),
-    m.Delivery: st.builds(m.Delivery, text, u64, text, payloads, u64, u64, text, headers),
-    m.Ack: st.builds(m.Ack, text, u64, st.sampled_from(Outcome)),
-    m.Publish: st.builds(m.Publish, text, payloads, text, headers, u64, st.sampled_from(Durability)),
-    m.PublishOk: st.builds(m.PublishOk, text, text, u64, text, st.sampled_from(Durability), u32),
-    m.Subscribe: st.builds(m.Subscribe, text, st.none() | positions, st.sampled_from(Start)),
+    m.Delivery: st.builds(m.Delivery, text, u64, text, payloads, u64, u64, text, headers, text, text, st.sampled_from(Priority)),
+    m.Ack: st.builds(m.Ack, text, u64, st.sampled_from(Outcome), text),
+    m.Publish: st.builds(
+        m.Publish,
+        channel=text,
+        payload=payloads,
+        content_type=text,
+        headers=headers,
+        ttl_ms=u64,
+        durability=st.sampled_from(Durability),
+        idempotency_key=text,
+        priority=st.sampled_from(Priority),
+        collapse_key=text,
+        deliver_at_ms=u64,
+        want_receipt=st.booleans(),
+        clear_on_processed=st.booleans(),
+        version=u64,
+        expires_at_ms=u64,
+    ),
+    m.PublishOk: st.builds(m.PublishOk, text, text, u64, text, st.sampled_from(Durability), u32, st.booleans(), u64, st.booleans()),
+    m.Subscribe: st.builds(m.Subscribe, text, st.none() | positions, st.sampled_from(Start), st.booleans()),
     m.Subscribed: subscribed,
     m.Unsubscribe: st.builds(m.Unsubscribe, text),
     m.BacklogEnd: st.builds(m.BacklogEnd, text, u64),

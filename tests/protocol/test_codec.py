@@ -15,7 +15,7 @@ from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.errors import LocalProtocolError, RemoteProtocolError
-from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Outcome, Start, TokenProvider
+from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Outcome, Priority, Start, TokenProvider
 from tests.protocol.strategies import MESSAGES, messages, u64
 
 
@@ -64,6 +64,8 @@ class TestForwardCompatibility:
             ({"error": pb.Error(advice=99)}, m.Error(0, Advice.UNSPECIFIED)),
             ({"go_away": pb.GoAway(advice=99)}, m.GoAway(0, Advice.UNSPECIFIED)),
             ({"publish": pb.Publish(durability=99)}, m.Publish("", b"", durability=Durability.UNSPECIFIED)),
+            ({"publish": pb.Publish(priority=99)}, m.Publish("", b"", priority=Priority.UNSPECIFIED)),
+            ({"delivery": pb.Delivery(priority=99)}, m.Delivery("", 0, "", b"", priority=Priority.UNSPECIFIED)),
             ({"publish_ok": pb.PublishOk(durability=99)}, m.PublishOk("", "", 0, "", Durability.UNSPECIFIED)),
             ({"subscribe": pb.Subscribe(start=99)}, m.Subscribe("", start=Start.UNSPECIFIED)),
             ({"subscribed": pb.Subscribed(loss=99)}, m.Subscribed("", loss=LossReason.UNSPECIFIED)),

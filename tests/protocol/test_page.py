@@ -25,6 +25,7 @@ ENUMERATIONS: tuple[type[IntEnum], ...] = (
     Advice,
     terms.Durability,
     terms.Outcome,
+    terms.Priority,
     terms.Start,
     terms.LossReason,
     terms.AppState,

@@ -108,6 +108,7 @@ def filled_messages() -> list[Vector]:
         top_offset=44,
         recovered=True,
         last_message_id="m-41",
+        durable=True,
     )
     lost = pb.Subscribed(
         channel="user:alice",
@@ -148,6 +149,7 @@ def filled_messages() -> list[Vector]:
                     max_subscriptions=1000,
                     receive_window_messages=64,
                     receive_window_bytes=262144,
+                    ack_timeout_ms=30000,
                 ),
                 reconnect=pb.ReconnectPolicy(first_jitter_ms=5000, backoff_initial_ms=1000, backoff_max_ms=60000, degraded_after=5),
                 subscribed=[subscribed, lost, refused],
@@ -166,6 +168,21 @@ def filled_messages() -> list[Vector]:
                 headers={"trace": "abc"},
                 ttl_ms=60000,
                 durability=pb.DURABILITY_LOCAL_FSYNC,
+                idempotency_key="order-17/shipped",
+                priority=pb.PRIORITY_HIGH,
+                collapse_key="order-17",
+                deliver_at_ms=1_790_000_060_000,
+                want_receipt=True,
+                clear_on_processed=True,
+                version=3,
+            )
+        },
+        "publish-until": {
+            "publish": pb.Publish(
+                channel="device:phone-1",
+                payload=b"until",
+                expires_at_ms=1_790_000_120_000,
+                priority=pb.PRIORITY_LOW,
             )
         },
         "publish-ok": {
@@ -176,6 +193,26 @@ def filled_messages() -> list[Vector]:
                 epoch="e1",
                 durability=pb.DURABILITY_MEMORY,
                 connections=2,
+                duplicate=True,
+            )
+        },
+        "publish-ok-scheduled": {
+            "publish_ok": pb.PublishOk(
+                message_id="m-43",
+                channel="user:alice",
+                epoch="e1",
+                durability=pb.DURABILITY_LOCAL_FSYNC,
+                deliver_at_ms=1_790_000_060_000,
+            )
+        },
+        "publish-ok-superseded": {
+            "publish_ok": pb.PublishOk(
+                message_id="m-44",
+                channel="user:alice",
+                offset=44,
+                epoch="e1",
+                durability=pb.DURABILITY_LOCAL_FSYNC,
+                superseded=True,
             )
         },
         "delivery": {
@@ -188,9 +225,20 @@ def filled_messages() -> list[Vector]:
                 expires_at_ms=1_790_000_060_000,
                 content_type="application/json",
                 headers={"trace": "abc"},
+                collapse_key="order-17",
+                priority=pb.PRIORITY_HIGH,
             )
         },
-        "ack": {"ack": pb.Ack(channel="user:alice", offset=42, outcome=pb.OUTCOME_PROCESSED)},
+        "recall-notice": {
+            "delivery": pb.Delivery(
+                channel="user:alice",
+                offset=43,
+                message_id="m-45",
+                published_at_ms=1_790_000_001_000,
+                recalls="m-42",
+            )
+        },
+        "ack": {"ack": pb.Ack(channel="user:alice", offset=42, outcome=pb.OUTCOME_PROCESSED, epoch="e1")},
         "credit": {"credit": pb.Credit(messages=16, bytes=65536)},
         "backlog-end": {"backlog_end": pb.BacklogEnd(channel="user:alice", offset=42)},
         "receipt": {
@@ -203,7 +251,7 @@ def filled_messages() -> list[Vector]:
                 at_ms=1_790_000_000_123,
             )
         },
-        "subscribe": {"subscribe": pb.Subscribe(channel="news/sport", position=position, start=pb.START_EARLIEST)},
+        "subscribe": {"subscribe": pb.Subscribe(channel="news/sport", position=position, start=pb.START_EARLIEST, durable=True)},
         "subscribed": {"subscribed": subscribed},
         "subscribed-with-loss": {"subscribed": lost},
         "unsubscribe": {"unsubscribe": pb.Unsubscribe(channel="news/sport")},
@@ -283,6 +331,7 @@ def extremes() -> list[Vector]:
         good("frame-of-exactly-the-limit", "max_frame is inclusive.", PING, max_frame=len(PING)),
         good("smallest-payload", "One frame of two bytes of payload.", bytes.fromhex("1a00")),
         good("unknown-code-and-advice", "Numbers that only a newer peer knows.", envelope(error=pb.Error(code=4242, advice=77))),
+        good("unknown-priority", "The same.", envelope(delivery=pb.Delivery(channel="c", offset=1, message_id="m", priority=9))),
         good("unknown-outcome", "An enumeration value of the future.", envelope(ack=pb.Ack(channel="c", offset=1, outcome=9))),
         good("enumeration-negative", "Enumerations are signed.", envelope(go_away=pb.GoAway(code=-1))),
         good("unknown-message", "A body of field 30, id 5: answered with Error 2010.", bytes.fromhex("7805f20103616263")),
