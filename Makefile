@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_CLIENT := tests/interop/node
 
-.PHONY: help setup demo run test lint bench coverage core-coverage proto wheel clean
+.PHONY: help setup demo run test simulate lint bench coverage core-coverage proto wheel clean
 
 help:
 	@echo "make demo      the whole product in one run: server, devices, publishes, a cut connection, counts"
 	@echo "make test      every test"
+	@echo "make simulate  10 000 scenarios of server and clients with faults (SEEDS=, FIRST=); SEED=n replays one"
 	@echo "make run       the server in the foreground with a development configuration"
 	@echo "make lint      ruff, mypy, import-linter, news fragments"
 	@echo "make bench     benchmarks, one JSON line each"
@@ -47,6 +48,12 @@ run: setup
 
 test: setup $(NODE_CLIENT)/node_modules/stamp
 	$(BIN)/python -m pytest
+
+# The whole server and its clients in virtual time. A scenario is a number; SEED=n shows what happens in that one.
+FIRST ?= 0
+SEEDS ?= 10000
+simulate: setup
+	$(BIN)/python -m tests.simulation $(if $(SEED),$(SEED) --trace,$(FIRST) $(SEEDS))
 
 coverage: setup $(NODE_CLIENT)/node_modules/stamp
 	$(BIN)/python -m coverage erase

@@ -23,6 +23,9 @@ from streampush.push.fanout import FanOut
 from streampush.push.ports import Encoder, Link, PushMetrics, Scheduler, Spawner, Store
 from streampush.push.values import ChannelCursor, ConnectionInfo, CursorMove, Page, Principal, Subscription
 
+_PLACE_IS_PROVEN = (LossReason.UNSPECIFIED, LossReason.EXPIRED)
+"""With these delivery begins where the device was, or where it begins for the first time."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeliverySurroundings:
@@ -138,7 +141,9 @@ class Attachment:
         """Delivery on a channel begins behind the subscription's offset. Subscribing again begins anew.
 
         The place is stored as the device's cursor, unless that is further already: what is published while the device is away
-        is then found although it never acknowledged anything. Does nothing when the connection is gone.
+        is then found although it never acknowledged anything. Behind a loss it is not stored: the device may never hear of the
+        loss on this connection, and it has to be named again until an acknowledgement shows that it was heard. Does nothing
+        when the connection is gone.
         """
         if not self.attached:
             return
@@ -147,7 +152,8 @@ class Attachment:
         feed = Feed(self, subscription)
         self.feeds[channel] = feed
         self._around.fanout.follow(channel, feed, epoch, subscription.top_offset)
-        self._around.move_cursor(CursorMove(self.principal.name, channel, epoch, subscription.offset))
+        if subscription.loss in _PLACE_IS_PROVEN:
+            self._around.move_cursor(CursorMove(self.principal.name, channel, epoch, subscription.offset))
         self._lagging.append(feed)
         self.wake()
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from streampush.config import DeliveryConfig, StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
-from streampush.protocol.terms import AppState, Start
+from streampush.protocol.terms import AppState, LossReason, Outcome, Start
 from streampush.push import service as service_module
 from streampush.push.values import (
     ConnectionInfo,
@@ -149,6 +149,21 @@ def test_what_was_published_while_away_is_delivered_even_if_the_cursor_is_not_st
     world.subscribe(attachment, "news")
     world.settle()
     assert link.offsets("news") == [1]
+
+
+def test_a_loss_is_named_again_until_the_device_has_acknowledged_something_behind_it() -> None:
+    world = World(limits=StoreConfig(history_messages=2))
+    attachment, _ = world.follower("d", "news")
+    world.service.detach(attachment, 0, "gone")
+    for _ in range(3):
+        world.publish("news")
+    for _ in range(2):  # the first time the answer did not reach the device
+        attachment, _ = world.attach(device("d"))
+        assert world.subscribe(attachment, "news").loss is LossReason.TRIMMED
+        world.settle()
+    attachment.acknowledge("news", 2, Outcome.PROCESSED)
+    world.settle()
+    assert world.subscribe(attachment, "news").recovered
 
 
 # ------------------------------------------------------------------------------------------------------------ subscribing

@@ -1,0 +1,73 @@
+"""Runs scenarios: `python -m tests.simulation SEED [COUNT] [--trace] [--processes N]`."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.scenario import Scenario, simulate
+
+BLOCK = 50
+"""Seeds that a process runs before it collects its garbage, and is given the next ones."""
+
+
+def run_block(seeds: range) -> list[tuple[int, str]]:
+    """The seeds that fail, each with what happened."""
+    gc.disable()  # scenarios are full of cycles, and are dropped together
+    failures: list[tuple[int, str]] = []
+    for seed in seeds:
+        try:
+            simulate(seed)
+        except Exception:  # noqa: BLE001 - whatever it is, the seed has failed
+            failures.append((seed, traceback.format_exc()))
+    gc.collect()
+    return failures
+
+
+def replay(seed: int, *, tracing: bool) -> int:
+    """One scenario, with what happened in it."""
+    scenario = Scenario(seed, tracing=tracing)
+    status = 0
+    try:
+        scenario.run()
+    except Exception:  # noqa: BLE001 - it is shown
+        status = 1
+        problem = traceback.format_exc()
+    print(*scenario.lines, sep="\n")
+    print(problem if status else f"seed {seed}: every invariant holds")
+    return status
+
+
+def run_many(first: int, count: int, processes: int) -> int:
+    blocks = [range(start, min(start + BLOCK, first + count)) for start in range(first, first + count, BLOCK)]
+    begun = time.monotonic()
+    failed = 0
+    gc.freeze()
+    with ProcessPoolExecutor(processes) as pool:
+        for failures in pool.map(run_block, blocks):
+            for seed, problem in failures:
+                failed += 1
+                print(f"seed {seed} fails; replay it with: make simulate SEED={seed}\n{problem}")
+    print(f"{count} scenarios, seeds {first} to {first + count - 1}: {failed} failed, {time.monotonic() - begun:.0f} s")
+    return 1 if failed else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Simulates the server and its clients.")
+    parser.add_argument("seed", type=int, help="the first seed")
+    parser.add_argument("count", type=int, nargs="?", default=1, help="how many seeds; with 1 the scenario is replayed here")
+    parser.add_argument("--trace", action="store_true", help="print what happens (one seed)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many seeds run at a time")
+    options = parser.parse_args()
+    if options.count == 1:
+        return replay(options.seed, tracing=options.trace)
+    return run_many(options.seed, options.count, options.processes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,442 @@
+"""A device: the real reference client in a process that may die, its application, and what both must and must not see.
+
+The application's memory is durable and so are its stored positions; a process that dies loses neither. What it has processed is
+recorded in the same moment as its position is saved, so a message that it was given again is one too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from streampush.client import ClientError, MemoryPositions, Outcome, Position, Reject, Start, StreamClient, Window
+from streampush.client.connection import StreamConnection
+from streampush.client.events import ClientEvent, Connected, PositionLost, Stopped, SubscriptionLost
+from streampush.protocol import messages as m
+from streampush.protocol.terms import LossReason
+from streampush.push.channels import own_channels
+from streampush.push.values import Principal
+from tests.simulation.clock import ProcessClock
+from tests.simulation.network import Link, Network
+from tests.simulation.truth import Entry, Truth
+from tests.simulation.world import World
+
+REQUEST_TIMEOUT = 4.0
+RESUBSCRIBE = 1.0
+"""Seconds until an application asks again for a channel that it was refused."""
+
+GOES_BACK = (LossReason.EPOCH_CHANGED, LossReason.REWOUND, LossReason.ID_MISMATCH)
+"""With these the log begins anew for the device: what it had may come again."""
+
+MAX_PUT_OFF = 2
+"""Times that an application asks for one message again."""
+
+
+@dataclass(slots=True)
+class Follow:
+    """A channel that the device follows: behind `begun` it is owed everything, but for what was named as lost up to `lost`."""
+
+    epoch: str
+    begun: int
+    lost: int = 0
+    handed: int = 0  # highest offset given to the application
+    done: set[str] = field(default_factory=set)  # message ids that may not come again
+    doubtful: bool = False  # the application has forgotten its positions: what the server says of the place counts
+
+
+@dataclass(slots=True)
+class Habits:
+    """How an application treats messages: shares of them, and seconds."""
+
+    slow: float = 0.3
+    slowness: float = 0.5
+    put_off: float = 0.05
+    reject: float = 0.03
+
+
+class Wire:
+    """What arrives on one connection, checked frame by frame."""
+
+    def __init__(self, phone: Phone, link: Link) -> None:
+        self.link = link
+        self.greeted = False
+        self.asked: dict[str, m.Position | None] = {}
+        self.last: dict[str, tuple[str, int]] = {}
+        self._phone = phone
+        self._world = phone.world
+
+    def subscribed(self, answer: m.Subscribed) -> None:
+        """The device is told where it is on a channel."""
+        if answer.code:
+            return
+        phone = self._phone
+        channel, epoch, offset = answer.channel, answer.epoch, answer.offset
+        asked = self.asked.pop(channel, None)
+        self.last[channel] = epoch, offset
+        follow = phone.follows.get(channel)
+        if answer.loss:
+            self._lost(answer, follow)
+        elif answer.recovered:
+            self._recovered(answer, follow, asked)
+        elif follow is None or follow.doubtful:
+            if follow is not None and channel == phone.device_channel and offset > max(follow.begun, follow.lost):
+                self._must_have("I1", answer, follow)
+            phone.follows[channel] = Follow(epoch, offset)
+        if channel in phone.follows:
+            phone.follows[channel].doubtful = False
+
+    def _recovered(self, answer: m.Subscribed, follow: Follow | None, asked: m.Position | None) -> None:
+        channel, epoch, offset = answer.channel, answer.epoch, answer.offset
+        log = self.link.server.view.get((channel, epoch), {})
+        if asked is not None and asked.epoch:
+            entry = log.get(offset)
+            held = entry.message_id if entry is not None else ""
+            if (asked.epoch, asked.offset, asked.last_message_id if offset else "") != (epoch, offset, held):
+                self._world.broken("I4", f"{self._phone.name} {channel}: {asked} is recovered as {answer}, there is {entry}")
+        if follow is None or (follow.doubtful and follow.epoch != epoch):
+            self._phone.follows[channel] = Follow(epoch, offset)
+        elif follow.epoch == epoch:
+            self._must_have("I4", answer, follow)
+        else:
+            self._world.broken("I4", f"{self._phone.name} {channel}: {follow.epoch} is recovered as {answer}")
+
+    def _must_have(self, rule: str, answer: m.Subscribed, follow: Follow) -> None:
+        """The application has everything up to the place that the server says."""
+        phone, truth = self._phone, self._phone.truth
+        log = self.link.server.view.get((answer.channel, answer.epoch), {})
+        for number in range(max(follow.begun, follow.lost) + 1, answer.offset + 1):
+            entry = log.get(number)
+            if entry is not None and entry.message_id not in phone.got and not truth.excused(entry):
+                self._world.broken(rule, f"{phone.name} has no {entry}, and delivery goes on: {answer}")
+
+    def _lost(self, answer: m.Subscribed, follow: Follow | None) -> None:
+        phone = self._phone
+        channel = answer.channel
+        if answer.recovered:
+            self._world.broken("I4", f"recovered, and lost: {answer}")
+        if answer.loss in GOES_BACK:
+            if not phone.truth.disasters:
+                self._world.broken("I4", f"nothing was lost, and yet {phone.name} hears {answer}")
+            begun = follow.begun if follow is not None and follow.epoch == answer.epoch else 0
+            phone.follows[channel] = Follow(answer.epoch, max(begun, answer.offset))
+        elif answer.loss is LossReason.TRIMMED:
+            if answer.offset > phone.floor(channel):
+                self._world.broken("I4", f"{phone.name}: {answer}, and the log begins at {phone.floor(channel)}")
+            if follow is None:
+                phone.follows[channel] = Follow(answer.epoch, answer.offset)
+            else:
+                self._count_lost(answer, follow)
+                follow.lost = max(follow.lost, answer.offset)
+
+    def _count_lost(self, answer: m.Subscribed, follow: Follow) -> None:
+        phone, truth = self._phone, self._phone.truth
+        log = self.link.server.view.get((answer.channel, answer.epoch), {})
+        missing = [
+            number
+            for number in range(max(follow.begun, follow.lost) + 1, answer.offset + 1)
+            if number in log and log[number].message_id not in phone.got and not truth.excused(log[number])
+        ]
+        arrived = phone.unprocessed(answer.channel)
+        if truth.disasters:
+            return  # what the device had may be of a course of events that was undone: nobody can count that
+        if len(missing) - arrived > answer.lost_at_most:
+            self._world.broken("I4", f"{phone.name}: {answer}, and {missing} are missing")
+
+    def delivered(self, delivery: m.Delivery) -> None:
+        channel, offset = delivery.channel, delivery.offset
+        if channel not in self.last:
+            self._world.broken("I3", f"{self._phone.name} gets {channel} {offset} before it was told where it is")
+        epoch, last = self.last[channel]
+        log = self.link.server.view.get((channel, epoch), {})
+        entry = log.get(offset)
+        if entry is None or entry.message_id != delivery.message_id or entry.payload != delivery.payload:
+            self._world.broken("I3", f"{self._phone.name} gets {delivery}, and the log has {entry}")
+        if offset <= last:
+            self._world.broken("I3", f"{self._phone.name} gets {channel} {offset} behind {last}")
+        self._pass(channel, epoch, last, offset - 1)
+        self.last[channel] = epoch, offset
+
+    def backlog_end(self, end: m.BacklogEnd) -> None:
+        epoch, last = self.last[end.channel]
+        self._pass(end.channel, epoch, last, end.offset)
+        self.last[end.channel] = epoch, max(last, end.offset)
+
+    def _pass(self, channel: str, epoch: str, last: int, up_to: int) -> None:
+        """What lies in between is not coming any more."""
+        log = self.link.server.view.get((channel, epoch), {})
+        for number in range(last + 1, up_to + 1):
+            if not self._phone.truth.excused(log[number]):
+                self._world.broken("I4", f"{self._phone.name} {channel}: {log[number]} is passed over behind {last}")
+
+
+class TappedClient(StreamClient):
+    """The reference client; everything that arrives is shown to the phone first."""
+
+    phone: Phone
+
+    def received(self, connection: StreamConnection, request_id: int, message: m.Message) -> None:
+        self.phone.received(connection, message)
+        super().received(connection, request_id, message)
+
+    def _hello(self) -> m.Hello:
+        hello = super()._hello()
+        self.phone.says_hello(hello)
+        return hello
+
+    def _heed(self, within_limits: bool) -> None:
+        if not within_limits:
+            self.phone.world.broken("I5", f"{self.phone.name} gets more than its receive window")
+        super()._heed(within_limits)
+
+
+class Phone:
+    """One device. `topics` are those that its application wants to follow."""
+
+    def __init__(self, world: World, network: Network, truth: Truth, principal: Principal, window: Window, habits: Habits) -> None:
+        self.world = world
+        self.network = network
+        self.truth = truth
+        self.principal = principal
+        self.name = principal.name
+        self.device_channel = own_channels(principal)[0]
+        self.window = window
+        self.habits = habits
+        self.calm = False
+        self.topics: dict[str, Start] = {}
+        self.follows: dict[str, Follow] = {}
+        self.got: set[str] = set()  # message ids that the application has processed, in all its lives
+        self.client: TappedClient | None = None
+        self.stopped = False  # the client has given up by itself
+        self.wire: Wire | None = None
+        self.floor: Callable[[str], int] = lambda channel: 0
+        self._clock = ProcessClock(world.clock)
+        self._positions = MemoryPositions()
+        self._in_hand: dict[str, str] = {}  # message ids by channel
+        self._put_off: dict[str, int] = {}
+        self._asking: set[str] = set()
+        self._refused: set[str] = set()  # channels that the client has given up and the application wants
+        self._abandoned: list[object] = []  # clients of dead processes: collected in the middle of their work they would go on
+
+    # -------------------------------------------------------------------------------------------------- life of the process
+
+    @property
+    def running(self) -> bool:
+        return self.client is not None and not self.stopped
+
+    @property
+    def online(self) -> bool:
+        """Greeted on a connection that works."""
+        return self.wire is not None and self.wire.link.alive and self.wire.greeted
+
+    def start(self) -> None:
+        world = self.world
+        self._clock = ProcessClock(world.clock)
+        self._in_hand.clear()
+        self._asking.clear()
+        self.stopped = False
+        self.client = TappedClient(
+            self._clock,  # type: ignore[arg-type]  # what the client needs of IReactorTime
+            [("server", 7443)],
+            self.network.security(self.principal),
+            on_message=self._take,
+            window=self.window,
+            positions=self._positions,
+            on_event=self._happened,
+            random=Random(world.random.getrandbits(32)),
+            request_timeout=REQUEST_TIMEOUT,
+        )
+        self.client.phone = self
+        self.client.start()
+        world.trace(self.name, "starts")
+
+    def kill(self, *, silently: bool, forgetting: bool = False) -> None:
+        """The process dies; the server is not told if `silently`. `forgetting`: the positions are gone as well."""
+        self.world.trace(self.name, "dies", "silently" if silently else "", "and forgets" if forgetting else "")
+        self._clock.alive = False
+        self._abandoned.append(self.client)
+        self.client = None
+        self.wire = None
+        for link in self.network.of(self.principal):
+            if silently:
+                link.die()
+            else:
+                link.reset_by_client()
+            link.client.forget()
+        if forgetting:
+            self._positions = MemoryPositions()
+            for follow in self.follows.values():
+                follow.done.clear()
+                follow.handed = 0
+                follow.doubtful = True
+
+    def leave(self) -> Deferred[None]:
+        """Stops for good; fires when the connection is gone."""
+        assert self.client is not None
+        return Deferred.fromCoroutine(self.client.stop())
+
+    def left(self) -> list[str]:
+        """What is still scheduled."""
+        return self._clock.pending()
+
+    # ------------------------------------------------------------------------------------------------------ seen on the wire
+
+    def says_hello(self, hello: m.Hello) -> None:
+        link = self.network.of(self.principal)[-1]
+        self.wire = Wire(self, link)
+        self.wire.asked = {resume.channel: resume.position for resume in hello.resume}
+
+    def received(self, connection: StreamConnection, message: m.Message) -> None:
+        wire = self.wire
+        if wire is None or connection.transport is not wire.link.client:
+            return
+        if isinstance(message, m.Delivery):
+            wire.delivered(message)
+        elif isinstance(message, m.Welcome):
+            wire.greeted = True
+            for answer in message.subscribed:
+                wire.subscribed(answer)
+        elif isinstance(message, m.Subscribed):
+            wire.subscribed(message)
+        elif isinstance(message, m.BacklogEnd):
+            wire.backlog_end(message)
+
+    # ------------------------------------------------------------------------------------------------------- the application
+
+    def follow(self, topic: str, start: Start) -> None:
+        """The application wants a topic, until `unfollow`."""
+        self.topics[topic] = start
+        self._catch_up()
+
+    def unfollow(self, topic: str) -> None:
+        """It wants the topic no longer."""
+        if self.client is None or topic not in self.topics or topic in self._asking:
+            return
+        self.world.trace(self.name, "unfollows", topic)
+        del self.topics[topic]
+        self.follows.pop(topic, None)
+        self._in_hand.pop(topic, None)
+        Deferred.fromCoroutine(self.client.unsubscribe(topic)).addErrback(lambda failure: failure.trap(ClientError))
+
+    def _catch_up(self) -> None:
+        """Asks for the topics that it has no place on yet."""
+        if self.client is not None and self.client.welcome is not None:
+            known = self._positions.load()
+            for topic, start in self.topics.items():
+                if topic not in known and topic not in self._asking:
+                    self._ask(topic, start, None)
+
+    def _ask(self, channel: str, start: Start, position: Position | None) -> None:
+        assert self.client is not None
+        self._asking.add(channel)
+        exact = position is not None or start is not Start.UNSPECIFIED
+        if self.wire is not None:
+            self.wire.asked[channel] = position if exact else self._positions.load().get(channel)
+        self.world.trace(self.name, "subscribes", channel, start.name, position)
+        asked = Deferred.fromCoroutine(self.client.subscribe(channel, start=start, position=position))
+        asked.addCallbacks(self._answered, self._unanswered, callbackArgs=(channel,), errbackArgs=(channel,))
+
+    def _answered(self, answer: m.Subscribed, channel: str) -> None:
+        self._refused.discard(channel)
+        self._asking.discard(channel)
+
+    def _unanswered(self, failure: Any, channel: str) -> None:
+        failure.trap(ClientError)
+        self._asking.discard(channel)
+        self._clock.callLater(RESUBSCRIBE, self._resubscribe, channel)
+
+    def _resubscribe(self, channel: str) -> None:
+        """Takes up a channel that it was refused, where it was."""
+        if channel not in self._refused:
+            self._catch_up()
+            return
+        if channel in self._asking or self.client is None or self.client.welcome is None:
+            return
+        if channel in self.topics or channel in own_channels(self.principal):
+            self._ask(channel, self.topics.get(channel, Start.UNSPECIFIED), self._positions.load().get(channel))
+
+    def _happened(self, event: ClientEvent) -> None:
+        if self.world.tracing:
+            self.world.trace(self.name, event)
+        if isinstance(event, Connected):
+            self._refused.clear()  # it was answered about all that it follows
+            self._clock.callLater(0.0, self._catch_up)
+        elif isinstance(event, PositionLost) and event.reason in GOES_BACK:
+            follow = self.follows.get(event.channel)
+            if follow is not None:
+                follow.done.clear()
+                follow.handed = 0
+        elif isinstance(event, SubscriptionLost):
+            self._refused.add(event.channel)
+            self._clock.callLater(RESUBSCRIBE, self._resubscribe, event.channel)
+        elif isinstance(event, Stopped):
+            self.stopped = True
+
+    async def _take(self, message: m.Delivery) -> Outcome | None:
+        """See client.OnMessage."""
+        follow = self._handed(message)
+        habits, random = self.habits, self.world.random
+        choice = random.random()
+        choice = 0.5 if self.calm else choice
+        message_id = message.message_id
+        if choice < habits.put_off and self._put_off.get(message_id, 0) < MAX_PUT_OFF:
+            self._put_off[message_id] = self._put_off.get(message_id, 0) + 1
+            self._in_hand.pop(message.channel, None)
+            return Outcome.RETRY_LATER
+        if choice > 1.0 - habits.slow and not self.calm:
+            over: Deferred[None] = Deferred(lambda _: None)
+            self._clock.callLater(random.uniform(0.0, habits.slowness), _fire, over)
+            await over
+        if self._in_hand.get(message.channel) == message_id:
+            del self._in_hand[message.channel]
+        self.got.add(message_id)
+        if follow is not None:
+            follow.done.add(message_id)
+        if habits.put_off <= choice < habits.put_off + habits.reject:
+            raise Reject
+        return None
+
+    def _handed(self, message: m.Delivery) -> Follow | None:
+        channel, world = message.channel, self.world
+        if world.tracing:
+            world.trace(self.name, "is given", channel, message.offset, message.message_id, message.payload)
+        if channel in self._in_hand:
+            world.broken("I3", f"{self.name} is given {channel} {message.offset} while it works on another")
+        self._in_hand[channel] = message.message_id
+        follow = self.follows.get(channel)
+        if follow is None:
+            return None  # it was unfollowed while this was under way
+        if message.message_id in follow.done:
+            world.broken("I2", f"{self.name} is given {channel} {message.offset} {message.message_id} again")
+        if message.offset < follow.handed:
+            world.broken("I3", f"{self.name} is given {channel} {message.offset} behind {follow.handed}")
+        follow.handed = message.offset
+        return follow
+
+    # --------------------------------------------------------------------------------------------------------------- owed
+
+    def unprocessed(self, channel: str) -> int:
+        """How many messages have arrived that the application is not done with."""
+        inbox = self.client._inbox if self.client is not None else None
+        state = inbox._channels.get(channel) if inbox is not None else None
+        return 0 if state is None else len(state.queue) + (state.current is not None)
+
+    def owed(self) -> list[Entry]:
+        """What the application should have and does not."""
+        missing: list[Entry] = []
+        for channel, follow in self.follows.items():
+            log = self.truth.view.get((channel, follow.epoch), {})
+            missing += [
+                entry
+                for offset, entry in log.items()
+                if offset > max(follow.begun, follow.lost) and entry.message_id not in self.got and not self.truth.excused(entry)
+            ]
+        return missing
+
+
+def _fire(deferred: Deferred[None]) -> None:
+    if not deferred.called:
+        deferred.callback(None)

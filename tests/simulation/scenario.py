@@ -1,0 +1,398 @@
+"""One scenario: a world made from a seed, a while of random use and faults, then everything is made well and must come to rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streampush.client import Start, Window
+from streampush.config import (
+    AdmissionConfig,
+    Config,
+    DeliveryConfig,
+    HeartbeatConfig,
+    PublishConfig,
+    ReconnectConfig,
+    SessionConfig,
+    StoreConfig,
+)
+from streampush.protocol.terms import Durability
+from streampush.push.values import ChannelRules, Principal
+from tests.simulation.network import Network
+from tests.simulation.phone import Habits, Phone
+from tests.simulation.publisher import FramedBackend, RestBackend
+from tests.simulation.server import ServerProcess
+from tests.simulation.store import Disk, Pace
+from tests.simulation.truth import Truth
+from tests.simulation.world import World
+
+ANYTHING = ChannelRules(("*",))
+
+HEARTBEAT = HeartbeatConfig(interval=2.0, reply_timeout=0.7, misses=3, min_ping_interval=0.5)
+LOST_AFTER = HEARTBEAT.interval * HEARTBEAT.misses + HEARTBEAT.reply_timeout + 1.0
+"""Seconds of silence after which a server must know that a peer is gone: its heartbeat, the wheel's ticks and a late ping."""
+
+REST_LIMIT = 400.0
+"""Virtual seconds within which a world that was made well must have come to rest."""
+
+MEMORY_PACE = Pace(commit=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a seed decides before anything happens."""
+
+    phones: int
+    topics: int
+    actions: int
+    gap: float  # mean seconds between two actions
+    latency: float
+    pace: Pace
+    durable: bool  # the disk outlives the process
+    backups: bool  # and is now and then put back to an older state
+    config: Config
+    habits: Habits
+
+
+class Scenario(World):
+    """See the module."""
+
+    def __init__(self, seed: int, *, tracing: bool = False) -> None:
+        super().__init__(seed, tracing=tracing)
+        self.plan = self._make_plan()
+        self.truth = Truth(self)
+        self.network = Network(self, self.plan.latency)
+        durability = Durability.LOCAL_FSYNC if self.plan.durable else Durability.MEMORY
+        self.disk = Disk(self.plan.config.store, self.wall_ms, lambda: self.new_id("epoch"), durability, self.truth.observe)
+        self.truth.watch(self.disk)
+        self.server = self._start_server()
+        self.topics = [f"topic{number}" for number in range(self.plan.topics)]
+        self.phones = [self._make_phone(number) for number in range(self.plan.phones)]
+        self.rest = RestBackend(self, self.network, self.truth, Principal("key", "backend", may_publish=ANYTHING))
+        self.framed = FramedBackend(self, self.network, self.truth, Principal("publisher", "billing", may_publish=ANYTHING))
+        self.published = 0
+        self._since: dict[str, float] = {}  # when each phone was seen online first
+        self._actions = self._choose_actions()
+
+    # ----------------------------------------------------------------------------------------------------------- the plan
+
+    def _make_plan(self) -> Plan:
+        random = self.random
+        crowd = random.random() < 0.01
+        durable = random.random() < 0.75
+        commit = random.choice((0.002, 0.02, 0.3))
+        pace = Pace(commit, 0.0, random.choice((1, 4, 64))) if durable else MEMORY_PACE
+        return Plan(
+            phones=random.randint(24, 48) if crowd else random.randint(2, 5),
+            topics=random.randint(1, 2),
+            actions=random.randint(20, 40) if crowd else random.randint(20, 80),
+            gap=random.choice((0.05, 0.2, 0.4)),
+            latency=random.choice((0.005, 0.05, 0.4)),
+            pace=pace,
+            durable=durable,
+            backups=durable and random.random() < 0.3,
+            config=self._make_config(),
+            habits=Habits(
+                slow=random.choice((0.0, 0.3, 0.9)),
+                slowness=random.choice((0.05, 0.5, 3.0)),
+                put_off=random.choice((0.0, 0.0, 0.1)),
+                reject=random.choice((0.0, 0.05)),
+            ),
+        )
+
+    def _make_config(self) -> Config:
+        random = self.random
+        return Config(
+            admission=AdmissionConfig(accept_rate=10_000.0),
+            session=SessionConfig(
+                hello_timeout=3.0,
+                frame_timeout=5.0,
+                drain_timeout=2.0,
+                send_buffer=random.choice((300, 4096, 262_144)),
+                send_stall_timeout=8.0,
+            ),
+            heartbeat=HEARTBEAT,
+            reconnect=ReconnectConfig(first_jitter=0.5, backoff_initial=0.2, backoff_max=1.0),
+            delivery=DeliveryConfig(
+                page_messages=random.choice((1, 3, 64)), page_bytes=random.choice((1024, 262_144)), subscribe=("*",)
+            ),
+            publish=PublishConfig(publisher_rate=1e6, publisher_burst=1_000_000, device_rate=1e5, device_burst=100_000),
+            store=StoreConfig(
+                history_messages=random.choice((3, 10, 1000, 1000)), history_age=random.choice((5.0, 86_400.0, 86_400.0))
+            ),
+        )
+
+    def _make_phone(self, number: int) -> Phone:
+        random = self.random
+        user = random.choice(("", "alice", "bob"))
+        principal = Principal("device", f"phone{number}", user, may_subscribe=ANYTHING)
+        window = Window(random.choice((1, 3, 256)), random.choice((200, 1000, 1_048_576)))
+        phone = Phone(self, self.network, self.truth, principal, window, self.plan.habits)
+        phone.floor = self._floor
+        phone.start()
+        for topic in self.topics:
+            if random.random() < 0.8:
+                phone.follow(topic, random.choice((Start.UNSPECIFIED, Start.EARLIEST)))
+        return phone
+
+    def _floor(self, channel: str) -> int:
+        head = self.disk.look("peek", (channel,))
+        return 0 if head is None else head.floor_offset
+
+    def _choose_actions(self) -> tuple[list[Callable[[], None]], list[float]]:
+        weighted: list[tuple[Callable[[], None], float]] = [
+            (self.publish, 30),
+            (self.burst, 3),
+            (self.cut_link, 3),
+            (self.kill_link, 2),
+            (self.kill_phone, 2),
+            (self.return_phone, 6),
+            (self.change_mind, 2),
+            (self.crash, 1.5),
+            (self.drain, 0.4),
+            (self.start_server, 6),
+            (self.disk_trouble, 1),
+            (self.disk_recovers, 3),
+            (self.network_trouble, 1),
+            (self.network_recovers, 3),
+            (self.sweep, 2),
+        ]
+        return [action for action, _ in weighted], [weight for _, weight in weighted]
+
+    # ------------------------------------------------------------------------------------------------------------ actions
+
+    def publish(self) -> None:
+        random = self.random
+        channels = [*self.topics, "user:alice", "user:bob", *(phone.device_channel for phone in self.phones[:4])]
+        channel = random.choice(channels)
+        self.published += 1
+        payload = b"p%d." % self.published + b"x" * random.choice((0, 10, 10, 400))
+        ttl = random.choice((0.0, 0.0, 0.0, 0.3, 3.0))
+        publisher = self.framed if random.random() < 0.4 else self.rest
+        self.trace("publishes", channel, payload, f"ttl {ttl}")
+        publisher.publish(self.truth.intends(channel, payload), 3, ttl=ttl)
+
+    def burst(self) -> None:
+        for _ in range(self.random.randint(3, 12)):
+            self.publish()
+
+    def cut_link(self) -> None:
+        links = list(self.network.open.values())
+        if links:
+            self.random.choice(links).cut()
+
+    def kill_link(self) -> None:
+        links = list(self.network.open.values())
+        if links:
+            self.random.choice(links).die()
+
+    def kill_phone(self) -> None:
+        phone = self.random.choice(self.phones)
+        if phone.client is not None:
+            phone.kill(silently=self.chance(0.4), forgetting=self.chance(0.2))
+            if self.chance(0.5):
+                phone.start()
+
+    def return_phone(self) -> None:
+        for phone in self.phones:
+            if not phone.running and self.chance(0.5):
+                if phone.client is not None:
+                    phone.kill(silently=False)
+                phone.start()
+
+    def change_mind(self) -> None:
+        phone = self.random.choice(self.phones)
+        topic = self.random.choice(self.topics)
+        if topic in phone.topics:
+            phone.unfollow(topic)
+        else:
+            phone.follow(topic, self.random.choice((Start.UNSPECIFIED, Start.EARLIEST, Start.LATEST)))
+
+    def crash(self) -> None:
+        if not self.server.alive:
+            return
+        powerless = self.chance(0.3)
+        self.server.die()
+        for link in list(self.network.open.values()):
+            if powerless:
+                link.die()
+            else:
+                link.reset_by_server()
+        self.rest.server_died(self.server)
+        if not self.plan.durable:
+            self.disk.wipe()
+            self.truth.wiped()
+        elif self.plan.backups and self.chance(0.7):
+            kept = self.random.randint(0, self.disk.writes)
+            self.trace("the disk is put back to", kept, "of", self.disk.writes, "writes")
+            self.disk.restore(kept)
+            self.truth.restored(kept)
+
+    def drain(self) -> None:
+        if self.server.alive and not self.server.draining:
+            self.trace("server drains")
+            self.server.stop().addCallback(self._drained, self.server)
+
+    def _drained(self, result: None, server: ServerProcess) -> None:
+        """The process ends when its store is idle, as a real one waits for its writer."""
+        if not server.alive:
+            return
+        if not server.store.idle:
+            server.clock.callLater(0.1, self._drained, None, server)
+            return
+        server.node.stop()
+        server.die()
+        self.rest.server_died(server)
+        if not self.plan.durable:
+            self.disk.wipe()
+            self.truth.wiped()
+
+    def start_server(self) -> None:
+        if not self.server.alive:
+            self.server = self._start_server()
+
+    def _start_server(self) -> ServerProcess:
+        self.trace("server starts")
+        server = self.network.server = ServerProcess(self, self.plan.config, self.disk, self.plan.pace, self.truth.view)
+        return server
+
+    def disk_trouble(self) -> None:
+        self.disk.full = True
+        self.disk.broken = self.chance(0.3)
+        self.trace("the disk is full", "and unreadable" if self.disk.broken else "")
+
+    def disk_recovers(self) -> None:
+        self.disk.full = self.disk.broken = False
+
+    def network_trouble(self) -> None:
+        self.network.refuses = self.random.choice((0.0, 0.5, 1.0))
+        self.network.black_holes = self.random.choice((0.0, 0.5))
+
+    def network_recovers(self) -> None:
+        self.network.refuses = self.network.black_holes = 0.0
+
+    def sweep(self) -> None:
+        self.disk.sweep(2)
+
+    # ----------------------------------------------------------------------------------------------------------- the course
+
+    def run(self) -> None:
+        """Raises Broken."""
+        actions, weights = self._actions
+        mean = self.plan.gap
+        for _ in range(self.plan.actions):
+            self.pass_time(min(self.random.expovariate(1 / mean), 10 * mean))
+            self.random.choices(actions, weights)[0]()
+            self.check_running()
+        self.make_well()
+        self.come_to_rest()
+        self.truth.check_promises()
+        self.check_presence()
+        self.stop_all()
+
+    def make_well(self) -> None:
+        """No more faults. Dead links stay dead: whoever is on one has to find out."""
+        self.trace("everything is made well")
+        self.disk_recovers()
+        self.network_recovers()
+        for phone in self.phones:
+            phone.calm = True
+        while self.server.draining and self.server.alive:
+            self.pass_time(0.5)
+        self.start_server()
+
+    def come_to_rest(self) -> None:
+        end = self.clock.seconds() + REST_LIMIT
+        while not self._at_rest():
+            if self.clock.seconds() > end:
+                for phone in self.phones:
+                    for entry in phone.owed():
+                        self.broken("I1", f"{phone.name} never got {entry}")
+                self.broken("I1", "it never comes to rest:", *(phone.name for phone in self.phones if not phone.online))
+            self.return_phone()
+            self.pass_time(1.0)
+
+    def _at_rest(self) -> bool:
+        if self.rest.open or self.framed.open:
+            return False
+        return all(phone.running and phone.online and not phone.owed() for phone in self.phones)
+
+    # ----------------------------------------------------------------------------------------------------------- invariants
+
+    def check_running(self) -> None:
+        """What holds at every moment: I5 bounds, I6 presence."""
+        session = self.plan.config.session
+        for link in self.network.open.values():
+            if link.host.most_buffered > session.send_buffer + 70_000:
+                self.broken("I5", f"{link.name} has had {link.host.most_buffered} bytes in its send buffer")
+        self.check_presence()
+
+    def check_presence(self) -> None:
+        """Who has been online, or away, for a heartbeat's time, is known to be."""
+        now = self.clock.seconds()
+        if not self.server.alive:
+            self._since.clear()
+            return
+        for phone in self.phones:
+            present = phone.name in self.server.service._attachments
+            if phone.online:
+                since = self._since.setdefault(phone.name, now)
+                if now - since > LOST_AFTER and not present:
+                    self.broken("I6", f"{phone.name} is online and held to be away")
+            else:
+                self._since.pop(phone.name, None)
+                away_since = self.network.quiet_at.get(phone.name, 0.0)
+                reachable = any(link.alive for link in self.network.of(phone.principal))
+                if now - away_since > LOST_AFTER and not reachable and present:
+                    self.broken("I6", f"{phone.name} is away and held to be online")
+
+    def stop_all(self) -> None:
+        """Everybody leaves; then nothing is left."""
+        self.trace("everybody leaves")
+        for client in (*self.phones, self.framed):
+            client.leave()
+        end = self.clock.seconds() + LOST_AFTER + 10.0
+        while self._leaving() and self.clock.seconds() < end:
+            self.pass_time(0.5)
+        for client in (*self.phones, self.framed):
+            if client.left():
+                self.broken("I5", f"a client that has stopped still has {client.left()}")
+        self._nothing_is_left()
+
+    def _leaving(self) -> bool:
+        """Whether somebody is still on the way out."""
+        waits = any(client.left() for client in (*self.phones, self.framed))
+        return waits or bool(self.server.node.connections) or not self.server.store.idle
+
+    def _nothing_is_left(self) -> None:
+        server = self.server
+        service = server.service
+        left = {
+            "connections": len(server.node.connections),
+            "admitted": server.admission.connections,
+            "handshakes": server.admission.handshakes,
+            "scheduled": len(server.node._wheel),
+            "attachments": len(service._attachments),
+            "followed channels": len(service._fanout._channels),
+            "due channels": len(service._fanout._due),
+            "cursor moves": len(service._cursors._due),
+            "store operations": 0 if server.store.idle else 1,
+        }
+        if any(left.values()):
+            self.broken("I5", "left behind:", {name: count for name, count in left.items() if count})
+        server.node.stop()
+        if server.clock.pending():
+            self.broken("I5", "still scheduled:", server.clock.pending())
+
+
+def simulate(seed: int, *, tracing: bool = False) -> Scenario:
+    """Runs a scenario to its end. Raises Broken with a note that says how to replay it."""
+    scenario = Scenario(seed, tracing=tracing)
+    try:
+        scenario.run()
+    except BaseException as error:
+        error.add_note(f"replay it with: make simulate SEED={seed}")
+        if tracing:
+            scenario.trace(repr(error))
+        raise
+    return scenario

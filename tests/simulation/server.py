@@ -1,0 +1,184 @@
+"""One server process without sockets: the real service, connections, node and wheel above a simulated network and store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from streampush.config import Config
+from streampush.protocol.events import SessionSettings
+from streampush.protocol.heartbeat import HeartbeatSettings
+from streampush.push.service import PushService, Surroundings
+from streampush.server.admission import Admission
+from streampush.server.connection import ConnectionSurroundings, StreamConnection
+from streampush.server.gate import Admitted
+from streampush.server.node import StreamNode
+from streampush.server.tasks import run
+from streampush.server.wire import encode_delivery
+from tests.simulation.clock import ProcessClock
+from tests.simulation.store import Disk, Pace, SimulatedStore
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from tests.simulation.truth import View
+
+STORE_RETRY = 0.3
+"""Seconds before something that the store could not do is tried again."""
+
+CERTIFICATE_LIFE = 86_400.0
+
+
+class Uncounted:
+    """Metrics that nobody reads: every method there is, doing nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def count(*args: object, **kw: object) -> None:
+            pass
+
+        setattr(self, name, count)
+        return count
+
+
+class SimulatedGate:
+    """Takes the principal itself for its certificate; there is no TLS here."""
+
+    def identify(self, certificate: Any) -> Admitted:
+        return Admitted(certificate, CERTIFICATE_LIFE)
+
+
+class _NumberedConnection(StreamConnection):
+    """Its place in a set depends on its number and not on where in memory it lies."""
+
+    __slots__ = ("number",)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class ServerProcess:
+    """From its start to its death. `view` is what the log holds while it lives, for whoever checks its answers."""
+
+    def __init__(self, world: World, config: Config, disk: Disk, pace: Pace, view: View) -> None:
+        self.config = config
+        self.clock = ProcessClock(world.clock)
+        self.store = SimulatedStore(disk, self.clock, world.random, pace)
+        self.view = view
+        self.admission = Admission(config.admission, config.admission.max_connections)
+        self.draining = False
+        self._world = world
+        self._connections = 0
+        self._metrics: Any = Uncounted()
+        self._log = Logger(namespace="streampush", observer=self._logged)
+        self.service = PushService(self._push_surroundings(), config.publish, config.delivery)
+        gate: Any = SimulatedGate()
+        nothing: Any = None  # the node asks the TLS contexts only when it is told to reload
+        reactor: Any = self.clock
+        self.node = StreamNode(
+            reactor,
+            config,
+            contexts=nothing,
+            gate=gate,
+            admission=self.admission,
+            metrics=self._metrics,
+            log=self._log,
+        )
+        self._around = self._connection_surroundings(gate)
+        self.node.start()
+
+    @property
+    def alive(self) -> bool:
+        return self.clock.alive
+
+    def accept(self, peer: IPv4Address) -> StreamConnection:
+        """The protocol for a connection that was let in."""
+        connection = _NumberedConnection.__new__(_NumberedConnection)
+        self._connections += 1
+        connection.number = self._connections
+        connection.__init__(self._around, peer)  # type: ignore[misc]  # the number had to be there first
+        return connection
+
+    def die(self) -> None:
+        """Everything of the process stops where it is."""
+        self.clock.alive = False
+        survives = self.store.die()
+        self._world.trace("server dies; the commit under way", "is on the disk" if survives else "is not on the disk")
+
+    def stop(self) -> Deferred[None]:
+        """As StreampushService.stopService does: asks all to go, fires when they have."""
+        self.draining = True
+        self.service.refuse_publishing("the node is being stopped")
+        return self.node.drain("the server stops")
+
+    # ---------------------------------------------------------------------------------------------------------- composing
+
+    def _push_surroundings(self) -> Surroundings:
+        clock, world = self.clock, self._world
+        return Surroundings(
+            store=self.store,  # type: ignore[arg-type]  # its operations are made when they are asked for
+            encode=encode_delivery,
+            metrics=self._metrics,
+            clock=clock.seconds,
+            wall_ms=world.wall_ms,
+            new_id=lambda now_ms: world.new_id("m"),
+            call_soon=lambda work: clock.callLater(0.0, work),
+            retry_later=lambda work: clock.callLater(STORE_RETRY, work),
+            spawn=self.spawn,
+        )
+
+    def _connection_surroundings(self, gate: Any) -> ConnectionSurroundings:
+        config, world = self.config, self._world
+        session, beat = config.session, config.heartbeat
+        settings = SessionSettings(
+            session.max_frame,
+            session.max_resync_bytes,
+            session.max_bad_frames,
+            session.handshake_timeout,
+            session.hello_timeout,
+            session.frame_timeout,
+            session.idle_timeout,
+            session.max_age,
+            session.drain_timeout,
+            HeartbeatSettings(beat.interval, beat.reply_timeout, beat.misses, beat.min_ping_interval),
+        )
+        return ConnectionSurroundings(
+            config=config,
+            node_name="node",
+            settings=settings,
+            service=self.service,
+            gate=gate,
+            metrics=self._metrics,
+            clock=self.clock.seconds,
+            wall_ms=world.wall_ms,
+            first_ping=world.random.random,
+            new_session_id=lambda: world.new_id("s"),
+            spawn=self.spawn,
+            opened=self.node.opened,
+            gone=self.node.gone,
+            reschedule=self.node.reschedule,
+            handshake_done=self.admission.handshake_done,
+            log=self._log,
+        )
+
+    def spawn(self, work: Any) -> None:
+        """Runs a coroutine to its end; it must not fail."""
+        run(work, self._task_failed)
+
+    def _task_failed(self, failure: Failure) -> None:
+        self._world.trace(failure.getTraceback())
+        self._world.broken("fault", "a task of the server failed:", failure.type.__name__, failure.getErrorMessage())
+
+    def _logged(self, event: dict[str, Any]) -> None:
+        level = event.get("log_level", LogLevel.info)
+        if level >= LogLevel.error:
+            failure = event.get("log_failure")
+            if failure is not None:
+                self._world.trace(failure.getTraceback())
+            self._world.broken("fault", "the server logs:", event.get("log_format"), failure)
+        if self._world.tracing:
+            words = {key: value for key, value in event.items() if not key.startswith("log_")}
+            self._world.trace("server:", str(event.get("log_format", "")).format(**words))
