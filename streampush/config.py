@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SCOPES = ("publish", "read", "disconnect", "metrics")
+SCOPES = ("publish", "read", "devices", "disconnect", "metrics")
 """What a REST key may be good for."""
 
 
@@ -111,6 +111,11 @@ class DeliveryConfig:
     max_subscriptions: int = setting(1_000, "channels", "what one connection may follow", 1, 100_000)
     page_messages: int = setting(64, "messages", "read from the log at a time for a connection that lags", 1, 10_000)
     page_bytes: int = setting(256 * 1024, "bytes", "the same in bytes of payload", 1024, 16 * 1024 * 1024)
+    ack_timeout: float = setting(30.0, "s", "an unacknowledged delivery is repeated; doubles with each attempt", 0.1, 86_400)
+    redelivery_max_interval: float = setting(600.0, "s", "longest wait between two attempts", 0.1, 86_400)
+    max_attempts: int = setting(10, "deliveries", "in vain, before a message is a dead letter and the channel goes on", 1, 1_000)
+    max_held: int = setting(64, "messages", "of a channel that a device asked for later, before the channel waits", 1, 10_000)
+    max_dead_letters: int = setting(1_000, "messages", "kept per device; the oldest go first", 1, 1_000_000)
     subscribe: tuple[str, ...] = setting((), "patterns", "topics a device may subscribe to; {device}, {user}: its own")
     publish: tuple[str, ...] = setting((), "patterns", "channels a device may publish to")
 
@@ -121,6 +126,9 @@ class PublishConfig:
     max_headers: int = setting(32, "headers", "headers of one message", 0, 1000)
     max_headers_bytes: int = setting(8192, "bytes", "names and values together", 0, 1024 * 1024)
     max_ttl: float = setting(2_592_000.0, "s", "30 days; a longer ttl is refused", 1, 31_536_000)
+    max_delay: float = setting(2_592_000.0, "s", "30 days; a later deliver_at is refused", 1, 31_536_000)
+    max_collapse_key: int = setting(64, "bytes", "what Apple allows for a collapse id", 1, 1_024)
+    idempotency_window: float = setting(86_400.0, "s", "how long a repeated key gives the first answer", 1, 2_592_000)
     publisher_rate: float = setting(5_000.0, "messages/s", "per publisher certificate and per REST key", 0.1, 1e7)
     publisher_burst: int = setting(10_000, "messages", "a moment's rush that is taken at once", 1, 10_000_000)
     device_rate: float = setting(10.0, "requests/s", "requests of one device: publish, subscribe, state, token", 0.1, 1e6)
@@ -129,6 +137,13 @@ class PublishConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
+    backend: str = choice("sqlite", ("sqlite", "memory"), "sqlite keeps everything on disk; memory forgets it at the end")
+    path: str = setting("streampush.db", "file", "the SQLite file; its folder must exist, beside it live -wal, -shm and .lock")
+    max_queue: int = setting(10_000, "operations", "that wait for the disk; more are refused with 3008", 10, 1_000_000)
+    max_batch: int = setting(1_000, "operations", "stored with one commit", 1, 100_000)
+    max_scheduled: int = setting(100_000, "messages", "that wait for their time; more are refused with 3007", 1, 100_000_000)
+    max_idempotency_keys: int = setting(100_000, "keys", "remembered per publisher; the oldest are forgotten first", 1, 100_000_000)
+    max_outbox: int = setting(1_000_000, "entries", "work that waits for a sender; more is refused with 3007", 1, 100_000_000)
     history_messages: int = setting(1_000, "messages", "kept per channel", 1, 10_000_000)
     history_bytes: int = setting(4 * 1024 * 1024, "bytes", "payload kept per channel", 1024, 1 << 40)
     history_age: float = setting(86_400.0, "s", "kept per channel", 1, 31_536_000)
@@ -144,7 +159,7 @@ class KeyConfig:
     name: str = setting("", "", "shown in logs and metrics instead of the key")
     sha256: str = setting("", "hex", "SHA-256 of the key")
     publish: tuple[str, ...] = setting((), "patterns", "channels it may publish to")
-    scopes: tuple[str, ...] = setting(("publish",), "", 'of "publish", "read", "disconnect", "metrics"')
+    scopes: tuple[str, ...] = setting(("publish",), "", 'of "publish", "read", "devices", "disconnect", "metrics"')
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,30 @@ from typing import Any, Protocol
 
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability
-from streampush.push.values import Appended, CursorMove, DeviceRecord, Draft, Head, Page, Position, Publication, Subscription
+from streampush.push.values import (
+    Accepted,
+    Appended,
+    ChannelPresence,
+    Close,
+    Cursor,
+    CursorMove,
+    DeadLetter,
+    DeviceRecord,
+    Draft,
+    DurableSubscription,
+    Head,
+    Mark,
+    MessageRecord,
+    OutboxEntry,
+    Page,
+    Publication,
+    Session,
+    StoreStatus,
+    Subscription,
+    Survey,
+    Undeliverable,
+    Want,
+)
 
 Encoder = Callable[[Publication], bytes]
 """A publication's delivery frame: the same bytes for every follower."""
@@ -20,20 +43,25 @@ Spawner = Callable[[Coroutine[Any, Any, None]], object]
 """Runs a coroutine to its end and logs its failure."""
 
 
-class Store(Protocol):
-    """Logs, cursors and devices. Every method may raise StoreUnavailable; then nothing was changed.
-
-    Implementations pass tests/store/contract.py.
-    """
+class LogStore(Protocol):
+    """The logs of the channels."""
 
     @property
     def durability(self) -> Durability:
         """What an append gives at best."""
 
-    async def append(self, draft: Draft) -> Appended:
+    async def append(self, draft: Draft) -> Accepted:
         """Adds to the end of the channel's log, which is begun if need be; returns when it is as durable as promised.
 
-        Raises Refused(QUOTA_EXCEEDED) if the store is full by its own limits.
+        In one step, and in this order: a known idempotency key gives the first answer (`duplicate`); a `version` that is not
+        above the newest
+        of the channel and collapse key stores nothing (`superseded`); with `deliver_at_ms` the draft is kept until then
+        (`fire_due`); else it
+        is appended, and marks the earlier entry of the same collapse key as superseded.
+
+        Raises Refused: UNKNOWN_RECIPIENT for a device that was never remembered, or a user that no device is bound to;
+        DUPLICATE for a key
+        that was used with another fingerprint; QUOTA_EXCEEDED if the store is full by its own limits. Then nothing was changed.
         """
 
     async def head(self, channel: str) -> Head:
@@ -45,37 +73,160 @@ class Store(Protocol):
 
     async def read(self, channel: str, after: int, max_messages: int, max_bytes: int) -> Page:
         """Publications with offset > `after`, oldest first: at least one if there is any, at most `max_messages`, and no more
-        than `max_bytes` of payload but for the first. The log is begun if need be, as by `head`."""
+        than `max_bytes` of payload but for the first. Looks at a bounded number of entries: a page may be empty and still not
+        at the end.
 
-    async def message_id(self, channel: str, offset: int) -> str | None:
-        """The id of the entry at `offset` (also of the floor entry), None if the log does not know it."""
-
-    async def live_after(self, channel: str, offset: int, up_to: int) -> int:
-        """How many publications behind `offset`, and not behind `up_to`, can still be read: are in the log and not expired.
-
-        The upper end makes the count comparable with a `Head` that was asked for earlier, whatever was appended since.
+        Left out: what expired, what a newer publication of its collapse key superseded, what was recalled.
         """
 
-    async def cursor(self, device_id: str, channel: str) -> Position | None:
-        """How far the device has acknowledged on the channel; its `message_id` may be empty."""
+    async def survey(self, device_id: str, wants: Sequence[Want]) -> Sequence[Survey]:
+        """For each wanted channel, in their order, what recovery needs to know, all as of one moment. Begins nothing."""
 
-    async def cursors(self, device_id: str) -> Mapping[str, Position]:
+    async def next_due_ms(self) -> int | None:
+        """When the first scheduled publication is due; None if there is none."""
+
+    async def fire_due(self, now_ms: int, limit: int) -> Sequence[Appended]:
+        """Appends at most `limit` scheduled publications that are due, the earliest first. One that has expired is dropped."""
+
+    async def status(self) -> StoreStatus:
+        """How much is held; cheap enough to be asked every few seconds."""
+
+
+class CursorStore(Protocol):
+    """How far devices are, and what they follow for good."""
+
+    async def cursors(self, device_id: str) -> Mapping[str, Cursor]:
         """All cursors of the device, by channel; at most as many as the store keeps of one device."""
 
-    async def move_cursors(self, moves: Sequence[CursorMove]) -> None:
-        """Moves cursors; going back within the same epoch is ignored. A device keeps a bounded number of cursors."""
+    async def record(
+        self, moves: Sequence[CursorMove], marks: Sequence[Mark] = (), undeliverable: Sequence[Undeliverable] = ()
+    ) -> None:
+        """What connections have reached, in one step.
+
+        A move back within the same epoch is ignored; at the same offset `attempts` is replaced and `processed` may only rise. A
+        device keeps a
+        bounded number of cursors: the one not moved for longest is dropped, those of durable subscriptions last.
+
+        Receipts: of messages to devices and users each device gets a time for DELIVERED (offsets that the move passed),
+        PROCESSED (that
+        `processed` passed), for the marks, and DEAD_LETTERED; the first time stands. Of topic messages with `want_receipt` the
+        milestones are counted. What names another epoch than the log's changes no receipt.
+
+        An undeliverable publication becomes a dead letter, if the log still has it; the oldest letters of a device above the
+        limit go.
+        """
 
     async def forget_cursor(self, device_id: str, channel: str) -> None:
         """The device has unsubscribed."""
+
+    async def add_subscription(self, device_id: str, channel: str, at_ms: int, at_most: int) -> bool:
+        """Makes the subscription durable; False if it was. Raises Refused: QUOTA_EXCEEDED if the device has `at_most` others,
+        UNKNOWN_RECIPIENT if it was never remembered."""
+
+    async def remove_subscription(self, device_id: str, channel: str) -> bool:
+        """The subscription is no longer durable; False if it was not."""
+
+    async def subscriptions(self, device_id: str) -> Sequence[DurableSubscription]:
+        """The device's durable subscriptions, in order of their channels."""
+
+
+class DeviceStore(Protocol):
+    """The devices, and what they did not take."""
 
     async def device(self, device_id: str) -> DeviceRecord | None:
         """The device, if it was ever remembered."""
 
     async def remember_device(self, record: DeviceRecord) -> None:
-        """Adds or replaces the device."""
+        """Adds or replaces the device. Raises Refused(QUOTA_EXCEEDED)."""
 
-    async def knows_user(self, user_id: str) -> bool:
-        """Whether any device is bound to the user."""
+    async def forget_device(self, device_id: str) -> bool:
+        """Forgets the device with its cursors, subscriptions and dead letters; False if it was not known. Its log stays until
+        it is trimmed."""
+
+    async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
+        """Devices that are bound to the user, in order of their ids."""
+
+    async def dead_letters(self, device_id: str, before_ms: int, limit: int) -> Sequence[DeadLetter]:
+        """The device's dead letters from before that time (0: all), the newest first."""
+
+    async def dead_letter(self, device_id: str, message_id: str) -> DeadLetter | None:
+        """One dead letter."""
+
+    async def drop_dead_letter(self, device_id: str, message_id: str) -> bool:
+        """Removes a dead letter; False if there is none."""
+
+
+class MessageStore(Protocol):
+    """Single messages, by id."""
+
+    async def message(self, message_id: str, max_devices: int) -> MessageRecord | None:
+        """What became of a message, with the rows of at most so many devices; None if it is neither scheduled nor in a log."""
+
+    async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
+        """Takes a message back: a scheduled one is dropped (None); one in the log is delivered no more, its payload is freed,
+        and a recall
+        notice with the id `notice_id` is appended, and given. None also if it was recalled already.
+
+        Raises Refused(UNKNOWN_RECIPIENT) if it is neither scheduled nor in a log, or is a notice itself.
+        """
+
+
+class PresenceStore(Protocol):
+    """Who is connected. A generation is a number that rises with every session of a device, on whatever node."""
+
+    async def begin_session(self, session: Session) -> int:
+        """The device is connected from now on; gives the generation. An older session of the device is present no more."""
+
+    async def end_session(self, device_id: str, generation: int, close: Close) -> bool:
+        """The session is over, and `close` is kept in the device's record. False, and nothing is changed, if a newer one has
+        begun."""
+
+    async def session_follows(self, device_id: str, generation: int, channels: Sequence[str], *, follows: bool) -> None:
+        """The session follows these channels, or no longer. Ignored if a newer one has begun."""
+
+    async def extend_node(self, node: str, until_ms: int) -> None:
+        """The node lives: its sessions are present until then, if not extended again. Sessions of a node that never said so are
+        present."""
+
+    async def forget_node(self, node: str) -> None:
+        """The node has started anew, or is gone: none of its sessions is present."""
+
+    async def session(self, device_id: str) -> Session | None:
+        """The device's session, if it is present."""
+
+    async def user_sessions(self, user_id: str, limit: int) -> Sequence[Session]:
+        """Sessions of the user's devices, in order of device ids."""
+
+    async def channel_presence(self, channel: str, limit: int) -> ChannelPresence:
+        """Who follows the channel; `limit` bounds the listed ids, not the count."""
+
+
+class OutboxStore(Protocol):
+    """Work that must be done at least once by a sender, whichever process does it. `kind` separates senders."""
+
+    async def outbox_add(self, kind: str, key: str, body: bytes, not_before_ms: int) -> bool:
+        """Adds work; False, and nothing is changed, if there is work of that kind and key. Raises Refused(QUOTA_EXCEEDED)."""
+
+    async def outbox_lease(self, kind: str, limit: int, now_ms: int, lease_ms: int) -> Sequence[OutboxEntry]:
+        """Takes at most so much work that is due and not leased, the earliest first. After `lease_ms` others may take it."""
+
+    async def outbox_complete(self, token: str) -> bool:
+        """The work is done; False if the lease has passed to somebody else."""
+
+    async def outbox_release(self, token: str, not_before_ms: int) -> bool:
+        """The work is to be done later; False if the lease has passed to somebody else."""
+
+    async def outbox_next_ms(self, kind: str) -> int | None:
+        """When the next work is due or its lease ends; None if there is none."""
+
+
+class Store(LogStore, CursorStore, DeviceStore, MessageStore, PresenceStore, OutboxStore, Protocol):
+    """Everything that outlives a connection. Every method may raise StoreUnavailable; then nothing was changed, as far as is
+    known: an
+    append that was under way when the disk failed may be there after all, and is found by its idempotency key.
+
+    Implementations pass tests/store/contract.py.
+    """
 
 
 class Link(Protocol):

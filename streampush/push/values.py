@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from streampush.protocol.codes import Code
-from streampush.protocol.terms import AppState, Durability, LossReason, Start
+from streampush.protocol.codes import Advice, Code
+from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Priority, Start
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+NO_COUNTS: Mapping[Milestone, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,24 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What makes a repeated publish harmless: the same `key` of the same `scope` (the publisher) is stored once.
+
+    `fingerprint` stands for the rest of the request; the key is forgotten at `expires_at_ms`.
+    """
+
+    scope: str
+    key: str = field(repr=False)
+    fingerprint: bytes = field(repr=False)
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
-    """A publication that is validated and has its id, but no offset yet. `expires_at_ms` 0: does not expire."""
+    """A publication that is validated and has its id, but no offset yet. `expires_at_ms` 0: does not expire.
+
+    `deliver_at_ms` 0: at once. `version` 0: none. `publisher` is who published it, as "kind:name".
+    """
 
     channel: str
     message_id: str
@@ -35,11 +52,19 @@ class Draft:
     expires_at_ms: int = 0
     content_type: str = ""
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, repr=False)
+    priority: Priority = Priority.NORMAL
+    collapse_key: str = ""
+    version: int = 0
+    deliver_at_ms: int = 0
+    want_receipt: bool = False
+    clear_on_processed: bool = False
+    publisher: str = ""
+    idempotency: Idempotency | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """An entry of a channel's log."""
+    """An entry of a channel's log. With `recalls` it is a recall notice: the id of an earlier entry that is taken back."""
 
     channel: str
     offset: int
@@ -49,11 +74,16 @@ class Publication:
     expires_at_ms: int = 0
     content_type: str = ""
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, repr=False)
+    priority: Priority = Priority.NORMAL
+    collapse_key: str = ""
+    recalls: str = ""
+    want_receipt: bool = False
+    clear_on_processed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The store's answer to an append."""
+    """A publication that is new in its channel's log, for the fan-out."""
 
     publication: Publication
     epoch: str
@@ -61,30 +91,100 @@ class Appended:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """The store's answer to an append. `appended` is None if nothing is new in the log: then one of these says why.
+
+    `duplicate`: the idempotency key is known, this is the first answer again. `superseded`: a newer version is there, at `offset`.
+    `deliver_at_ms`: it is scheduled, and has no offset yet.
+    """
+
+    message_id: str
+    channel: str
+    offset: int
+    epoch: str
+    durability: Durability
+    duplicate: bool = False
+    superseded: bool = False
+    deliver_at_ms: int = 0
+    appended: Appended | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The state of a channel's log: entries with `floor_offset < offset <= top_offset` may still be read.
 
     `floor_id` is the id of the entry at `floor_offset`, kept when the entry itself is gone: a position there can be proven.
+    `urgent_offset` is that of the newest publication of high priority, 0 if there was none.
     """
 
     epoch: str
     top_offset: int
     floor_offset: int = 0
     floor_id: str = ""
+    urgent_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a read of the log gave, in order of offset; expired entries are left out.
+    """What a read of the log gave, in order of offset, without what expired, was superseded by its collapse key, or recalled.
 
-    `next_offset` is where the next read goes on: publications up to it are in this page, or expired. `expired` counts the
-    latter.
+    `next_offset` is where the next read goes on: publications up to it are in this page, or left out. `expired` counts those
+    that had outlived their time.
     """
 
     head: Head
     publications: tuple[Publication, ...]
     next_offset: int
     expired: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a device is on a channel: everything up to `offset` is acknowledged, up to `processed` it is done with.
+
+    `attempts`: how often the publication behind `offset` was delivered to it in vain.
+    """
+
+    epoch: str
+    offset: int
+    processed: int = 0
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A channel that a device would like to be surveyed, and offsets at which it may be."""
+
+    channel: str
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """What the log says of one offset: the id there, None if it is not known; how many behind it have expired."""
+
+    message_id: str | None
+    expired: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that recovery needs to know of one channel, as of one moment. `spots` has the wanted offsets and that of the cursor."""
+
+    channel: str
+    head: Head
+    cursor: Cursor | None
+    spots: Mapping[int, Spot]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """How a connection ended. `code` 0: the peer left without a reason."""
+
+    code: int
+    advice: Advice
+    detail: str
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +198,163 @@ class PushToken:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """What the store knows of a device. `user_id` is empty if it is bound to no user."""
+    """What the store knows of a device. `user_id` is empty if it is bound to no user; `attributes` are the backend's own words."""
 
     device_id: str
     user_id: str = ""
     first_seen_ms: int = 0
     last_seen_ms: int = 0
     push_token: PushToken | None = None
+    attributes: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
+    last_close: Close | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CursorMove:
-    """A device has acknowledged everything of the channel up to and including `offset`."""
+    """A device has acknowledged everything of the channel up to and including `offset`, and processed it up to `processed`.
+
+    `attempts` belongs to the publication behind `offset`, see Cursor.
+    """
 
     device_id: str
     channel: str
     epoch: str
     offset: int
+    processed: int = 0
+    attempts: int = 0
+    at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A milestone of the publications from `first` to `last`: WRITTEN or REJECTED.
+
+    On a topic nobody is named: `device_id` is empty, and `count` connections have reached it.
+    """
+
+    device_id: str
+    channel: str
+    epoch: str
+    first: int
+    last: int
+    milestone: Milestone
+    at_ms: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Undeliverable:
+    """A publication that a device did not take for good: it becomes a dead letter, with a copy of what the log has at `offset`."""
+
+    device_id: str
+    channel: str
+    epoch: str
+    offset: int
+    attempts: int
+    reason: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What one device did not take."""
+
+    device_id: str
+    publication: Publication
+    attempts: int
+    reason: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DurableSubscription:
+    """A channel that a device follows whenever it is connected."""
+
+    channel: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReceipt:
+    """What became of a message on one device: the first time of each milestone, Unix milliseconds."""
+
+    device_id: str
+    times: Mapping[Milestone, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecord:
+    """What the store knows of a message: scheduled (`offset` 0) or in the log.
+
+    `superseded_by`: offset of the newer publication of its collapse key, or 0. `devices` has rows for a device's or user's
+    message, `counts`
+    how many devices have reached each milestone for a topic's message with `want_receipt`.
+    """
+
+    message_id: str
+    channel: str
+    epoch: str
+    offset: int
+    publisher: str
+    published_at_ms: int
+    expires_at_ms: int
+    deliver_at_ms: int
+    priority: Priority
+    collapse_key: str
+    want_receipt: bool
+    size: int
+    recalls: str = ""
+    recalled_at_ms: int = 0
+    superseded_by: int = 0
+    devices: tuple[DeviceReceipt, ...] = ()
+    counts: Mapping[Milestone, int] = field(default_factory=lambda: NO_COUNTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One connection of a device, for presence."""
+
+    device_id: str
+    session_id: str
+    node: str
+    user_id: str = ""
+    address: str = ""
+    app: str = ""
+    app_version: str = ""
+    connected_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPresence:
+    """Who follows a channel now: `devices` counts all, `device_ids` are some of them, in order of their names."""
+
+    channel: str
+    devices: int
+    device_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """Work for a sender, leased to whoever holds the `token` until the lease ends. `attempts` counts the leases, this one too."""
+
+    token: str
+    kind: str
+    key: str
+    body: bytes = field(repr=False)
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """How much the store holds. `bytes` is what counts against its limit."""
+
+    channels: int
+    publications: int
+    bytes: int
+    devices: int
+    scheduled: int
+    dead_letters: int
+    outbox: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +378,12 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class PublishRequest:
-    """What a publisher wants. `ttl` in seconds, 0: as long as the log keeps it; `durability`: the least that is wanted."""
+    """What a publisher wants: docs/protocol.md section 10.3.
+
+    `ttl` in seconds from the delivery time, 0: as long as the log keeps it, unless `expires_at_ms` says otherwise;
+    `durability`: the least
+    that is wanted; `deliver_at_ms` 0: at once; `version` 0: none.
+    """
 
     channel: str
     payload: bytes = field(repr=False)
@@ -146,11 +391,22 @@ class PublishRequest:
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, repr=False)
     ttl: float = 0.0
     durability: Durability = Durability.UNSPECIFIED
+    expires_at_ms: int = 0
+    idempotency_key: str = field(default="", repr=False)
+    priority: Priority = Priority.UNSPECIFIED
+    collapse_key: str = ""
+    deliver_at_ms: int = 0
+    want_receipt: bool = False
+    clear_on_processed: bool = False
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The success reply of a publish. `connections`: how many connections of this node follow the channel now."""
+    """The success reply of a publish. `connections`: how many connections of this node follow the channel now.
+
+    `duplicate`, `superseded`, `deliver_at_ms`: see Accepted.
+    """
 
     message_id: str
     channel: str
@@ -158,13 +414,19 @@ class Published:
     epoch: str
     durability: Durability
     connections: int
+    duplicate: bool = False
+    superseded: bool = False
+    deliver_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SubscribeRequest:
+    """What a device wants to follow. `durable`: whenever it is connected, until it unsubscribes."""
+
     channel: str
     position: Position | None = None
     start: Start = Start.UNSPECIFIED
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +434,7 @@ class Subscription:
     """Where delivery on a channel begins: behind `offset`. `lost_at_most` 0 with a loss: not known.
 
     `message_id` is that of the publication at `offset`, so that a device that receives nothing can still prove where it was.
+    `attempts` and `processed` are those of the stored cursor if delivery begins there; `urgent_offset`: see Head.
     """
 
     channel: str
@@ -182,6 +445,10 @@ class Subscription:
     loss: LossReason = LossReason.UNSPECIFIED
     lost_at_most: int = 0
     message_id: str = ""
+    durable: bool = False
+    attempts: int = 0
+    processed: int = 0
+    urgent_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
