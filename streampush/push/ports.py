@@ -53,15 +53,15 @@ class LogStore(Protocol):
     async def append(self, draft: Draft) -> Accepted:
         """Adds to the end of the channel's log, which is begun if need be; returns when it is as durable as promised.
 
-        In one step, and in this order: a known idempotency key gives the first answer (`duplicate`); a `version` that is not
-        above the newest
-        of the channel and collapse key stores nothing (`superseded`); with `deliver_at_ms` the draft is kept until then
-        (`fire_due`); else it
-        is appended, and marks the earlier entry of the same collapse key as superseded.
+        In one step, and in this order: the recipient must be known; a known idempotency key gives the first answer
+        (`duplicate`); a `version` that is not above the newest of the channel and collapse key stores nothing (`superseded`);
+        with `deliver_at_ms` the draft is kept until then (`fire_due`); else it is appended, and marks the earlier entry of the
+        same collapse key as superseded. A version is known as long as the log has its entry, a key until it expires,
+        and of each scope only the newest `max_idempotency_keys`.
 
         Raises Refused: UNKNOWN_RECIPIENT for a device that was never remembered, or a user that no device is bound to;
-        DUPLICATE for a key
-        that was used with another fingerprint; QUOTA_EXCEEDED if the store is full by its own limits. Then nothing was changed.
+        DUPLICATE for a key that was used with another fingerprint; QUOTA_EXCEEDED if the store is full by its own limits. Then
+        nothing was changed.
         """
 
     async def head(self, channel: str) -> Head:
@@ -86,7 +86,11 @@ class LogStore(Protocol):
         """When the first scheduled publication is due; None if there is none."""
 
     async def fire_due(self, now_ms: int, limit: int) -> Sequence[Appended]:
-        """Appends at most `limit` scheduled publications that are due, the earliest first. One that has expired is dropped."""
+        """Appends at most `limit` scheduled publications that are due, the earliest first; `now_ms` is when they are published.
+
+        Dropped is one that has expired, whose `version` was overtaken, or whose recipient was forgotten. What was accepted is
+        appended whatever the quotas say. Fewer than `limit`, even none, may be given although more are due: ask `next_due_ms`.
+        """
 
     async def status(self) -> StoreStatus:
         """How much is held; cheap enough to be asked every few seconds."""
@@ -104,15 +108,15 @@ class CursorStore(Protocol):
         """What connections have reached, in one step.
 
         A move back within the same epoch is ignored; at the same offset `attempts` is replaced and `processed` may only rise. A
-        device keeps a
-        bounded number of cursors: the one not moved for longest is dropped, those of durable subscriptions last.
+        device keeps a bounded number of cursors: the one not moved for longest is dropped, those of durable subscriptions last.
 
-        Receipts: of messages to devices and users each device gets a time for DELIVERED (offsets that the move passed),
-        PROCESSED (that
-        `processed` passed), for the marks, and DEAD_LETTERED; the first time stands. Of topic messages with `want_receipt` the
-        milestones are counted. What names another epoch than the log's changes no receipt.
+        Receipts: of messages to devices and users each device gets a time for the marks, DEAD_LETTERED, DELIVERED (offsets that
+        the move passed), and PROCESSED (that `processed` passed); the first time stands. What was dead-lettered is not
+        delivered, and what was rejected not processed; what may no longer be read, because it has expired, was superseded or
+        recalled, only if it was WRITTEN. Of topic messages with `want_receipt` the milestones are counted, those of moves only
+        while the message may be read. What names another epoch than the log's changes no receipt, and makes no dead letter.
 
-        An undeliverable publication becomes a dead letter, if the log still has it; the oldest letters of a device above the
+        An undeliverable publication becomes a dead letter if it may still be read; the oldest letters of a device above the
         limit go.
         """
 
@@ -164,8 +168,7 @@ class MessageStore(Protocol):
 
     async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
         """Takes a message back: a scheduled one is dropped (None); one in the log is delivered no more, its payload is freed,
-        and a recall
-        notice with the id `notice_id` is appended, and given. None also if it was recalled already.
+        and a recall notice with the id `notice_id` is appended, and given. None also if it was recalled already.
 
         Raises Refused(UNKNOWN_RECIPIENT) if it is neither scheduled nor in a log, or is a notice itself.
         """
@@ -179,10 +182,10 @@ class PresenceStore(Protocol):
 
     async def end_session(self, device_id: str, generation: int, close: Close) -> bool:
         """The session is over, and `close` is kept in the device's record. False, and nothing is changed, if a newer one has
-        begun."""
+        begun, or it was over already."""
 
     async def session_follows(self, device_id: str, generation: int, channels: Sequence[str], *, follows: bool) -> None:
-        """The session follows these channels, or no longer. Ignored if a newer one has begun."""
+        """The session follows these channels, or no longer. Ignored if a newer one has begun, or it is over."""
 
     async def extend_node(self, node: str, until_ms: int) -> None:
         """The node lives: its sessions are present until then, if not extended again. Sessions of a node that never said so are
@@ -222,8 +225,7 @@ class OutboxStore(Protocol):
 
 class Store(LogStore, CursorStore, DeviceStore, MessageStore, PresenceStore, OutboxStore, Protocol):
     """Everything that outlives a connection. Every method may raise StoreUnavailable; then nothing was changed, as far as is
-    known: an
-    append that was under way when the disk failed may be there after all, and is found by its idempotency key.
+    known: an append that was under way when the disk failed may be there after all, and is found by its idempotency key.
 
     Implementations pass tests/store/contract.py.
     """

@@ -51,17 +51,26 @@ class Publishing:
         """Stores the message and lets it be delivered. Raises Refused; then nothing was stored."""
         accepted_at = self._clock()
         try:
-            await self._admit(principal, request, accepted_at)
-            draft = self._draft(request)
-            appended = await self._store.append(draft)
+            self._admit(principal, request, accepted_at)
+            accepted = await self._store.append(self._draft(principal, request))
         except Refused as refused:
             self._metrics.refused(refused.code)
             raise
-        publication = appended.publication
-        connections = self._fanout.appended(appended, accepted_at)
-        self._metrics.published(principal.kind, len(publication.payload))
+        if accepted.appended is None:
+            connections = self._fanout.followers(accepted.channel)
+        else:
+            connections = self._fanout.appended(accepted.appended, accepted_at)
+            self._metrics.published(principal.kind, len(request.payload))
         return Published(
-            publication.message_id, publication.channel, publication.offset, appended.epoch, appended.durability, connections
+            accepted.message_id,
+            accepted.channel,
+            accepted.offset,
+            accepted.epoch,
+            accepted.durability,
+            connections,
+            accepted.duplicate,
+            accepted.superseded,
+            accepted.deliver_at_ms,
         )
 
     def charge_device(self, principal: Principal) -> None:
@@ -73,8 +82,8 @@ class Publishing:
         if wait:
             raise Refused(Code.MESSAGE_RATE_EXCEEDED, channel=channel, retry_after=wait)
 
-    async def _admit(self, principal: Principal, request: PublishRequest, now: float) -> None:
-        kind, name = kind_of(request.channel)
+    def _admit(self, principal: Principal, request: PublishRequest, now: float) -> None:
+        kind, _ = kind_of(request.channel)
         if kind is Kind.INTERNAL and principal.kind != "probe":
             raise Refused(Code.FORBIDDEN, "names that begin with $ are the server's own", channel=request.channel)
         if not allowed(principal.may_publish, principal, request.channel):
@@ -86,13 +95,6 @@ class Publishing:
         if request.durability > self._store.durability:
             detail = f"durability {request.durability.name} is wanted, the store gives {self._store.durability.name}"
             raise Refused(Code.FORBIDDEN, detail, channel=request.channel)
-        known = True
-        if kind is Kind.DEVICE:
-            known = await self._store.device(name) is not None
-        elif kind is Kind.USER:
-            known = await self._store.knows_user(name)
-        if not known:
-            raise Refused(Code.UNKNOWN_RECIPIENT, f"no {kind.value} of this id was ever seen", channel=request.channel)
 
     def _check_sizes(self, request: PublishRequest) -> None:
         limits = self._limits
@@ -120,7 +122,7 @@ class Publishing:
             detail = f"ttl of {request.ttl:.0f} s, the limit is {limits.max_ttl:.0f} s (publish.max_ttl)"
             raise Refused(Code.MESSAGE_EXPIRED, detail, channel=channel)
 
-    def _draft(self, request: PublishRequest) -> Draft:
+    def _draft(self, principal: Principal, request: PublishRequest) -> Draft:
         now_ms = self._wall_ms()
         return Draft(
             channel=request.channel,
@@ -130,4 +132,5 @@ class Publishing:
             expires_at_ms=now_ms + max(1, int(request.ttl * 1000)) if request.ttl else 0,
             content_type=request.content_type,
             headers=request.headers,
+            publisher=f"{principal.kind}:{principal.name}",
         )

@@ -169,7 +169,10 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All that recovery needs to know of one channel, as of one moment. `spots` has the wanted offsets and that of the cursor."""
+    """All that recovery needs to know of one channel, as of one moment.
+
+    `spots` has the wanted offsets, that of the cursor if its epoch is the log's, and the newest.
+    """
 
     channel: str
     head: Head
@@ -213,7 +216,8 @@ class DeviceRecord:
 class CursorMove:
     """A device has acknowledged everything of the channel up to and including `offset`, and processed it up to `processed`.
 
-    `attempts` belongs to the publication behind `offset`, see Cursor.
+    `attempts` belongs to the publication behind `offset`, see Cursor. `begun` is where this delivery began: what is up to it
+    was passed over, perhaps without being delivered, and gets no receipt.
     """
 
     device_id: str
@@ -223,11 +227,12 @@ class CursorMove:
     processed: int = 0
     attempts: int = 0
     at_ms: int = 0
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A milestone of the publications from `first` to `last`: WRITTEN or REJECTED.
+    """A milestone of each publication from `first` to `last`: WRITTEN or REJECTED.
 
     On a topic nobody is named: `device_id` is empty, and `count` connections have reached it.
     """
@@ -284,11 +289,11 @@ class DeviceReceipt:
 
 @dataclass(frozen=True, slots=True)
 class MessageRecord:
-    """What the store knows of a message: scheduled (`offset` 0) or in the log.
+    """What the store knows of a message: scheduled (`offset` 0) or in the log. `size`: bytes of payload as it was published.
 
     `superseded_by`: offset of the newer publication of its collapse key, or 0. `devices` has rows for a device's or user's
-    message, `counts`
-    how many devices have reached each milestone for a topic's message with `want_receipt`.
+    message, in order of device ids, `counts` how many devices have reached each milestone for a topic's message with
+    `want_receipt`.
     """
 
     message_id: str
@@ -381,8 +386,7 @@ class PublishRequest:
     """What a publisher wants: docs/protocol.md section 10.3.
 
     `ttl` in seconds from the delivery time, 0: as long as the log keeps it, unless `expires_at_ms` says otherwise;
-    `durability`: the least
-    that is wanted; `deliver_at_ms` 0: at once; `version` 0: none.
+    `durability`: the least that is wanted; `deliver_at_ms` 0: at once; `version` 0: none.
     """
 
     channel: str

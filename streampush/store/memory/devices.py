@@ -1,0 +1,190 @@
+"""Devices, their cursors, what they follow for good, and what they did not take."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from heapq import nsmallest
+
+from streampush.errors import Refused
+from streampush.protocol.codes import Code
+from streampush.push.values import Close, Cursor, CursorMove, DeadLetter, DeviceRecord, DurableSubscription
+
+MAX_CURSORS_PER_DEVICE = 1_000
+"""Channels; the cursor that moved longest ago is dropped. As many as a connection may follow by default."""
+
+
+class Devices:
+    """Records by device, and the devices of each user."""
+
+    def __init__(self, max_devices: int) -> None:
+        self._max_devices = max_devices
+        self._records: dict[str, DeviceRecord] = {}
+        self._users: dict[str, set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, device_id: str) -> DeviceRecord | None:
+        return self._records.get(device_id)
+
+    def knows_user(self, user_id: str) -> bool:
+        """Whether a device is bound to the user."""
+        return user_id in self._users
+
+    def remember(self, record: DeviceRecord) -> None:
+        """See push.ports.DeviceStore.remember_device."""
+        known = self._records.get(record.device_id)
+        if known is None and len(self._records) >= self._max_devices:
+            raise Refused(Code.QUOTA_EXCEEDED, f"the store holds {len(self._records)} devices, its limit")
+        if known is not None and known.user_id != record.user_id:
+            self._unbind(known)
+        if record.user_id:
+            self._users.setdefault(record.user_id, set()).add(record.device_id)
+        self._records[record.device_id] = record
+
+    def closed(self, device_id: str, close: Close) -> None:
+        """Keeps how the last connection of a known device ended."""
+        record = self._records.get(device_id)
+        if record is not None:
+            self._records[device_id] = replace(record, last_close=close)
+
+    def forget(self, device_id: str) -> bool:
+        """The record is gone; False if there was none."""
+        record = self._records.pop(device_id, None)
+        if record is None:
+            return False
+        self._unbind(record)
+        return True
+
+    def of_user(self, user_id: str, limit: int) -> tuple[DeviceRecord, ...]:
+        """See push.ports.DeviceStore.devices_of_user."""
+        return tuple(self._records[device_id] for device_id in nsmallest(limit, self._users.get(user_id, ())))
+
+    def _unbind(self, record: DeviceRecord) -> None:
+        devices = self._users.get(record.user_id)
+        if devices is not None:
+            devices.discard(record.device_id)
+            if not devices:
+                del self._users[record.user_id]
+
+
+class Cursors:
+    """Cursors and durable subscriptions by device."""
+
+    def __init__(self) -> None:
+        self._cursors: dict[str, OrderedDict[str, Cursor]] = {}
+        self._durable: dict[str, dict[str, int]] = {}  # channel: since, Unix milliseconds
+
+    def of(self, device_id: str) -> dict[str, Cursor]:
+        return dict(self._cursors.get(device_id, {}))
+
+    def get(self, device_id: str, channel: str) -> Cursor | None:
+        cursors = self._cursors.get(device_id)
+        return None if cursors is None else cursors.get(channel)
+
+    def move(self, move: CursorMove) -> tuple[int, int] | None:
+        """Moves a cursor; gives the offset and the processed offset that it had in this epoch, None if it does not go back."""
+        cursors = self._cursors.get(move.device_id)
+        if cursors is None:
+            cursors = self._cursors[move.device_id] = OrderedDict()
+        known = cursors.get(move.channel)
+        if known is None or known.epoch != move.epoch:
+            cursors[move.channel] = Cursor(move.epoch, move.offset, move.processed, move.attempts)
+            cursors.move_to_end(move.channel)
+            if len(cursors) > MAX_CURSORS_PER_DEVICE:
+                self._drop_one(move.device_id, cursors)
+            return 0, 0
+        cursors.move_to_end(move.channel)
+        if move.offset < known.offset:
+            return None
+        processed = max(known.processed, move.processed)
+        cursors[move.channel] = Cursor(move.epoch, move.offset, processed, move.attempts)
+        return known.offset, known.processed
+
+    def _drop_one(self, device_id: str, cursors: OrderedDict[str, Cursor]) -> None:
+        durable = self._durable.get(device_id, {})
+        oldest = next((channel for channel in cursors if channel not in durable), next(iter(cursors)))
+        del cursors[oldest]
+
+    def forget(self, device_id: str, channel: str) -> None:
+        cursors = self._cursors.get(device_id)
+        if cursors is not None:
+            cursors.pop(channel, None)
+            if not cursors:
+                del self._cursors[device_id]
+
+    def forget_device(self, device_id: str) -> None:
+        """Nothing of the device is left."""
+        self._cursors.pop(device_id, None)
+        self._durable.pop(device_id, None)
+
+    def add_durable(self, device_id: str, channel: str, at_ms: int, at_most: int) -> bool:
+        """See push.ports.CursorStore.add_subscription, for a known device."""
+        durable = self._durable.get(device_id, {})
+        if channel in durable:
+            return False
+        if len(durable) >= at_most:
+            raise Refused(Code.QUOTA_EXCEEDED, f"at most {at_most} durable subscriptions", channel=channel)
+        self._durable.setdefault(device_id, {})[channel] = at_ms
+        return True
+
+    def remove_durable(self, device_id: str, channel: str) -> bool:
+        durable = self._durable.get(device_id, {})
+        if durable.pop(channel, None) is None:
+            return False
+        if not durable:
+            del self._durable[device_id]
+        return True
+
+    def durable(self, device_id: str) -> tuple[DurableSubscription, ...]:
+        return tuple(DurableSubscription(channel, at_ms) for channel, at_ms in sorted(self._durable.get(device_id, {}).items()))
+
+
+class DeadLetters:
+    """What devices did not take, by device, the oldest first; of each device at most `per_device`."""
+
+    def __init__(self, per_device: int) -> None:
+        self._per_device = per_device
+        self._letters: dict[str, OrderedDict[str, DeadLetter]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def of(self, device_id: str, before_ms: int, limit: int) -> tuple[DeadLetter, ...]:
+        letters = self._letters.get(device_id, {}).values()
+        newest = sorted((one for one in letters if not before_ms or one.at_ms < before_ms), key=lambda one: -one.at_ms)
+        return tuple(newest[:limit])
+
+    def get(self, device_id: str, message_id: str) -> DeadLetter | None:
+        return self._letters.get(device_id, {}).get(message_id)
+
+    def add(self, letter: DeadLetter) -> Sequence[DeadLetter]:
+        """Adds a letter; gives those that had to go for it."""
+        letters = self._letters.setdefault(letter.device_id, OrderedDict())
+        replaced = letters.pop(letter.publication.message_id, None)
+        gone = [] if replaced is None else [replaced]
+        letters[letter.publication.message_id] = letter
+        if len(letters) > self._per_device:
+            gone.append(letters.popitem(last=False)[1])
+        self._count += 1 - len(gone)
+        return gone
+
+    def drop(self, device_id: str, message_id: str) -> DeadLetter | None:
+        """Takes a letter out, and gives it."""
+        letters = self._letters.get(device_id)
+        letter = None if letters is None else letters.pop(message_id, None)
+        if letter is not None:
+            self._count -= 1
+            if not letters:
+                del self._letters[device_id]
+        return letter
+
+    def forget_device(self, device_id: str) -> Sequence[DeadLetter]:
+        """Takes out all letters of a device, and gives them."""
+        letters = self._letters.pop(device_id, None)
+        gone = () if letters is None else tuple(letters.values())
+        self._count -= len(gone)
+        return gone

@@ -1,0 +1,65 @@
+"""Idempotency keys: what was answered to a request the first time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import islice
+
+from streampush.errors import Refused
+from streampush.protocol.codes import Code
+from streampush.push.values import Accepted, Idempotency
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    fingerprint: bytes
+    expires_at_ms: int
+    accepted: Accepted
+
+
+class Keys:
+    """Answers by scope and key, the oldest first; of each scope at most `per_scope`."""
+
+    def __init__(self, per_scope: int) -> None:
+        self._per_scope = per_scope
+        self._scopes: OrderedDict[str, OrderedDict[str, _Answer]] = OrderedDict()
+
+    def answer(self, asked: Idempotency, now_ms: int, channel: str) -> Accepted | None:
+        """The first answer. Raises Refused(DUPLICATE) if the key was used for another request."""
+        keys = self._scopes.get(asked.scope)
+        found = None if keys is None else keys.get(asked.key)
+        if found is None or found.expires_at_ms <= now_ms:
+            return None
+        if found.fingerprint != asked.fingerprint:
+            raise Refused(Code.DUPLICATE, "the idempotency key was used for another request", channel=channel)
+        return found.accepted
+
+    def keep(self, asked: Idempotency, accepted: Accepted, now_ms: int) -> None:
+        """Keeps the first answer, and forgets what has expired or is too much."""
+        keys = self._scopes.get(asked.scope)
+        if keys is None:
+            keys = self._scopes[asked.scope] = OrderedDict()
+        keys.pop(asked.key, None)
+        keys[asked.key] = _Answer(asked.fingerprint, asked.expires_at_ms, accepted)
+        if len(keys) > self._per_scope:
+            keys.popitem(last=False)
+        _purge(keys, now_ms, 2)
+
+    def sweep(self, scopes: int, keys: int, now_ms: int) -> None:
+        """Forgets what has expired among so many keys of so many scopes, those not swept for longest."""
+        for scope in list(islice(self._scopes, scopes)):
+            answers = self._scopes[scope]
+            _purge(answers, now_ms, keys)
+            if answers:
+                self._scopes.move_to_end(scope)
+            else:
+                del self._scopes[scope]
+
+
+def _purge(keys: OrderedDict[str, _Answer], now_ms: int, at_most: int) -> None:
+    """Forgets the oldest keys while they have expired: all of a scope live equally long."""
+    for _ in range(at_most):
+        if not keys or next(iter(keys.values())).expires_at_ms > now_ms:
+            return
+        keys.popitem(last=False)

@@ -1,0 +1,97 @@
+"""Milestones of the messages in a log: push.ports.CursorStore.record says which are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from streampush.protocol.terms import Milestone
+from streampush.push.values import NO_COUNTS, CursorMove, DeviceReceipt, Draft, Mark, MessageRecord
+from streampush.store.memory.log import Entry, Log
+
+_ADDRESSED = ("device:", "user:")
+
+
+def addressed(channel: str) -> bool:
+    """Whether a channel's messages have a row for each device: those to a device or a user."""
+    return channel.startswith(_ADDRESSED)
+
+
+def mark(log: Log, one: Mark) -> None:
+    """A range of messages has reached a milestone."""
+    if one.epoch != log.epoch:
+        return
+    if addressed(log.channel):
+        for entry in log.between(one.first - 1, one.last):
+            entry.reached(one.device_id, one.milestone, one.at_ms)
+    elif log.wanting:
+        for entry in log.between(one.first - 1, one.last):
+            if entry.publication.want_receipt:
+                entry.counted(one.milestone, one.count)
+
+
+def moved(log: Log, move: CursorMove, before: tuple[int, int], dead: Container[int], now_ms: int) -> None:
+    """A cursor was moved from `before` (offset and processed offset); `dead`: offsets that were dead-lettered just now."""
+    if move.epoch != log.epoch:
+        return
+    delivered, processed = max(before[0], move.begun), max(before[1], move.begun)
+    if addressed(log.channel):
+        device_id, at_ms = move.device_id, move.at_ms
+        for entry in log.between(delivered, move.offset):
+            if not entry.has(device_id, Milestone.DEAD_LETTERED) and (
+                entry.readable(now_ms) or entry.has(device_id, Milestone.WRITTEN)
+            ):
+                entry.reached(device_id, Milestone.DELIVERED, at_ms)
+        for entry in log.between(processed, move.processed):
+            if entry.has(device_id, Milestone.DELIVERED) and not entry.has(device_id, Milestone.REJECTED):
+                entry.reached(device_id, Milestone.PROCESSED, at_ms)
+    elif log.wanting:
+        for after, last, milestone in (
+            (delivered, move.offset, Milestone.DELIVERED),
+            (processed, move.processed, Milestone.PROCESSED),
+        ):
+            for entry in log.between(after, last):
+                if entry.publication.want_receipt and entry.publication.offset not in dead and entry.readable(now_ms):
+                    entry.counted(milestone)
+
+
+def describe(log: Log, entry: Entry, max_devices: int) -> MessageRecord:
+    """What became of a message in the log."""
+    publication = entry.publication
+    rows = sorted(entry.rows)[:max_devices] if entry.rows else ()
+    return MessageRecord(
+        publication.message_id,
+        publication.channel,
+        log.epoch,
+        publication.offset,
+        entry.publisher,
+        publication.published_at_ms,
+        publication.expires_at_ms,
+        entry.deliver_at_ms,
+        publication.priority,
+        publication.collapse_key,
+        publication.want_receipt,
+        entry.size,
+        publication.recalls,
+        entry.recalled_at_ms,
+        entry.superseded_by,
+        tuple(DeviceReceipt(device_id, dict(entry.rows[device_id])) for device_id in rows) if entry.rows else (),
+        dict(entry.counts) if entry.counts else NO_COUNTS,
+    )
+
+
+def describe_scheduled(draft: Draft, epoch: str) -> MessageRecord:
+    """What is known of a message that is not in the log yet."""
+    return MessageRecord(
+        draft.message_id,
+        draft.channel,
+        epoch,
+        0,
+        draft.publisher,
+        draft.published_at_ms,
+        draft.expires_at_ms,
+        draft.deliver_at_ms,
+        draft.priority,
+        draft.collapse_key,
+        draft.want_receipt,
+        len(draft.payload),
+    )

@@ -1,0 +1,129 @@
+"""Who is connected, in the memory of this process: connections do not survive it, so presence need not either.
+
+Both stores of one process answer push.ports.PresenceStore from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from heapq import nsmallest
+from itertools import chain, count
+
+from streampush.push.values import ChannelPresence, Session
+
+
+class _Present:
+    """A device's newest session, and what it follows."""
+
+    __slots__ = ("channels", "generation", "session")
+
+    def __init__(self, session: Session, generation: int) -> None:
+        self.session = session
+        self.generation = generation
+        self.channels: set[str] = set()
+
+
+class PresenceTable:
+    """Sessions by device, user, node and channel. `wall_ms` gives Unix milliseconds.
+
+    Bounded by the connections, and by what each of them may follow.
+    """
+
+    def __init__(self, wall_ms: Callable[[], int]) -> None:
+        self._wall_ms = wall_ms
+        self._generations = count(1)
+        self._devices: dict[str, _Present] = {}
+        self._users: dict[str, set[str]] = {}
+        self._nodes: dict[str, set[str]] = {}  # device ids
+        self._leases: dict[str, int] = {}  # node: until when it lives
+        self._channels: dict[str, dict[str, set[str]]] = {}  # channel: node: device ids
+
+    def begin(self, session: Session) -> int:
+        """See push.ports.PresenceStore.begin_session."""
+        self._remove(session.device_id)
+        present = _Present(session, next(self._generations))
+        self._devices[session.device_id] = present
+        self._nodes.setdefault(session.node, set()).add(session.device_id)
+        if session.user_id:
+            self._users.setdefault(session.user_id, set()).add(session.device_id)
+        return present.generation
+
+    def end(self, device_id: str, generation: int) -> bool:
+        """Ends that session; False if it is not the device's present one."""
+        if self._newest(device_id, generation) is None:
+            return False
+        self._remove(device_id)
+        return True
+
+    def follows(self, device_id: str, generation: int, channels: Sequence[str], *, follows: bool) -> None:
+        """See push.ports.PresenceStore.session_follows."""
+        present = self._newest(device_id, generation)
+        if present is None:
+            return
+        for channel in channels:
+            if follows:
+                present.channels.add(channel)
+                nodes = self._channels.setdefault(channel, {})
+                nodes.setdefault(present.session.node, set()).add(device_id)
+            elif channel in present.channels:
+                present.channels.discard(channel)
+                self._leave(channel, present.session.node, device_id)
+
+    def extend_node(self, node: str, until_ms: int) -> None:
+        """See push.ports.PresenceStore.extend_node."""
+        self._leases[node] = until_ms
+
+    def forget_node(self, node: str) -> None:
+        """See push.ports.PresenceStore.forget_node."""
+        self._leases.pop(node, None)
+        for device_id in list(self._nodes.get(node, ())):
+            self._remove(device_id)
+
+    def session(self, device_id: str) -> Session | None:
+        """See push.ports.PresenceStore.session."""
+        present = self._devices.get(device_id)
+        return present.session if present is not None and self._lives(present.session.node) else None
+
+    def user_sessions(self, user_id: str, limit: int) -> tuple[Session, ...]:
+        """See push.ports.PresenceStore.user_sessions."""
+        sessions = (self.session(device_id) for device_id in self._users.get(user_id, ()))
+        return tuple(nsmallest(limit, (one for one in sessions if one is not None), key=lambda one: one.device_id))
+
+    def channel(self, channel: str, limit: int) -> ChannelPresence:
+        """See push.ports.PresenceStore.channel_presence."""
+        nodes = [devices for node, devices in self._channels.get(channel, {}).items() if self._lives(node)]
+        names: Iterable[str] = chain.from_iterable(nodes)
+        return ChannelPresence(channel, sum(map(len, nodes)), tuple(nsmallest(limit, names)))
+
+    def _newest(self, device_id: str, generation: int) -> _Present | None:
+        present = self._devices.get(device_id)
+        return present if present is not None and present.generation == generation else None
+
+    def _lives(self, node: str) -> bool:
+        until_ms = self._leases.get(node)
+        return until_ms is None or until_ms > self._wall_ms()
+
+    def _remove(self, device_id: str) -> None:
+        present = self._devices.pop(device_id, None)
+        if present is None:
+            return
+        session = present.session
+        _discard(self._nodes, session.node, device_id)
+        if session.user_id:
+            _discard(self._users, session.user_id, device_id)
+        for channel in present.channels:
+            self._leave(channel, session.node, device_id)
+
+    def _leave(self, channel: str, node: str, device_id: str) -> None:
+        nodes = self._channels[channel]
+        _discard(nodes, node, device_id)
+        if not nodes:
+            del self._channels[channel]
+
+
+def _discard(sets: dict[str, set[str]], key: str, member: str) -> None:
+    """Takes the member out of a set, and an empty set out of the sets."""
+    members = sets[key]
+    members.discard(member)
+    if not members:
+        del sets[key]
