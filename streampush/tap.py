@@ -188,6 +188,7 @@ class StreampushService(Service):
             call_soon=call_soon,
             retry_later=retry_later,
             spawn=self.spawn,
+            node=self._node_name,
         )
 
     def _make_connection_surroundings(self) -> ConnectionSurroundings:
@@ -356,6 +357,8 @@ class StreampushService(Service):
             for number, before in hurried.items():
                 signal.signal(number, before)
         self.node.stop()
+        if not await self.service.settle():
+            self._log.error("the store is away: what devices acknowledged last is not stored, they get it again")
         if self._rest_port is not None:
             stopped = self._rest_port.stopListening()
             if stopped is not None:

@@ -100,6 +100,7 @@ class Metrics:
         self._acknowledged = Tally("streampush_acknowledgements_total", "Acknowledgements.", ("outcome",), (outcomes,))
         losses = [reason.name.lower() for reason in LossReason if reason]
         self._lost = Tally("streampush_positions_lost_total", "Positions not recovered without loss.", ("reason",), (losses,))
+        self._marks_dropped = Tally("streampush_marks_dropped_total", "Milestones of receipts that could not be stored.")
 
     def _count_process(self) -> None:
         self._reloads = Tally("streampush_reloads_total", "Reloads of certificates and lists.", ("result",), (("ok", "failed"),))
@@ -138,6 +139,10 @@ class Metrics:
     def positions_lost(self, reason: str) -> None:
         """A position was not recovered; `reason` is the lower-case name of a terms.LossReason."""
         self._lost.add(reason)
+
+    def marks_dropped(self, count: int) -> None:
+        """So many milestones were dropped: the store was away for too long."""
+        self._marks_dropped.add(amount=count)
 
     # --------------------------------------------------------------------------------------------------- server.ServerMetrics
 
@@ -233,7 +238,7 @@ class Metrics:
         yield self._gauge("streampush_connections", "Open connections by state.", "state", self._connections)
         for tally in (self._handshakes, self._refused_connections, self._closes, self._faults, self._jitter, self._pings_missed):
             yield tally.export()
-        for tally in (self._published, self._published_bytes, self._refused, self._acknowledged, self._lost):
+        for tally in (self._published, self._published_bytes, self._refused, self._acknowledged, self._lost, self._marks_dropped):
             yield tally.export()
         for tally in (self._reloads, self._probes, self._rest, self._rest_refused):
             yield tally.export()

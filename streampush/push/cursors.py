@@ -1,79 +1,195 @@
-"""Stored cursors, written in batches: acknowledgements come one by one, the store is asked once a turn of the reactor."""
+"""What connections have reached, written in batches: acknowledgements come one by one, the store is asked once a turn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+
+from twisted.internet.defer import Deferred
 
 from streampush.errors import StoreUnavailable
-from streampush.push.ports import Scheduler, Spawner, Store
-from streampush.push.values import CursorMove
+from streampush.push.ports import PushMetrics, Scheduler, Spawner, Store
+from streampush.push.values import CursorMove, Mark, Undeliverable
+
+MAX_MARKS = 100_000
+"""Marks that wait for a store that is away; then the oldest are dropped and counted: receipts matter less than memory."""
+
+
+class _Batch:
+    """What is to be recorded: the furthest move of each device and channel, marks by where the next one would continue."""
+
+    __slots__ = ("left", "marks", "moves", "undeliverable")
+
+    def __init__(self) -> None:
+        self.moves: dict[tuple[str, str], CursorMove] = {}
+        self.left: list[CursorMove] = []  # moves before a jump: what they passed was delivered, what the jump passed was not
+        self.marks: dict[tuple[str, str, str, int, int, int], Mark] = {}
+        self.undeliverable: list[Undeliverable] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.moves or self.marks or self.undeliverable)
+
+    def move(self, move: CursorMove) -> None:
+        key = move.device_id, move.channel
+        known = self.moves.get(key)
+        if known is not None and known.epoch == move.epoch:
+            if move.offset < known.offset:
+                return
+            if move.begun > known.offset:
+                if len(self.left) < MAX_MARKS:
+                    self.left.append(known)
+            elif move.processed < known.processed or move.begun < known.begun:
+                move = replace(move, processed=max(move.processed, known.processed), begun=max(move.begun, known.begun))
+        self.moves[key] = move
+
+    def mark(self, mark: Mark) -> None:
+        """Adjacent marks become one, with the time of the first."""
+        start = mark.device_id, mark.channel, mark.epoch, int(mark.milestone), mark.count
+        known = self.marks.pop((*start, mark.first - 1), None)
+        if known is not None:
+            mark = replace(mark, first=known.first, at_ms=known.at_ms)
+        self.marks[*start, mark.last] = mark
+
+    def drop_marks(self, count: int) -> None:
+        """Drops so many marks, the oldest."""
+        for key in list(islice(self.marks, count)):
+            del self.marks[key]
+
+    def add(self, newer: _Batch) -> None:
+        """What came after this batch."""
+        self.left += newer.left
+        for move in newer.moves.values():
+            self.move(move)
+        for mark in newer.marks.values():
+            self.mark(mark)
+        self.undeliverable += newer.undeliverable
+
+    def forget(self, device_id: str, channel: str) -> None:
+        """The move of the device on the channel is dropped."""
+        move = self.moves.pop((device_id, channel), None)
+        if move is not None or self.left:
+            self.left = [one for one in self.left if (one.device_id, one.channel) != (device_id, channel)]
 
 
 class CursorWriter:
-    """Collects cursor moves; the furthest of a device and channel wins. What the store could not take is kept and tried again.
+    """Collects cursor moves, marks and undeliverable publications. What the store could not take is kept and tried again.
 
-    Bounded by the number of (device, channel) pairs that are connected or were while the store was away.
+    Moves are bounded by the number of (device, channel) pairs that are connected or were while the store was away, marks by
+    MAX_MARKS, undeliverable publications by what was in the receive windows when the store went away.
     """
 
     def __init__(
-        self, store: Store, call_soon: Scheduler, spawn: Spawner, retry_later: Callable[[Callable[[], None]], object]
+        self,
+        store: Store,
+        call_soon: Scheduler,
+        spawn: Spawner,
+        retry_later: Callable[[Callable[[], None]], object],
+        metrics: PushMetrics,
     ) -> None:
         self._store = store
         self._call_soon = call_soon
         self._spawn = spawn
         self._retry_later = retry_later
-        self._due: dict[tuple[str, str], CursorMove] = {}
-        self._under_way: list[dict[tuple[str, str], CursorMove]] = []
-        self._writing = False
+        self._metrics = metrics
+        self._due = _Batch()
+        self._under_way: _Batch | None = None
+        self._begun = False  # a flush is under way, or will be
+        self._waiting: list[Deferred[None]] = []  # for the end of what is under way
 
     def move(self, move: CursorMove) -> None:
-        """The cursor is stored soon."""
-        self._keep(move)
+        """The cursor is stored soon. The furthest of a device and channel wins; one of a new epoch wins over the old one."""
+        self._due.move(move)
         self._begin()
 
-    def _keep(self, move: CursorMove) -> None:
-        key = move.device_id, move.channel
-        known = self._due.get(key)
-        if known is None or known.epoch != move.epoch or known.offset < move.offset:
-            self._due[key] = move
+    def mark(self, mark: Mark) -> None:
+        """The milestone is stored soon, if the store is not away for too long."""
+        self._due.mark(mark)
+        self._bound()
+        self._begin()
+
+    def undeliverable(self, failed: Undeliverable) -> None:
+        """The dead letter is stored soon."""
+        self._due.undeliverable.append(failed)
+        self._begin()
 
     def forget(self, device_id: str, channel: str) -> None:
         """A move that is not stored yet is dropped: the device has unsubscribed."""
-        for moves in (self._due, *self._under_way):
-            moves.pop((device_id, channel), None)
+        self._due.forget(device_id, channel)
+        if self._under_way is not None:
+            self._under_way.forget(device_id, channel)
 
     def pending(self, device_id: str, channel: str) -> CursorMove | None:
         """The move that is not stored yet, and without which a device that comes back would begin at the wrong place."""
         key = device_id, channel
-        return next((moves[key] for moves in (self._due, *reversed(self._under_way)) if key in moves), None)
+        move = self._due.moves.get(key)
+        if move is None and self._under_way is not None:
+            move = self._under_way.moves.get(key)
+        return move
+
+    def _bound(self) -> None:
+        waiting = len(self._due.marks) + (len(self._under_way.marks) if self._under_way is not None else 0)
+        excess = min(waiting - MAX_MARKS, len(self._due.marks))
+        if excess > 0:
+            self._due.drop_marks(excess)
+            self._metrics.marks_dropped(excess)
 
     def _begin(self) -> None:
-        if not self._writing:
-            self._writing = True
+        if not self._begun:
+            self._begun = True
             self._call_soon(self._start)
 
     def _start(self) -> None:
         self._spawn(self.flush())
 
     async def flush(self) -> None:
-        """Stores what is due now, or as soon as the store is there again."""
-        while self._due:
-            moves, self._due = self._due, {}
-            self._under_way.append(moves)
+        """Stores what is due now, or as soon as the store is there again. Does nothing while an older batch is under way: what
+        is due follows it."""
+        if self._under_way is not None:
+            return
+        while self._due and self._under_way is None:
             try:
-                await self._store.move_cursors(tuple(moves.values()))
+                await self._write()
             except StoreUnavailable:
-                newer, self._due = self._due, moves
-                for move in newer.values():
-                    self._keep(move)
+                self._begun = True
                 self._retry_later(self._start)
                 return
             except Exception:
-                # A fault of ours: these moves are given up, which costs repeats after a reconnect; the next ones are stored.
-                self._writing = False
+                # A fault of ours: this batch is given up, which costs repeats after a reconnect; the next ones are stored.
+                self._begun = False
                 if self._due:
                     self._begin()
                 raise
-            finally:
-                self._under_way = [others for others in self._under_way if others is not moves]
-        self._writing = False
+        self._begun = self._under_way is not None
+
+    async def settle(self) -> bool:
+        """Stores what is due, and waits for what is under way. False if the store cannot take it now."""
+        try:
+            while self._due or self._under_way is not None:
+                if self._under_way is None:
+                    await self._write()
+                else:
+                    done: Deferred[None] = Deferred()
+                    self._waiting.append(done)
+                    await done
+        except StoreUnavailable:
+            return False
+        finally:
+            self._begun = False
+        return True
+
+    async def _write(self) -> None:
+        """One batch; what the store could not take is due again."""
+        batch = self._under_way = self._due
+        self._due = _Batch()
+        try:
+            await self._store.record((*batch.left, *batch.moves.values()), tuple(batch.marks.values()), tuple(batch.undeliverable))
+        except StoreUnavailable:
+            batch.add(self._due)
+            self._due = batch
+            raise
+        finally:
+            self._under_way = None
+            waiting, self._waiting = self._waiting, []
+            for done in waiting:
+                done.callback(None)

@@ -41,6 +41,7 @@ class DeliverySurroundings:
     retry_later: Callable[[Callable[[], None]], object]
     page_messages: int
     page_bytes: int
+    wall_ms: Callable[[], int]
 
 
 class Feed:
@@ -153,7 +154,9 @@ class Attachment:
         self.feeds[channel] = feed
         self._around.fanout.follow(channel, feed, epoch, subscription.top_offset)
         if subscription.loss in _PLACE_IS_PROVEN:
-            self._around.move_cursor(CursorMove(self.principal.name, channel, epoch, subscription.offset))
+            name, offset, at_ms = self.principal.name, subscription.offset, self._around.wall_ms()
+            processed, attempts = subscription.processed, subscription.attempts
+            self._around.move_cursor(CursorMove(name, channel, epoch, offset, processed, attempts, at_ms, begun=offset))
         self._lagging.append(feed)
         self.wake()
 
@@ -249,7 +252,8 @@ class Attachment:
         reached = min(offset, feed.held - 1) if feed.held else offset
         if reached > feed.acknowledged:
             feed.acknowledged = reached
-            self._around.move_cursor(CursorMove(self.principal.name, channel, feed.epoch, reached))
+            at_ms = self._around.wall_ms()
+            self._around.move_cursor(CursorMove(self.principal.name, channel, feed.epoch, reached, at_ms=at_ms))
         self._around.metrics.acknowledged(outcome.name.lower())
         if self._lagging:
             self.wake()

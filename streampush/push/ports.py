@@ -273,3 +273,6 @@ class PushMetrics(Protocol):
 
     def positions_lost(self, reason: str) -> None:
         """A subscription could not be recovered without loss."""
+
+    def marks_dropped(self, count: int) -> None:
+        """Milestones were not stored: the store was away for too long."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from streampush.config import DeliveryConfig, PublishConfig
-from streampush.errors import Refused
-from streampush.protocol.codes import Code
+from streampush.errors import Refused, StoreUnavailable
+from streampush.protocol.codes import CODES, Advice, Code
 from streampush.protocol.terms import Start
 from streampush.push.channels import kind_of, may_subscribe, own_channels
 from streampush.push.cursors import CursorWriter
@@ -16,10 +15,11 @@ from streampush.push.delivery import Attachment, DeliverySurroundings
 from streampush.push.fanout import FanOut
 from streampush.push.ports import Encoder, Link, PushMetrics, Scheduler, Spawner, Store
 from streampush.push.publishing import Publishing
-from streampush.push.recovery import locate
+from streampush.push.recovery import locate, wants
 from streampush.push.values import (
     ChannelCursor,
     ChannelStatus,
+    Close,
     ConnectionInfo,
     DeviceRecord,
     DeviceStatus,
@@ -27,18 +27,16 @@ from streampush.push.values import (
     Published,
     PublishRequest,
     PushToken,
+    Session,
     SubscribeRequest,
     Subscription,
     SubscriptionRefused,
 )
 
-MAX_REMEMBERED_CLOSES = 100_000
-"""Devices whose last close is remembered for GET /v1/devices/{id}."""
-
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the service needs of the process it lives in. `retry_later` calls its argument after a pause."""
+    """What the service needs of the process it lives in. `retry_later` calls its argument after a pause; `node` is its name."""
 
     store: Store
     encode: Encoder
@@ -49,13 +47,17 @@ class Surroundings:
     call_soon: Scheduler
     retry_later: Callable[[Callable[[], None]], object]
     spawn: Spawner
+    node: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Close:
-    code: int
-    detail: str
-    at_ms: int
+class _Stay:
+    """One connection of a device, for presence: `generation` is 0 until the store has told it."""
+
+    __slots__ = ("close", "generation")
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.close: Close | None = None
 
 
 class PushService:
@@ -66,7 +68,7 @@ class PushService:
         self._limits = delivery
         self._store = around.store
         self._fanout = FanOut(around.encode, around.call_soon, around.clock, around.metrics)
-        self._cursors = CursorWriter(around.store, around.call_soon, around.spawn, around.retry_later)
+        self._cursors = CursorWriter(around.store, around.call_soon, around.spawn, around.retry_later, around.metrics)
         self._publishing = Publishing(
             around.store,
             self._fanout,
@@ -87,11 +89,12 @@ class PushService:
             around.retry_later,
             delivery.page_messages,
             delivery.page_bytes,
+            around.wall_ms,
         )
         self._stopping = ""
         self._attachments: dict[str, Attachment] = {}
         self._connected_at_ms: dict[str, int] = {}
-        self._closes: OrderedDict[str, _Close] = OrderedDict()
+        self._stays: dict[str, _Stay] = {}
 
     # ------------------------------------------------------------------------------------------------------- publishing
 
@@ -106,6 +109,10 @@ class PushService:
         """From now on publishers are sent elsewhere (DRAINING): what they gave us now would hardly be delivered."""
         self._stopping = detail
 
+    async def settle(self) -> bool:
+        """Stores what devices have reached; for the end of the node. False if the store could not take it."""
+        return await self._cursors.settle()
+
     def charge(self, principal: Principal) -> None:
         """Counts a request of a device against its rate. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
         self._publishing.charge_device(principal)
@@ -117,26 +124,61 @@ class PushService:
         older = self._attachments.get(principal.name)
         attachment = Attachment(principal, link, info, self._delivery)
         self._attachments[principal.name] = attachment
-        self._connected_at_ms[principal.name] = self._around.wall_ms()
+        now_ms = self._connected_at_ms[principal.name] = self._around.wall_ms()
         if older is not None:
             older.detach()
             older.close(Code.REPLACED, f"replaced by session {info.session_id}")
+        stay = self._stays[principal.name] = _Stay()
+        session = Session(
+            principal.name,
+            info.session_id,
+            self._around.node,
+            principal.user_id,
+            info.address,
+            info.app,
+            info.app_version,
+            now_ms,
+        )
+        self._around.spawn(self._begin_session(session, stay))
         return attachment
+
+    async def _begin_session(self, session: Session, stay: _Stay) -> None:
+        try:
+            stay.generation = await self._store.begin_session(session)
+        except StoreUnavailable:
+            return  # the device cannot be remembered either then, and is told to come again
+        if stay.close is not None:
+            await self._end_session(session.device_id, stay.generation, stay.close)
+
+    async def _end_session(self, device_id: str, generation: int, close: Close) -> None:
+        try:
+            await self._store.end_session(device_id, generation, close)
+        except StoreUnavailable:
+
+            def again() -> None:
+                self._around.spawn(self._end_session(device_id, generation, close))
+
+            self._around.retry_later(again)
 
     async def watch(self, principal: Principal, channel: str, link: Link, info: ConnectionInfo) -> Attachment:
         """An attachment of the server's own, on any channel, from the newest publication on. It is no device."""
         attachment = Attachment(principal, link, info, self._delivery)
-        attachment.follow(await locate(self._store, principal.name, SubscribeRequest(channel, start=Start.LATEST)))
+        request = SubscribeRequest(channel, start=Start.LATEST)
+        (survey,) = await self._store.survey(principal.name, [wants(request)])
+        attachment.follow(locate(request, survey))
         return attachment
 
     async def remember(self, principal: Principal) -> None:
-        """The device is known from now on, so that messages to it, and to its user, can be stored. Raises Refused."""
+        """The device is known from now on, so that messages to it, and to its user, can be stored. Raises Refused.
+
+        The user that its certificate names wins over the one that it was bound to.
+        """
         now_ms = self._around.wall_ms()
         record = await self._store.device(principal.name)
         if record is None:
             record = DeviceRecord(principal.name, principal.user_id, now_ms, now_ms)
         else:
-            record = replace(record, user_id=principal.user_id, last_seen_ms=now_ms)
+            record = replace(record, user_id=principal.user_id or record.user_id, last_seen_ms=now_ms)
         await self._store.remember_device(record)
 
     async def register_token(self, principal: Principal, token: PushToken | None) -> None:
@@ -151,18 +193,28 @@ class PushService:
 
         Nothing is delivered before `Attachment.follow` was called with a result, so that the device can be told first.
         """
-        by_channel = {channel: SubscribeRequest(channel) for channel in own_channels(attachment.principal)}
+        principal = attachment.principal
+        by_channel = {channel: SubscribeRequest(channel) for channel in own_channels(principal)}
         by_channel.update((request.channel, request) for request in wanted)
-        results: list[Subscription | SubscriptionRefused] = []
+        results: dict[str, Subscription | SubscriptionRefused] = {}
+        allowed: list[SubscribeRequest] = []
         for number, request in enumerate(by_channel.values()):
             try:
                 if number >= self._limits.max_subscriptions:
                     raise Refused(Code.QUOTA_EXCEEDED, f"at most {self._limits.max_subscriptions} subscriptions")
-                results.append(await self._locate(attachment, request))
+                self._check_right(principal, request.channel)
+                allowed.append(request)
             except Refused as refused:
-                self._around.metrics.refused(refused.code)
-                results.append(SubscriptionRefused(request.channel, refused.code, refused.detail))
-        return results
+                results[request.channel] = self._refused(request, refused)
+        try:
+            results.update((found.channel, found) for found in await self._locate(principal.name, allowed))
+        except Refused as refused:
+            results.update((request.channel, self._refused(request, refused)) for request in allowed)
+        return [results[channel] for channel in by_channel]
+
+    def _refused(self, request: SubscribeRequest, refused: Refused) -> SubscriptionRefused:
+        self._around.metrics.refused(refused.code)
+        return SubscriptionRefused(request.channel, refused.code, refused.detail)
 
     async def subscribe(self, attachment: Attachment, request: SubscribeRequest) -> Subscription:
         """As `resume`, for one channel; the caller follows the result at once.
@@ -171,7 +223,8 @@ class PushService:
         """
         try:
             self._check_count(attachment, request.channel)
-            subscription = await self._locate(attachment, request)
+            self._check_right(attachment.principal, request.channel)
+            (subscription,) = await self._locate(attachment.principal.name, [request])
             self._check_count(attachment, request.channel)  # others were located meanwhile
             return subscription
         except Refused as refused:
@@ -183,16 +236,19 @@ class PushService:
         if channel not in feeds and len(feeds) >= self._limits.max_subscriptions:
             raise Refused(Code.QUOTA_EXCEEDED, f"at most {self._limits.max_subscriptions} subscriptions")
 
-    async def _locate(self, attachment: Attachment, request: SubscribeRequest) -> Subscription:
-        principal = attachment.principal
-        if not may_subscribe(principal, request.channel):
-            detail = f"{principal.name} may not subscribe here (delivery.subscribe)"
-            raise Refused(Code.FORBIDDEN, detail, channel=request.channel)
-        pending = self._cursors.pending(principal.name, request.channel)
-        subscription = await locate(self._store, principal.name, request, pending)
-        if subscription.loss:
-            self._around.metrics.positions_lost(subscription.loss.name.lower())
-        return subscription
+    def _check_right(self, principal: Principal, channel: str) -> None:
+        if not may_subscribe(principal, channel):
+            raise Refused(Code.FORBIDDEN, f"{principal.name} may not subscribe here (delivery.subscribe)", channel=channel)
+
+    async def _locate(self, device_id: str, requests: Sequence[SubscribeRequest]) -> list[Subscription]:
+        """Where delivery on each channel begins, all as of one moment."""
+        pending = [self._cursors.pending(device_id, request.channel) for request in requests]
+        surveys = await self._store.survey(device_id, list(map(wants, requests, pending)))
+        found = list(map(locate, requests, surveys, pending))
+        for subscription in found:
+            if subscription.loss:
+                self._around.metrics.positions_lost(subscription.loss.name.lower())
+        return found
 
     async def unsubscribe(self, attachment: Attachment, channel: str) -> None:
         """Ends delivery and forgets the cursor. Raises Refused(NOT_SUBSCRIBED), or FORBIDDEN for the device's own channels."""
@@ -211,10 +267,11 @@ class PushService:
             return
         del self._attachments[device_id]
         del self._connected_at_ms[device_id]
-        self._closes[device_id] = _Close(code, detail, self._around.wall_ms())
-        self._closes.move_to_end(device_id)
-        if len(self._closes) > MAX_REMEMBERED_CLOSES:
-            self._closes.popitem(last=False)
+        stay = self._stays.pop(device_id)
+        advice = CODES[Code(code)].advice if code in CODES else Advice.UNSPECIFIED
+        stay.close = Close(code, advice, detail, self._around.wall_ms())
+        if stay.generation:
+            self._around.spawn(self._end_session(device_id, stay.generation, stay.close))
 
     # -------------------------------------------------------------------------------------------------------- questions
 
@@ -234,7 +291,7 @@ class PushService:
         record = await self._store.device(device_id)
         if record is None:
             raise Refused(Code.UNKNOWN_RECIPIENT, "no device of this id was ever seen")
-        close = self._closes.get(device_id, _Close(0, "", 0))
+        close = record.last_close or Close(0, Advice.UNSPECIFIED, "", 0)
         status = DeviceStatus(
             device_id,
             record.user_id,

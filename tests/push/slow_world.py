@@ -23,8 +23,8 @@ def fixed(publication: Any) -> bytes:
 def stored(world: World, device_id: str, channel: str) -> int:
     """The offset of the stored cursor, once everything is written."""
     world.settle()
-    position = world.run(world.memory.cursor(device_id, channel))
-    return position.offset if position else -1
+    cursor = world.run(world.memory.cursors(device_id)).get(channel)
+    return cursor.offset if cursor else -1
 
 
 def lose_log(world: World, channel: str) -> None:

@@ -9,7 +9,7 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability, LossReason, Outcome
 from streampush.push.delivery import Attachment
-from streampush.push.values import Appended, ConnectionInfo, Position, Publication, Subscription
+from streampush.push.values import Appended, ConnectionInfo, Cursor, Publication, Subscription
 from tests.push.slow_world import lose_log, stored
 from tests.push.world import RecordingLink, World, device
 
@@ -153,7 +153,7 @@ def test_a_live_feed_notices_a_log_that_was_begun_anew() -> None:
     assert link.offsets("news") == [1, 2, 3, 1]
     attachment.acknowledge("news", 1, Outcome.PROCESSED)
     world.settle()
-    assert world.run(world.memory.cursor("d", "news")) == Position(told[0].epoch, 1)
+    assert world.run(world.memory.cursors("d"))["news"] == Cursor(told[0].epoch, 1)
 
 
 def test_what_was_open_of_a_lost_log_does_not_fill_the_window() -> None:

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from streampush.config import StoreConfig
 from streampush.push.cursors import CursorWriter
-from streampush.push.values import CursorMove
+from streampush.push.values import CursorMove, Mark, Undeliverable
 from streampush.store.memory import MemoryStore
 from tests.push.world import World
 from tests.store.slow import SlowStore
@@ -20,16 +20,22 @@ class Batches(MemoryStore):
     def __init__(self) -> None:
         super().__init__(StoreConfig(), lambda: 1, lambda: "epoch")
         self.batches: list[list[CursorMove]] = []
+        self.marks: list[list[Mark]] = []
+        self.undeliverable: list[list[Undeliverable]] = []
         self.fault: Exception | None = None
         self.before_fault: Callable[[], object] = lambda: None
 
-    async def move_cursors(self, moves: Sequence[CursorMove]) -> None:
+    async def record(
+        self, moves: Sequence[CursorMove], marks: Sequence[Mark] = (), undeliverable: Sequence[Undeliverable] = ()
+    ) -> None:
         self.batches.append(list(moves))
+        self.marks.append(list(marks))
+        self.undeliverable.append(list(undeliverable))
         if self.fault is not None:
             fault, self.fault = self.fault, None
             self.before_fault()
             raise fault
-        await super().move_cursors(moves)
+        await super().record(moves, marks, undeliverable)
 
 
 class Writing(World):
@@ -39,7 +45,7 @@ class Writing(World):
         super().__init__()
         self.batches = Batches()
         self.slow = SlowStore(self.batches)
-        self.writer = CursorWriter(self.slow, self.turns.append, self.spawn, self.later.append)
+        self.writer = CursorWriter(self.slow, self.turns.append, self.spawn, self.later.append, self.metrics)
 
     def move(self, offset: int, device_id: str = "d", epoch: str = "e") -> CursorMove:
         move = CursorMove(device_id, "news", epoch, offset)
@@ -47,8 +53,8 @@ class Writing(World):
         return move
 
     def offset(self) -> int:
-        position = self.run(self.batches.cursor("d", "news"))
-        return position.offset if position else -1
+        cursor = self.run(self.batches.cursors("d")).get("news")
+        return cursor.offset if cursor else -1
 
 
 def test_the_moves_of_a_turn_are_one_batch_with_the_furthest_of_each() -> None:

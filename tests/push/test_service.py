@@ -7,11 +7,12 @@ from twisted.internet.defer import Deferred
 
 from streampush.config import DeliveryConfig, StoreConfig
 from streampush.errors import Refused
-from streampush.protocol.codes import Code
+from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import AppState, LossReason, Outcome, Start
-from streampush.push import service as service_module
 from streampush.push.values import (
+    Close,
     ConnectionInfo,
+    DeviceRecord,
     Position,
     Principal,
     PushToken,
@@ -69,8 +70,7 @@ def test_a_connection_that_is_replaced_while_it_resumes_leaves_nothing_behind() 
     results: list[object] = []
     Deferred.fromCoroutine(world.service.resume(older, [])).addCallback(results.extend)
     newer = world.service.attach(device("d"), RecordingLink(), info)
-    store.finish("head")
-    store.finish("cursor")
+    store.finish("survey")
     assert isinstance(results[0], Subscription)
     older.follow(results[0])
     world.service.detach(newer, 0, "gone")
@@ -88,14 +88,41 @@ def test_detaching_twice_is_harmless() -> None:
     assert (world.service.connected_devices(), world.fanout._channels) == (0, {})
 
 
-def test_only_so_many_closes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "MAX_REMEMBERED_CLOSES", 2)
+def test_a_device_is_present_while_its_newest_connection_lasts() -> None:
     world = World()
-    for device_id in ("d1", "d2", "d3"):
-        attachment, _ = world.attach(device(device_id))
-        world.service.detach(attachment, 2001, "")
-    codes = [world.run(world.service.describe_device(device_id)).last_close_code for device_id in ("d1", "d2", "d3")]
-    assert codes == [0, 2001, 2001]
+    older, _ = world.attach(device("d", "u"))
+    newer, _ = world.attach(device("d", "u"))
+    world.service.detach(older, 1006, "replaced")
+    session = world.run(world.memory.session("d"))
+    assert session is not None
+    assert (session.node, session.user_id, session.session_id, session.connected_at_ms) == ("node", "u", "session", 1_000_000)
+    world.service.detach(newer, 2001, "heartbeat lost")
+    assert world.run(world.memory.session("d")) is None
+
+
+def test_a_connection_that_ends_before_the_store_knows_of_it_is_not_present() -> None:
+    memory = MemoryStore(StoreConfig(), lambda: 1, lambda: "epoch")
+    store = SlowStore(memory)
+    world = World(store=store)
+    attachment = world.service.attach(device("d"), RecordingLink(), ConnectionInfo("s", "", 10, 10_000))
+    world.service.detach(attachment, 0, "gone")
+    store.finish("begin_session")
+    assert world.run(memory.session("d")) is not None
+    store.finish("end_session")
+    assert world.run(memory.session("d")) is None
+
+
+def test_the_end_of_a_session_is_told_to_a_store_that_was_away() -> None:
+    memory = MemoryStore(StoreConfig(), lambda: 1, lambda: "epoch")
+    store = SlowStore(memory)
+    world = World(store=store)
+    attachment = world.service.attach(device("d"), RecordingLink(), ConnectionInfo("s", "", 10, 10_000))
+    store.finish("begin_session")
+    world.service.detach(attachment, 0, "gone")
+    store.fail("end_session")
+    world.pause()
+    store.finish("end_session")
+    assert world.run(memory.session("d")) is None
 
 
 # -------------------------------------------------------------------------------------------------------------- resuming
@@ -197,7 +224,7 @@ def test_subscriptions_that_are_located_at_the_same_time_are_bounded_too() -> No
     for channel in ("a", "b", "c"):
         world.spawn(subscribe(channel))
     for _ in range(3):
-        store.finish("head")
+        store.finish("survey")
     assert list(attachment.feeds) == ["a"]
     assert [failure.code for failure in world.failures if isinstance(failure, Refused)] == [Code.QUOTA_EXCEEDED] * 2
 
@@ -219,7 +246,7 @@ def test_unsubscribing_ends_delivery_and_forgets_the_cursor() -> None:
     world.run(world.service.unsubscribe(attachment, "news"))
     world.publish("news")
     world.settle()
-    assert (link.writes, world.run(world.memory.cursor("d", "news"))) == ([], None)
+    assert (link.writes, world.run(world.memory.cursors("d"))) == ([], {})
 
 
 def test_unsubscribing_forgets_a_cursor_that_is_not_stored_yet() -> None:
@@ -228,7 +255,7 @@ def test_unsubscribing_forgets_a_cursor_that_is_not_stored_yet() -> None:
     world.subscribe(attachment, "news")
     world.run(world.service.unsubscribe(attachment, "news"))
     world.settle()
-    assert world.run(world.memory.cursor("d", "news")) is None
+    assert world.run(world.memory.cursors("d")) == {}
 
 
 def test_what_is_not_followed_cannot_be_left_and_the_own_channels_neither() -> None:
@@ -262,6 +289,34 @@ def test_a_device_is_remembered_with_the_times_of_its_connections() -> None:
     record = world.run(world.memory.device("d"))
     assert record is not None
     assert (record.user_id, record.first_seen_ms, record.last_seen_ms) == ("v", 1_000_000, 1_005_000)
+
+
+def test_remembering_keeps_the_binding_and_the_attributes_of_the_backend() -> None:
+    world = World()
+    world.run(world.memory.remember_device(DeviceRecord("d", "u", attributes={"tier": "gold"})))
+    world.attach(device("d"))
+    record = world.run(world.memory.device("d"))
+    assert record is not None
+    assert (record.user_id, dict(record.attributes)) == ("u", {"tier": "gold"})
+
+
+def test_remembering_keeps_how_the_last_connection_ended() -> None:
+    world = World()
+    attachment, _ = world.attach(device("d"))
+    world.service.detach(attachment, 2001, "heartbeat lost")
+    world.attach(device("d"))
+    record = world.run(world.memory.device("d"))
+    assert record is not None
+    assert record.last_close == Close(2001, Advice.RECONNECT, "heartbeat lost", 1_000_000)
+
+
+def test_what_devices_reached_is_stored_when_the_node_settles() -> None:
+    world = World()
+    attachment, _ = world.attach(device("d"))
+    world.subscribe(attachment, "news")
+    assert world.run(world.memory.cursors("d")) == {}
+    assert world.run(world.service.settle())
+    assert set(world.run(world.memory.cursors("d"))) == {"news"}
 
 
 def test_remembering_keeps_the_push_token() -> None:

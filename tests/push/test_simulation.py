@@ -18,7 +18,7 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import LossReason, Outcome, Start
 from streampush.push.delivery import Attachment
 from streampush.push.values import (
-    Appended,
+    Accepted,
     ConnectionInfo,
     DeviceRecord,
     Draft,
@@ -50,10 +50,11 @@ class Truth(MemoryStore):
         self._world = world
         self.entries: dict[tuple[str, str], dict[int, Publication]] = defaultdict(dict)
 
-    async def append(self, draft: Draft) -> Appended:
-        appended = await super().append(draft)
-        self.entries[draft.channel, appended.epoch][appended.publication.offset] = appended.publication
-        return appended
+    async def append(self, draft: Draft) -> Accepted:
+        accepted = await super().append(draft)
+        assert accepted.appended is not None
+        self.entries[draft.channel, accepted.epoch][accepted.offset] = accepted.appended.publication
+        return accepted
 
     def lose(self, channel: str) -> None:
         log = self._logs.pop(channel, None)
@@ -487,8 +488,8 @@ class Simulation(World):
         assert self.fanout._channels == {}
         assert self.fanout._due == []
         assert self.service.connected_devices() == 0
-        assert self.service._cursors._due == {}
-        assert not self.service._cursors._writing
+        assert not self.service._cursors._due
+        assert not self.service._cursors._begun
 
 
 def simulate(seed: int, steps: int = 300) -> Simulation:

@@ -84,6 +84,9 @@ class RecordingMetrics:
     def positions_lost(self, reason: str) -> None:
         self.calls.append(("positions_lost", reason))
 
+    def marks_dropped(self, count: int) -> None:
+        self.calls.append(("marks_dropped", count))
+
 
 class RecordingLink:
     """See push.ports.Link. `writes` are the bytes objects, `events` everything in order; `hook` runs inside each deliver."""
@@ -154,6 +157,7 @@ class World:
             call_soon=self.turns.append,
             retry_later=self.later.append,
             spawn=self.spawn,
+            node="node",
         )
         self.service = PushService(around, publish or PublishConfig(), delivery or DeliveryConfig())
         self.fanout = self.service._fanout

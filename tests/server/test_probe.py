@@ -34,7 +34,7 @@ class ProbeTests(TestCase):
             arrived_at=self.arrived.append,
         )
         started = Deferred.fromCoroutine(self.probe.start())
-        self.store.finish("head")
+        self.store.finish("survey")
         self.successResultOf(started)
         self.addCleanup(self.probe.stop)
 

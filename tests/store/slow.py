@@ -14,7 +14,28 @@ from twisted.internet.defer import Deferred
 from streampush.errors import StoreUnavailable
 from streampush.protocol.terms import Durability
 from streampush.push.ports import Store
-from streampush.push.values import Appended, CursorMove, DeviceRecord, Draft, Head, Page, Position
+from streampush.push.values import (
+    Accepted,
+    Appended,
+    ChannelPresence,
+    Close,
+    Cursor,
+    CursorMove,
+    DeadLetter,
+    DeviceRecord,
+    Draft,
+    DurableSubscription,
+    Head,
+    Mark,
+    MessageRecord,
+    OutboxEntry,
+    Page,
+    Session,
+    StoreStatus,
+    Survey,
+    Undeliverable,
+    Want,
+)
 
 T = TypeVar("T")
 
@@ -77,7 +98,7 @@ class SlowStore:
         self._begun(call)
         return call.done
 
-    async def append(self, draft: Draft) -> Appended:
+    async def append(self, draft: Draft) -> Accepted:
         return await self._begin("append", lambda: self._store.append(draft))
 
     async def head(self, channel: str) -> Head:
@@ -89,23 +110,37 @@ class SlowStore:
     async def read(self, channel: str, after: int, max_messages: int, max_bytes: int) -> Page:
         return await self._begin("read", lambda: self._store.read(channel, after, max_messages, max_bytes))
 
-    async def message_id(self, channel: str, offset: int) -> str | None:
-        return await self._begin("message_id", lambda: self._store.message_id(channel, offset))
+    async def survey(self, device_id: str, wants: Sequence[Want]) -> Sequence[Survey]:
+        return await self._begin("survey", lambda: self._store.survey(device_id, wants))
 
-    async def live_after(self, channel: str, offset: int, up_to: int) -> int:
-        return await self._begin("live_after", lambda: self._store.live_after(channel, offset, up_to))
+    async def next_due_ms(self) -> int | None:
+        return await self._begin("next_due_ms", lambda: self._store.next_due_ms())
 
-    async def cursor(self, device_id: str, channel: str) -> Position | None:
-        return await self._begin("cursor", lambda: self._store.cursor(device_id, channel))
+    async def fire_due(self, now_ms: int, limit: int) -> Sequence[Appended]:
+        return await self._begin("fire_due", lambda: self._store.fire_due(now_ms, limit))
 
-    async def cursors(self, device_id: str) -> Mapping[str, Position]:
+    async def status(self) -> StoreStatus:
+        return await self._begin("status", lambda: self._store.status())
+
+    async def cursors(self, device_id: str) -> Mapping[str, Cursor]:
         return await self._begin("cursors", lambda: self._store.cursors(device_id))
 
-    async def move_cursors(self, moves: Sequence[CursorMove]) -> None:
-        return await self._begin("move_cursors", lambda: self._store.move_cursors(moves))
+    async def record(
+        self, moves: Sequence[CursorMove], marks: Sequence[Mark] = (), undeliverable: Sequence[Undeliverable] = ()
+    ) -> None:
+        return await self._begin("record", lambda: self._store.record(moves, marks, undeliverable))
 
     async def forget_cursor(self, device_id: str, channel: str) -> None:
         return await self._begin("forget_cursor", lambda: self._store.forget_cursor(device_id, channel))
+
+    async def add_subscription(self, device_id: str, channel: str, at_ms: int, at_most: int) -> bool:
+        return await self._begin("add_subscription", lambda: self._store.add_subscription(device_id, channel, at_ms, at_most))
+
+    async def remove_subscription(self, device_id: str, channel: str) -> bool:
+        return await self._begin("remove_subscription", lambda: self._store.remove_subscription(device_id, channel))
+
+    async def subscriptions(self, device_id: str) -> Sequence[DurableSubscription]:
+        return await self._begin("subscriptions", lambda: self._store.subscriptions(device_id))
 
     async def device(self, device_id: str) -> DeviceRecord | None:
         return await self._begin("device", lambda: self._store.device(device_id))
@@ -113,5 +148,64 @@ class SlowStore:
     async def remember_device(self, record: DeviceRecord) -> None:
         return await self._begin("remember_device", lambda: self._store.remember_device(record))
 
-    async def knows_user(self, user_id: str) -> bool:
-        return await self._begin("knows_user", lambda: self._store.knows_user(user_id))
+    async def forget_device(self, device_id: str) -> bool:
+        return await self._begin("forget_device", lambda: self._store.forget_device(device_id))
+
+    async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
+        return await self._begin("devices_of_user", lambda: self._store.devices_of_user(user_id, limit))
+
+    async def dead_letters(self, device_id: str, before_ms: int, limit: int) -> Sequence[DeadLetter]:
+        return await self._begin("dead_letters", lambda: self._store.dead_letters(device_id, before_ms, limit))
+
+    async def dead_letter(self, device_id: str, message_id: str) -> DeadLetter | None:
+        return await self._begin("dead_letter", lambda: self._store.dead_letter(device_id, message_id))
+
+    async def drop_dead_letter(self, device_id: str, message_id: str) -> bool:
+        return await self._begin("drop_dead_letter", lambda: self._store.drop_dead_letter(device_id, message_id))
+
+    async def message(self, message_id: str, max_devices: int) -> MessageRecord | None:
+        return await self._begin("message", lambda: self._store.message(message_id, max_devices))
+
+    async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
+        return await self._begin("recall", lambda: self._store.recall(message_id, notice_id, at_ms))
+
+    async def begin_session(self, session: Session) -> int:
+        return await self._begin("begin_session", lambda: self._store.begin_session(session))
+
+    async def end_session(self, device_id: str, generation: int, close: Close) -> bool:
+        return await self._begin("end_session", lambda: self._store.end_session(device_id, generation, close))
+
+    async def session_follows(self, device_id: str, generation: int, channels: Sequence[str], *, follows: bool) -> None:
+        return await self._begin(
+            "session_follows", lambda: self._store.session_follows(device_id, generation, channels, follows=follows)
+        )
+
+    async def extend_node(self, node: str, until_ms: int) -> None:
+        return await self._begin("extend_node", lambda: self._store.extend_node(node, until_ms))
+
+    async def forget_node(self, node: str) -> None:
+        return await self._begin("forget_node", lambda: self._store.forget_node(node))
+
+    async def session(self, device_id: str) -> Session | None:
+        return await self._begin("session", lambda: self._store.session(device_id))
+
+    async def user_sessions(self, user_id: str, limit: int) -> Sequence[Session]:
+        return await self._begin("user_sessions", lambda: self._store.user_sessions(user_id, limit))
+
+    async def channel_presence(self, channel: str, limit: int) -> ChannelPresence:
+        return await self._begin("channel_presence", lambda: self._store.channel_presence(channel, limit))
+
+    async def outbox_add(self, kind: str, key: str, body: bytes, not_before_ms: int) -> bool:
+        return await self._begin("outbox_add", lambda: self._store.outbox_add(kind, key, body, not_before_ms))
+
+    async def outbox_lease(self, kind: str, limit: int, now_ms: int, lease_ms: int) -> Sequence[OutboxEntry]:
+        return await self._begin("outbox_lease", lambda: self._store.outbox_lease(kind, limit, now_ms, lease_ms))
+
+    async def outbox_complete(self, token: str) -> bool:
+        return await self._begin("outbox_complete", lambda: self._store.outbox_complete(token))
+
+    async def outbox_release(self, token: str, not_before_ms: int) -> bool:
+        return await self._begin("outbox_release", lambda: self._store.outbox_release(token, not_before_ms))
+
+    async def outbox_next_ms(self, kind: str) -> int | None:
+        return await self._begin("outbox_next_ms", lambda: self._store.outbox_next_ms(kind))

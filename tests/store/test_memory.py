@@ -9,7 +9,8 @@ from twisted.trial.unittest import TestCase
 
 from streampush.config import StoreConfig
 from streampush.protocol.terms import Durability
-from streampush.store.memory import COMPACT_AFTER, MemoryStore
+from streampush.store.memory import MemoryStore
+from streampush.store.memory.log import COMPACT_AFTER
 from tests.store.contract import LIMITS, StoreContract
 
 
@@ -33,8 +34,8 @@ class MemoryStoreTests(StoreContract, TestCase):
         await self.fill(store, 1, "a", b"x" * 2000, ttl_ms=10)
         self.now_ms += 10
         store.sweep(1)
-        assert (await store.append(self.draft("b", b"x" * 2000))).publication.offset == 1
-        assert await store.message_id("a", 1) == "m1"
+        assert (await store.append(self.draft("b", b"x" * 2000))).offset == 1
+        assert await self.message_id(store, 1, "a") == "m1"
 
     async def test_freeing_twice_does_not_free_more(self) -> None:
         store = self.make_store(replace(LIMITS, max_bytes=2048))
@@ -64,20 +65,20 @@ class MemoryStoreTests(StoreContract, TestCase):
     async def test_the_payload_of_dropped_entries_is_freed_at_once(self) -> None:
         store = self.make_store(replace(LIMITS, history_messages=5))
         await self.fill(store, COMPACT_AFTER, payload=b"x" * 100)
-        assert sum(len(entry.payload) for entry in store._logs["news"]._entries) == 500
+        assert sum(len(entry.publication.payload) for entry in store._logs["news"]._entries if entry is not None) == 500
 
-    async def test_live_messages_are_counted_beside_dropped_and_expired_ones(self) -> None:
+    async def test_expired_messages_are_counted_beside_dropped_ones(self) -> None:
         store = self.make_store(replace(LIMITS, history_messages=5))
         await self.fill(store, 3, ttl_ms=10)
         await self.fill(store, 4)
         self.now_ms += 10
-        assert [await store.live_after("news", offset, 7) for offset in (0, 3, 5, 7)] == [4, 4, 2, 0]
+        assert [(await self.spot(store, offset)).expired for offset in (0, 2, 3, 7)] == [1, 1, 0, 0]
         await self.fill(store, 1)  # now the last one that expires is dropped
-        assert [await store.live_after("news", *span) for span in ((0, 8), (4, 7), (7, 8), (8, 8), (6, 5))] == [5, 3, 1, 0, 0]
+        assert [(await self.spot(store, offset)).expired for offset in (0, 4)] == [0, 0]
 
     async def test_forgotten_cursors_leave_nothing_behind(self) -> None:
         store = self.make_store(LIMITS)
-        await store.move_cursors([])
+        await store.record([])
         for number in range(10):
             await store.forget_cursor(f"d{number}", "news")
-        assert store._cursors == {}
+        assert store._cursors._cursors == {}

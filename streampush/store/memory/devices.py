@@ -154,12 +154,13 @@ class DeadLetters:
         return self._count
 
     def of(self, device_id: str, before_ms: int, limit: int) -> tuple[DeadLetter, ...]:
-        letters = self._letters.get(device_id, {}).values()
+        letters = tuple(self._letters[device_id].values()) if device_id in self._letters else ()
         newest = sorted((one for one in letters if not before_ms or one.at_ms < before_ms), key=lambda one: -one.at_ms)
         return tuple(newest[:limit])
 
     def get(self, device_id: str, message_id: str) -> DeadLetter | None:
-        return self._letters.get(device_id, {}).get(message_id)
+        letters = self._letters.get(device_id)
+        return None if letters is None else letters.get(message_id)
 
     def add(self, letter: DeadLetter) -> Sequence[DeadLetter]:
         """Adds a letter; gives those that had to go for it."""
@@ -175,16 +176,17 @@ class DeadLetters:
     def drop(self, device_id: str, message_id: str) -> DeadLetter | None:
         """Takes a letter out, and gives it."""
         letters = self._letters.get(device_id)
-        letter = None if letters is None else letters.pop(message_id, None)
-        if letter is not None:
-            self._count -= 1
-            if not letters:
-                del self._letters[device_id]
+        if letters is None or message_id not in letters:
+            return None
+        letter = letters.pop(message_id)
+        self._count -= 1
+        if not letters:
+            del self._letters[device_id]
         return letter
 
     def forget_device(self, device_id: str) -> Sequence[DeadLetter]:
         """Takes out all letters of a device, and gives them."""
         letters = self._letters.pop(device_id, None)
-        gone = () if letters is None else tuple(letters.values())
+        gone: tuple[DeadLetter, ...] = () if letters is None else tuple(letters.values())
         self._count -= len(gone)
         return gone

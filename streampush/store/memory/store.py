@@ -105,9 +105,7 @@ class MemoryStore:
         self._make_room(draft.channel, size)
         if draft.deliver_at_ms:
             self._put_off(draft, size)
-            return Accepted(
-                draft.message_id, draft.channel, 0, self._epoch, Durability.MEMORY, deliver_at_ms=draft.deliver_at_ms
-            )
+            return Accepted(draft.message_id, draft.channel, 0, self._epoch, Durability.MEMORY, deliver_at_ms=draft.deliver_at_ms)
         appended = self._append(draft, draft.published_at_ms, self._begin(draft.channel))
         return Accepted(
             draft.message_id, draft.channel, appended.publication.offset, appended.epoch, Durability.MEMORY, appended=appended
