@@ -10,7 +10,9 @@ from streampush.push.values import ChannelStatus, DeviceStatus, Published
 
 def published(value: Published) -> dict[str, Any]:
     """The answer to a publish."""
-    return asdict(value) | {"durability": value.durability.name}
+    document = asdict(value) | {"durability": value.durability.name}
+    document["deliver_at"] = document.pop("deliver_at_ms")
+    return document
 
 
 def device(value: DeviceStatus) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cryptography import x509
 from streampush.cli.directory import DevelopmentDirectory
 from streampush.cli.main import main
 from streampush.cli.toml_text import render
-from streampush.config import Config, KeyConfig, PublisherConfig, TlsConfig
+from streampush.config import Config, KeyConfig, PublisherConfig, StoreConfig, TlsConfig
 from streampush.loading import load_config, problems
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -75,7 +75,8 @@ def test_every_commented_default_is_the_default(tmp_path: Path) -> None:
     assert document["session"]["max_frame"] == Config().session.max_frame
     overrides = [f"tls.{name}=x" for name in ("certificate", "key", "client_ca")]
     config = load_config(str(path), {}, overrides)
-    assert replace(config, file="(defaults)", tls=TlsConfig()) == Config()
+    store = replace(config.store, path=StoreConfig().path)  # files are named from the folder of the configuration
+    assert replace(config, file="(defaults)", tls=TlsConfig(), store=store) == Config()
 
 
 def test_the_file_names_every_setting_with_unit_range_and_reason(made: DevelopmentDirectory) -> None:
@@ -109,7 +110,7 @@ def test_the_rest_key_is_shown_once_and_only_its_hash_is_configured(tmp_path: Pa
     assert result.output.count(key) == 1
     assert key not in files.toml.read_text()
     (configured,) = load_config(str(files.toml), {}).rest.keys
-    scopes = ("publish", "read", "disconnect", "metrics")
+    scopes = ("publish", "read", "devices", "disconnect", "metrics")
     assert configured == KeyConfig("development", hashlib.sha256(key.encode()).hexdigest(), ("*",), scopes)
 
 

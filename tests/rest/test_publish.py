@@ -27,6 +27,9 @@ def test_success_says_where_the_message_is() -> None:
         "epoch": "E1",
         "durability": "MEMORY",
         "connections": 2,
+        "duplicate": False,
+        "superseded": False,
+        "deliver_at": 0,
     }
 
 
