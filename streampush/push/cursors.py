@@ -27,8 +27,8 @@ class _Batch:
         self.marks: dict[tuple[str, str, str, int, int, int], Mark] = {}
         self.undeliverable: list[Undeliverable] = []
 
-    def __bool__(self) -> bool:
-        return bool(self.moves or self.marks or self.undeliverable)
+    def __len__(self) -> int:
+        return len(self.moves) + len(self.left) + len(self.marks) + len(self.undeliverable)
 
     def move(self, move: CursorMove) -> None:
         key = move.device_id, move.channel

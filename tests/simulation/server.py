@@ -21,7 +21,7 @@ from streampush.server.node import StreamNode
 from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
 from tests.simulation.clock import ProcessClock
-from tests.simulation.store import Disk, Pace, SimulatedStore
+from tests.simulation.store import NODE, Disk, Pace, SimulatedStore
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class ServerProcess:
             call_soon=lambda work: clock.callLater(0.0, work),
             retry_later=lambda work: clock.callLater(STORE_RETRY, work),
             spawn=self.spawn,
+            node=NODE,
         )
 
     def _connection_surroundings(self, gate: Any) -> ConnectionSurroundings:
@@ -147,7 +148,7 @@ class ServerProcess:
         )
         return ConnectionSurroundings(
             config=config,
-            node_name="node",
+            node_name=NODE,
             settings=settings,
             service=self.service,
             gate=gate,

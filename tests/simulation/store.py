@@ -21,11 +21,34 @@ from twisted.internet.interfaces import IReactorTime
 from streampush.config import StoreConfig
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.terms import Durability
-from streampush.push.values import Appended
+from streampush.push.values import Accepted, Appended
 from streampush.store.memory import MemoryStore
 
-READS = frozenset({"head", "peek", "read", "message_id", "live_after", "cursor", "cursors", "device", "knows_user"})
+READS = frozenset(
+    {
+        "head",
+        "peek",
+        "read",
+        "survey",
+        "next_due_ms",
+        "status",
+        "cursors",
+        "subscriptions",
+        "device",
+        "devices_of_user",
+        "dead_letters",
+        "dead_letter",
+        "message",
+        "session",
+        "user_sessions",
+        "channel_presence",
+        "outbox_next_ms",
+    }
+)
 """What changes nothing; every other operation is a write."""
+
+NODE = "node"
+"""The name of the node whose processes these are."""
 
 Observer = Callable[[str, tuple[Any, ...], Any], None]
 """Hears of every write that the disk has taken: the operation's name, its arguments and its result."""
@@ -55,6 +78,7 @@ class _Entry:
 
     name: str
     args: tuple[Any, ...]
+    options: dict[str, Any]
     wall_ms: int
 
 
@@ -98,14 +122,24 @@ class Disk:
         """How many operations have changed the disk."""
         return len(self._journal)
 
-    def apply(self, name: str, args: tuple[Any, ...]) -> Any:
+    def _durable(self, result: Any) -> Any:
+        """The result as this disk gives it."""
+        if isinstance(result, list):
+            return [self._durable(one) for one in result]
+        if isinstance(result, Accepted):
+            return replace(result, durability=self.durability, appended=self._durable(result.appended))
+        return replace(result, durability=self.durability) if isinstance(result, Appended) else result
+
+    def apply(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Does the operation; gives its result, or raises its refusal."""
-        result = completed(getattr(self.state, name)(*args))
-        if isinstance(result, Appended):
-            result = replace(result, durability=self.durability)
-        self._journal.append(_Entry(name, args, self._wall_ms()))
+        result = self._durable(completed(getattr(self.state, name)(*args, **options)))
+        self._journal.append(_Entry(name, args, options, self._wall_ms()))
         self._observe(name, args, result)
         return result
+
+    def disconnected(self) -> None:
+        """The process that had the connections is gone."""
+        completed(self.state.forget_node(NODE))
 
     def look(self, name: str, args: tuple[Any, ...]) -> Any:
         """The result of an operation that changes nothing."""
@@ -129,7 +163,7 @@ class Disk:
             self.state = self._empty()
             for entry in journal:
                 self._replayed_ms = entry.wall_ms
-                completed(getattr(self.state, entry.name)(*entry.args))
+                completed(getattr(self.state, entry.name)(*entry.args, **entry.options))
         finally:
             self._replayed_ms = None
             self._replaying = []
@@ -140,6 +174,7 @@ class Disk:
 class _Write:
     name: str
     args: tuple[Any, ...]
+    options: dict[str, Any]
     done: Deferred[Any]
 
 
@@ -169,10 +204,10 @@ class SimulatedStore:
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name.startswith("_") or not hasattr(MemoryStore, name):
             raise AttributeError(name)
-        do = self._read if name in READS else self._write
+        reads = name in READS
 
-        async def operation(*args: Any) -> Any:
-            return await do(name, args)
+        async def operation(*args: Any, **options: Any) -> Any:
+            return await (self._read(name, args) if reads else self._write(name, args, options))
 
         setattr(self, name, operation)
         return operation
@@ -190,6 +225,7 @@ class SimulatedStore:
         survives = bool(batch) and not self._disk.full and self._random.random() < 0.5
         if survives:
             self._apply(batch)
+        self._disk.disconnected()
         return survives
 
     # ------------------------------------------------------------------------------------------------------------- inside
@@ -201,12 +237,12 @@ class SimulatedStore:
             raise StoreUnavailable("the disk cannot be read")
         return self._disk.look(name, args)
 
-    async def _write(self, name: str, args: tuple[Any, ...]) -> Any:
+    async def _write(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self._pace.commit is None:
             if self._disk.full:
                 raise StoreUnavailable("the disk is full")
-            return self._disk.apply(name, args)
-        write = _Write(name, args, Deferred())
+            return self._disk.apply(name, args, options)
+        write = _Write(name, args, options, Deferred())
         self._waiting.append(write)
         self._wake()
         return await write.done
@@ -241,7 +277,7 @@ class SimulatedStore:
         results: list[Any] = []
         for write in batch:
             try:
-                results.append(self._disk.apply(write.name, write.args))
+                results.append(self._disk.apply(write.name, write.args, write.options))
             except Refused as refused:
                 results.append(refused)
         return results

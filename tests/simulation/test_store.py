@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from streampush.config import StoreConfig
 from streampush.errors import StoreUnavailable
-from streampush.push.values import Draft
+from streampush.push.values import Draft, Want
 from tests.simulation.store import Disk, Pace, SimulatedStore
 from tests.store.contract import LIMITS, StoreContract
 
@@ -49,7 +49,7 @@ class SurvivalTests(TestCase):
         self.assertNoResult(done)
         assert self.top() == 0
         self.clock.advance(1.0)
-        assert self.successResultOf(done).publication.offset == self.top() == 1
+        assert self.successResultOf(done).offset == self.top() == 1
 
     def test_what_waits_goes_into_one_commit_up_to_the_batch(self) -> None:
         done = [self.append(f"m{number}") for number in range(3)]
@@ -64,7 +64,7 @@ class SurvivalTests(TestCase):
         done = [self.append(f"m{number}") for number in range(2, 6)]
         self.clock.advance(0)
         survives = self.store.die()
-        assert self.successResultOf(kept).publication.offset == 1
+        assert self.successResultOf(kept).offset == 1
         assert self.top() == (3 if survives else 1)
         for deferred in done:
             self.assertNoResult(deferred)
@@ -97,7 +97,8 @@ class SurvivalTests(TestCase):
         self.disk.restore(2)
         head = self.disk.look("head", ("news",))
         assert (head.top_offset, head.epoch) == (2, epoch)
-        assert self.disk.look("message_id", ("news", 2)) == "m1"
+        (survey,) = self.disk.look("survey", ("d", [Want("news")]))
+        assert survey.spots[2].message_id == "m1"
 
     def test_observers_hear_of_committed_writes_only(self) -> None:
         self.append("m1")

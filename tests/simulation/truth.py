@@ -53,8 +53,8 @@ class Truth:
 
     def observe(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         """See store.Observer."""
-        if name == "append":
-            self._appended(result)
+        if name == "append" and result.appended is not None:
+            self._appended(result.appended)
 
     def _appended(self, appended: Appended) -> None:
         publication = appended.publication
