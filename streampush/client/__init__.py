@@ -18,7 +18,8 @@
 
     task.react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
 
-Messages of one channel come in order and one at a time, at least once, and are acknowledged when `show` has returned.
+Messages of one channel come in order and one at a time, at least once, and are acknowledged when `show` has returned. One that
+`show` could not take comes again later, behind others of its channel.
 """
 
 from streampush.client.connection import StreamConnection
@@ -43,17 +44,20 @@ from streampush.client.events import (
     Disconnected,
     Fault,
     PositionLost,
+    Recalled,
+    ReceiptArrived,
     Stopped,
     StopReason,
     SubscriptionLost,
 )
 from streampush.client.inbox import OnMessage, Window
 from streampush.client.positions import MemoryPositions, PositionStore
+from streampush.client.publishing import PublishOptions
 from streampush.client.stream import StreamClient
 from streampush.client.tls import Address, ClientTls, Security
 from streampush.protocol.messages import Delivery as Message
-from streampush.protocol.messages import Position, PublishOk, Subscribed, Welcome
-from streampush.protocol.terms import AppState, Durability, Outcome, Start
+from streampush.protocol.messages import Position, PublishOk, Receipt, Subscribed, Welcome
+from streampush.protocol.terms import AppState, Durability, Milestone, Outcome, Priority, Start
 
 __all__ = [
     "Address",
@@ -73,13 +77,19 @@ __all__ = [
     "InvalidRequest",
     "MemoryPositions",
     "Message",
+    "Milestone",
     "NotConnected",
     "OnMessage",
     "Outcome",
     "Position",
     "PositionLost",
     "PositionStore",
+    "Priority",
     "PublishOk",
+    "PublishOptions",
+    "Recalled",
+    "Receipt",
+    "ReceiptArrived",
     "Reject",
     "RequestRefused",
     "RequestTimeout",

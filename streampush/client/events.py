@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from streampush.protocol.codes import Advice, Code
-from streampush.protocol.messages import Welcome
+from streampush.protocol.messages import Receipt, Welcome
 from streampush.protocol.terms import LossReason
 
 
@@ -83,6 +83,25 @@ class BacklogEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """A message of the channel was taken back: `message_id` is its id, whether it ever arrived here or not.
+
+    `offset` is that of the notice.
+    """
+
+    channel: str
+    message_id: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptArrived:
+    """What became of a message of ours that wanted a receipt, on one device."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """Something went wrong that the client survives: damage on the wire, an Error without a request, the application's code."""
 
@@ -90,4 +109,15 @@ class Fault:
     detail: str
 
 
-ClientEvent: TypeAlias = Connected | Disconnected | Degraded | Stopped | PositionLost | SubscriptionLost | BacklogEnded | Fault
+ClientEvent: TypeAlias = (
+    Connected
+    | Disconnected
+    | Degraded
+    | Stopped
+    | PositionLost
+    | SubscriptionLost
+    | BacklogEnded
+    | Recalled
+    | ReceiptArrived
+    | Fault
+)

@@ -7,9 +7,10 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from random import Random
+from typing import Unpack
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
@@ -19,9 +20,10 @@ from twisted.python.failure import Failure
 
 from streampush.client.connection import StreamConnection
 from streampush.client.errors import ClientStopped, ConnectionLost, NotConnected
-from streampush.client.events import ClientEvent, Connected, Degraded, Disconnected, Fault, Stopped, StopReason
+from streampush.client.events import ClientEvent, Connected, Degraded, Disconnected, Fault, ReceiptArrived, Stopped, StopReason
 from streampush.client.inbox import Inbox, OnMessage, Window
 from streampush.client.positions import MemoryPositions, PositionStore
+from streampush.client.publishing import PublishOptions, publish, publish_request
 from streampush.client.reconnect import Attempt, Decision, Loss, Reconnect, Stop
 from streampush.client.requests import OpenRequests, R
 from streampush.client.tls import Address, Security
@@ -29,7 +31,7 @@ from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
 from streampush.protocol.framing import MAX_FRAME_LIMIT
 from streampush.protocol.session import ClientSession, SessionSettings
-from streampush.protocol.terms import AppState, Durability, Outcome, Start, TokenProvider
+from streampush.protocol.terms import AppState, Feature, Outcome, Start, TokenProvider
 
 SDK = "streampush-python"
 SDK_VERSION = "0.1.0"
@@ -55,10 +57,11 @@ class StreamClient:
 
     `addresses`: host names or IP addresses with ports, in the order of preference. `on_message` is awaited with each message,
     in order and one at a time for each channel; what it returns (None: PROCESSED) is acknowledged, `Reject` raised in it is
-    REJECTED, any other exception RETRY_LATER: the message is given to it again later. Without `on_message`, messages are left
-    unacknowledged. `on_event` hears what happens; it must not block. `window`: messages and bytes taken unacknowledged.
-    `positions`: where the application is on each channel; in memory by default. `request_timeout`: seconds, default of all
-    requests. Raises ValueError without an address.
+    REJECTED, any other exception RETRY_LATER: the channel goes on, and the message is given to it again when the server delivers
+    it again. Without `on_message`, messages are left unacknowledged. `on_event` hears what happens; it must not block. `window`:
+    messages and bytes taken unacknowledged. `positions`: where the application is on each channel; in memory by default.
+    `receipts`: a publisher hears what becomes of its messages. `request_timeout`: seconds, default of all requests. Raises
+    ValueError without an address.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class StreamClient:
         state: AppState = AppState.UNSPECIFIED,
         window: Window | None = None,
         positions: PositionStore | None = None,
+        receipts: bool = False,
         on_event: Callable[[ClientEvent], None] | None = None,
         random: Random | None = None,
         settings: SessionSettings | None = None,
@@ -86,13 +90,15 @@ class StreamClient:
         self._app = (app, app_version)
         self._app_state = state
         self._window = window or Window()
+        self._features = Feature.RECEIPTS if receipts else Feature.NONE
         self._on_event = on_event
         self._random = random or Random()  # noqa: S311 - spreads clients, guards nothing
         self._settings = settings or SessionSettings(max_frame=MAX_FRAME_LIMIT)
         self._reconnect = Reconnect(len(self._addresses), self._random)
+        self._request_timeout = request_timeout
         self._requests = OpenRequests(reactor, self._random, max_requests, request_timeout)
         store = positions or MemoryPositions()
-        self._inbox = Inbox(reactor, on_message or _leave_it, self._window, store, self._emit, self._progressed)
+        self._inbox = Inbox(on_message or _leave_it, self._window, store, self._emit, self._progressed)
         self._life = _Life.NEW
         self._stop_detail = ""
         self._connection: StreamConnection | None = None
@@ -142,42 +148,54 @@ class StreamClient:
         return await waiting
 
     async def subscribe(
-        self, channel: str, *, start: Start = Start.UNSPECIFIED, position: m.Position | None = None, timeout: float | None = None
+        self,
+        channel: str,
+        *,
+        start: Start = Start.UNSPECIFIED,
+        position: m.Position | None = None,
+        durable: bool = False,
+        timeout: float | None = None,
     ) -> m.Subscribed:
-        """Follows a channel, also over reconnects, until `unsubscribe`.
+        """Follows a channel, also over reconnects, until `unsubscribe`. `durable`: the server keeps the subscription, too.
 
-        Begins behind `position`, or at `start`, or where this client or the server's cursor is. Raises as `publish` does.
+        Begins behind `position`, or at `start`, or where this client or the server's cursor is. Raises as `publish` does, save
+        that nothing is tried again.
         """
         exact = position is not None or start is not Start.UNSPECIFIED
-        request = m.Subscribe(channel, position if exact else self._inbox.position(channel), start)
-        answer = await self._ask(request, m.Subscribed, timeout)
+        answer = await self._ask(self._inbox.request(channel, start, position, durable=durable), m.Subscribed, timeout)
         self._heed(self._inbox.subscribed(answer, exact=exact))
         return answer
 
     async def unsubscribe(self, channel: str, *, timeout: float | None = None) -> None:
-        """Follows a channel no longer and forgets its position. Without a connection there is nobody to tell."""
+        """Follows a channel no longer and forgets its position.
+
+        Without a connection there is nobody to tell, which does no harm unless the subscription is durable: that raises
+        NotConnected, and changes nothing.
+        """
+        if self._inbox.durable(channel) and self.welcome is None:
+            raise NotConnected("a durable subscription ends at the server")
         self._inbox.forget(channel)
         if self.welcome is not None:
             await self._ask(m.Unsubscribe(channel), m.Ok, timeout)
 
     async def publish(
-        self,
-        channel: str,
-        payload: bytes,
-        *,
-        content_type: str = "",
-        headers: Mapping[str, str] | None = None,
-        ttl: float = 0.0,
-        durability: Durability = Durability.UNSPECIFIED,
-        timeout: float | None = None,
+        self, channel: str, payload: bytes, *, timeout: float | None = None, **options: Unpack[PublishOptions]
     ) -> m.PublishOk:
-        """Publishes; returns when the message is stored as safely as the answer says. `ttl` in seconds, 0: no limit of its own.
+        """Publishes; returns when the message is stored as safely as the answer says, or is known to be stored already.
+
+        If the connection is lost meanwhile, it is sent again on the next one, under the same idempotency key, as long as
+        `timeout` seconds last; with an empty key it is sent once. Whoever wants to be sure over a restart gives a key.
 
         Raises NotConnected, TooManyRequests and InvalidRequest (nothing was sent), RequestRefused (nothing was done),
-        RequestTimeout and ConnectionLost (it may be done or not).
+        RequestTimeout and ConnectionLost (it may be done or not; the same key again will tell).
         """
-        request = m.Publish(channel, payload, content_type, dict(headers or {}), int(ttl * 1000), durability)
-        return await self._ask(request, m.PublishOk, timeout)
+        request = publish_request(channel, payload, options)
+        seconds = self._request_timeout if timeout is None else timeout
+        return await publish(self._reactor, request, seconds, self._publish_once, self.connected)
+
+    def processed(self, message: m.Delivery) -> None:
+        """The application is done with a message that it had answered with DELIVERED, and with all before it of the channel."""
+        self._inbox.done(message.channel, message.offset)
 
     async def set_state(self, state: AppState, *, timeout: float | None = None) -> None:
         """Whether a person is looking at the application; told now, or with the next greeting. Raises as `publish` does."""
@@ -203,6 +221,9 @@ class StreamClient:
         if connection is None or self.welcome is None:
             raise NotConnected("no connection that takes requests")
         return await self._requests.ask(connection.send, request, expected, timeout)
+
+    async def _publish_once(self, request: m.Publish, timeout: float) -> m.PublishOk:
+        return await self._ask(request, m.PublishOk, timeout)
 
     # ----------------------------------------------------------------------------------------------------------- connecting
 
@@ -236,6 +257,7 @@ class StreamClient:
     def _hello(self) -> m.Hello:
         window = self._window
         return m.Hello(
+            features=self._features,
             app=self._app[0],
             app_version=self._app[1],
             sdk=SDK,
@@ -263,6 +285,8 @@ class StreamClient:
             self._heed(self._inbox.subscribed(message))
         elif isinstance(message, m.BacklogEnd):
             self._heed(self._inbox.backlog_end(message))
+        elif isinstance(message, m.Receipt):
+            self._emit(ReceiptArrived(message))
         elif isinstance(message, m.Error):
             self._emit(Fault(message.code, message.detail))
 

@@ -7,7 +7,18 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from streampush.client import Disconnected, Fault, MemoryPositions, Outcome, PositionLost, Reject, Window
+from streampush.client import (
+    Disconnected,
+    Fault,
+    MemoryPositions,
+    NotConnected,
+    Outcome,
+    PositionLost,
+    Recalled,
+    Reject,
+    SubscriptionLost,
+    Window,
+)
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import LossReason
@@ -128,18 +139,170 @@ class OrderTests(InboxCase):
 
 
 class RetryTests(InboxCase):
-    def test_an_exception_is_answered_and_the_message_given_again_later(self) -> None:
+    def later(self, *offsets: int) -> None:
+        """These arrive, and the application wants each again."""
+        self.deliver(*offsets)
+        for _ in offsets:
+            self.application.done(outcome=Outcome.RETRY_LATER)
+
+    def take(self, *offsets: int) -> None:
+        """These arrive, and the application takes them."""
+        self.deliver(*offsets)
+        for _ in offsets:
+            self.application.done()
+
+    def test_an_exception_is_answered_and_the_channel_goes_on(self) -> None:
         self.begin()
         self.deliver(1, 2)
         self.application.fails(ValueError("the payload said so"))
         self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.RETRY_LATER)])
-        self.it.advance(0.9)
-        self.assertEqual(self.application.given, [("news", 1)])
-        self.it.advance(0.2)
-        self.assertEqual(self.application.given, [("news", 1), ("news", 1)])
+        self.assertEqual(self.application.given, [("news", 1), ("news", 2)])
+
+    def test_what_was_wanted_later_is_given_when_it_is_delivered_again(self) -> None:
+        self.begin()
+        self.later(1)
+        self.take(2)
+        self.take(1)
+        self.assertEqual([offset for _, offset in self.application.given], [1, 2, 1])
+        self.assertEqual(
+            [(ack.offset, ack.outcome.name) for ack in self.acks], [(1, "RETRY_LATER"), (2, "PROCESSED"), (1, "PROCESSED")]
+        )
+
+    def test_it_may_be_wanted_later_again(self) -> None:
+        self.begin()
+        self.later(1)
+        self.later(1)
+        self.take(1)
+        self.assertEqual([ack.outcome.name for ack in self.acks], ["RETRY_LATER", "RETRY_LATER", "PROCESSED"])
+
+    def test_it_is_not_given_twice_while_the_application_is_at_it(self) -> None:
+        self.begin()
+        self.later(1)
+        self.deliver(1)
+        self.deliver(1)
+        self.assertEqual(len(self.application.given), 2)
         self.application.done()
-        self.assertEqual(self.application.given[-1], ("news", 2))
-        self.assertEqual(self.acks[-1], m.Ack("news", 1, Outcome.PROCESSED))
+        self.assertEqual(self.application.working, {})
+
+    def test_an_answer_to_it_is_never_merged_into_that_of_a_later_one(self) -> None:
+        self.begin(on_message=self._later_then_done)
+        self.deliver(1)
+        self.it.peer.deliver("news", 1, 2)  # in one read
+        self.it.network.pump()
+        self.assertEqual(
+            [(ack.offset, ack.outcome.name) for ack in self.acks], [(1, "RETRY_LATER"), (1, "PROCESSED"), (2, "PROCESSED")]
+        )
+
+    async def _later_then_done(self, message: m.Delivery) -> Outcome:
+        self.application.given.append((message.channel, message.offset))
+        return Outcome.RETRY_LATER if len(self.application.given) == 1 else Outcome.PROCESSED
+
+    def test_the_position_stays_in_front_of_it(self) -> None:
+        store = MemoryPositions()
+        self.begin(positions=store)
+        self.take(1)
+        self.later(2)
+        self.take(3)
+        self.assertEqual(store.load(), {"news": m.Position("e1", 1, "news-1")})
+        self.take(2)
+        self.assertEqual(store.load(), {"news": m.Position("e1", 3, "news-3")})
+
+    def test_a_reconnect_leaves_the_place_to_the_servers_cursor(self) -> None:
+        self.begin()
+        self.later(1)
+        self.come_back(m.Subscribed("news", "e1", 0, 1))
+        self.assertEqual(self.resume, (m.Resume("news"),))
+
+    def test_after_a_reconnect_what_was_taken_behind_it_is_not_given_again(self) -> None:
+        self.begin()
+        self.later(1)
+        self.take(2, 3)
+        self.come_back(m.Subscribed("news", "e1", 0, 3))
+        self.deliver(1, 2, 3)
+        self.assertEqual(self.application.given[3:], [("news", 1)])
+
+    def test_after_a_reconnect_nothing_is_acknowledged_beyond_it(self) -> None:
+        self.begin()
+        self.later(1)
+        self.take(2, 3)
+        self.come_back(m.Subscribed("news", "e1", 0, 3))
+        self.deliver(1, 2, 3)
+        self.assertEqual(self.acks, [])
+        self.application.done()
+        self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED), m.Ack("news", 3, Outcome.PROCESSED)])
+
+    def test_wanted_later_again_after_a_reconnect_it_does_not_stop_the_others(self) -> None:
+        self.begin()
+        self.later(1)
+        self.take(2, 3)
+        self.come_back(m.Subscribed("news", "e1", 0, 3))
+        self.later(1)
+        self.deliver(2, 3)
+        self.assertEqual([(ack.offset, ack.outcome.name) for ack in self.acks], [(1, "RETRY_LATER"), (3, "PROCESSED")])
+
+    def test_what_the_server_was_not_told_is_not_passed_over(self) -> None:
+        self.begin()
+        self.later(1)
+        self.deliver(2)
+        self.come_back(m.Subscribed("news", "e1", 0, 2))
+        self.deliver(1, 2)
+        self.application.done(outcome=Outcome.RETRY_LATER)  # 2, and 1 is not answered yet
+        self.application.done()
+        self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED)])
+        self.take(2)
+        self.assertEqual(self.acks[-1], m.Ack("news", 2, Outcome.PROCESSED))
+
+    def test_what_is_in_work_over_a_reconnect_is_not_given_twice(self) -> None:
+        self.begin()
+        self.later(1)
+        self.deliver(1)
+        self.come_back(m.Subscribed("news", "e1", 0, 1))
+        self.deliver(1)
+        self.application.done()
+        self.assertEqual(self.application.given, [("news", 1), ("news", 1)])
+        self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED)])
+
+    def test_a_dead_letter_is_not_waited_for(self) -> None:
+        self.begin()
+        self.later(1)
+        self.take(2)
+        self.come_back(m.Subscribed("news", "e1", 2, 2, True, last_message_id="news-2"))
+        self.take(3)
+        self.come_back()
+        self.assertEqual(self.resume, (m.Resume("news", m.Position("e1", 3, "news-3")),))
+
+    def test_what_left_the_log_meanwhile_is_not_waited_for(self) -> None:
+        self.begin()
+        self.later(1)
+        self.take(2)
+        self.come_back(m.Subscribed("news", "e1", 0, 3))
+        self.deliver(2, 3)
+        self.application.done()
+        self.assertEqual(self.acks[-1], m.Ack("news", 3, Outcome.PROCESSED))
+        self.come_back()
+        self.assertEqual(self.resume, (m.Resume("news", m.Position("e1", 3, "news-3")),))
+
+    def test_what_was_recalled_meanwhile_is_not_waited_for(self) -> None:
+        store = MemoryPositions()
+        self.begin(positions=store)
+        self.later(1)
+        self.say(m.Delivery("news", 2, "notice", b"", recalls="news-1"))
+        self.assertEqual(store.load(), {"news": m.Position("e1", 2, "notice")})
+
+    def test_a_new_log_forgets_what_was_wanted_later(self) -> None:
+        self.begin()
+        self.later(1)
+        self.come_back(m.Subscribed("news", "e7", 0, 1, False, LossReason.EPOCH_CHANGED))
+        self.take(1)
+        self.come_back()
+        self.assertEqual(self.resume, (m.Resume("news", m.Position("e7", 1, "news-1")),))
+
+    def test_redelivery_takes_no_room(self) -> None:
+        self.begin(window=Window(1, 1000))
+        self.later(1)
+        self.deliver(2)
+        self.deliver(1)
+        self.assertEqual(self.it.heard(Disconnected), [])
 
     def test_the_exceptions_text_is_told_to_nobody(self) -> None:
         self.begin()
@@ -147,33 +310,11 @@ class RetryTests(InboxCase):
         self.application.fails(ValueError("the payload said so"))
         self.assertEqual(self.it.heard(Fault), [Fault(0, "on_message raised ValueError")])
 
-    def test_the_pauses_grow(self) -> None:
+    def test_after_unsubscribing_it_is_given_no_more(self) -> None:
         self.begin()
-        self.deliver(1)
-        for pause in (1, 2, 4):
-            self.application.done(outcome=Outcome.RETRY_LATER)
-            self.it.advance(pause - 0.1)
-            self.assertEqual(self.application.working, {})
-            self.it.advance(0.2)
-        self.assertEqual(len(self.application.given), 4)
-
-    def test_a_pause_goes_on_over_a_reconnect_and_the_repeat_is_not_given_twice(self) -> None:
-        self.begin()
-        self.deliver(1)
-        self.application.done(outcome=Outcome.RETRY_LATER)
-        self.come_back(NEWS)
-        self.deliver(1)
-        self.it.advance(1)
-        self.assertEqual(self.application.given, [("news", 1), ("news", 1)])
-        self.application.done()
-        self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED)])
-
-    def test_unsubscribing_ends_the_pause_for_good(self) -> None:
-        self.begin()
-        self.deliver(1)
-        self.application.done(outcome=Outcome.RETRY_LATER)
+        self.later(1)
         self.it.run(self.it.client.unsubscribe("news"))
-        self.it.advance(5)
+        self.deliver(1)
         self.assertEqual(self.application.given, [("news", 1)])
 
     def test_stop_cancels_the_work(self) -> None:
@@ -206,12 +347,118 @@ class RepeatTests(InboxCase):
     def test_what_was_finished_meanwhile_is_acknowledged_when_its_repeat_comes(self) -> None:
         self.begin()
         self.deliver(1)
-        self.come_back(NEWS)
+        self.come_back(m.Subscribed("news", "e1", 0, 1))
         self.application.done()
         self.assertEqual(self.acks, [])  # the server has not sent it on this connection yet
         self.deliver(1)
         self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED)])
         self.assertEqual(self.application.given, [("news", 1)])
+
+    def test_a_repeat_of_what_is_being_worked_on_is_not_acknowledged(self) -> None:
+        self.begin()
+        self.deliver(1, 2)
+        self.application.done()
+        self.deliver(2)
+        self.assertEqual(self.application.given, [("news", 1), ("news", 2)])
+        self.assertEqual(self.acks[1:], [m.Ack("news", 1, Outcome.PROCESSED)])
+
+    def test_a_repeat_of_what_was_rejected_is_not_called_processed(self) -> None:
+        self.begin()
+        self.deliver(1)
+        self.application.done(outcome=Outcome.REJECTED)
+        self.deliver(1)
+        self.assertEqual(self.acks[1:], [m.Ack("news", 1, Outcome.DELIVERED)])
+
+    def test_what_was_delivered_can_be_processed_later(self) -> None:
+        self.begin()
+        self.deliver(1, 2)
+        self.application.done(outcome=Outcome.DELIVERED)
+        self.application.done(outcome=Outcome.DELIVERED)
+        self.it.client.processed(m.Delivery("news", 1, "news-1", b""))
+        self.assertEqual(self.acks[2:], [m.Ack("news", 1, Outcome.PROCESSED), m.Ack("news", 2, Outcome.DELIVERED)])
+
+    def test_processed_while_away_is_told_on_the_next_connection(self) -> None:
+        self.begin()
+        self.deliver(1)
+        self.application.done(outcome=Outcome.DELIVERED)
+        self.it.peer.cut()
+        self.it.network.pump()
+        self.it.client.processed(m.Delivery("news", 1, "news-1", b""))
+        self.it.greet_with(m.Subscribed("news", "e1", 1, 1, True), reconnect=AT_ONCE)
+        self.it.advance(0.1)
+        self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED)])
+
+
+class RecallTests(InboxCase):
+    NOTICE = m.Delivery("news", 2, "notice", b"", recalls="news-1")
+
+    def test_a_recall_notice_is_an_event_and_no_message(self) -> None:
+        self.begin()
+        self.deliver(1)
+        self.application.done()
+        self.say(self.NOTICE)
+        self.assertEqual(self.application.given, [("news", 1)])
+        self.assertEqual(self.it.heard(Recalled), [Recalled("news", "news-1", 2)])
+
+    def test_it_comes_behind_the_message_that_it_recalls(self) -> None:
+        self.begin()
+        self.deliver(1)
+        self.say(self.NOTICE)
+        self.assertEqual(self.it.heard(Recalled), [])
+        self.application.done()
+        self.assertEqual(len(self.it.heard(Recalled)), 1)
+
+    def test_it_is_acknowledged_and_moves_the_position(self) -> None:
+        self.begin()
+        self.say(self.NOTICE)
+        self.assertEqual(self.acks, [m.Ack("news", 2, Outcome.PROCESSED)])
+        self.come_back()
+        self.assertEqual(self.resume, (m.Resume("news", m.Position("e1", 2, "notice")),))
+
+    def test_a_repeat_of_it_is_no_second_event(self) -> None:
+        self.begin()
+        self.say(self.NOTICE)
+        self.say(self.NOTICE)
+        self.assertEqual(len(self.it.heard(Recalled)), 1)
+
+
+class DurableTests(InboxCase):
+    KEPT = m.Subscribed("kept", "e5", 3, 3, True, durable=True)
+
+    def test_subscribe_asks_for_it(self) -> None:
+        self.begin()
+        self.it.run(self.it.client.subscribe("kept", durable=True))
+        self.assertEqual(self.it.peer.messages(m.Subscribe), [m.Subscribe("kept", durable=True)])
+
+    def test_a_channel_of_the_greeting_that_nobody_named_is_followed(self) -> None:
+        self.begin(self.KEPT)
+        self.deliver(4, channel="kept")
+        self.assertEqual(self.application.given, [("kept", 4)])
+
+    def test_a_channel_that_a_backend_subscribed_is_followed_from_there(self) -> None:
+        self.begin()
+        self.say(self.KEPT)
+        self.deliver(4, channel="kept")
+        self.application.done("kept")
+        self.assertEqual(self.application.given, [("kept", 4)])
+        self.come_back()
+        self.assertIn(m.Resume("kept", m.Position("e5", 4, "kept-4")), self.resume)
+
+    def test_a_channel_that_a_backend_ended_is_followed_no_longer(self) -> None:
+        self.begin(self.KEPT)
+        self.say(m.Subscribed("kept", code=Code.NOT_SUBSCRIBED, detail="ended"))
+        self.deliver(4, channel="kept")
+        self.assertEqual(self.it.heard(SubscriptionLost), [SubscriptionLost("kept", Code.NOT_SUBSCRIBED, "ended")])
+        self.assertEqual(self.application.given, [])
+
+    def test_unsubscribing_needs_the_server(self) -> None:
+        self.begin(self.KEPT)
+        self.it.peer.cut()
+        self.it.network.pump()
+        [error] = self.it.run(self.it.client.unsubscribe("kept"))
+        self.assertIsInstance(error, NotConnected)
+        self.come_back(self.KEPT)
+        self.assertIn(m.Resume("kept", m.Position("e5", 3, "")), self.resume)
 
 
 class WindowTests(InboxCase):
@@ -252,7 +499,7 @@ class WindowTests(InboxCase):
     def test_room_is_whole_again_after_a_reconnect(self) -> None:
         self.begin(window=Window(2, 1000))
         self.deliver(1, 2)
-        self.come_back(NEWS)
+        self.come_back(m.Subscribed("news", "e1", 0, 3))
         self.application.done()
         self.deliver(1, 2, 3)
         self.assertEqual(self.it.heard(Disconnected)[1:], [])
@@ -352,7 +599,28 @@ class RecoveryTests(InboxCase):
         for _ in range(4):
             self.application.done()
         self.assertEqual([offset for _, offset in self.application.given], [1, 2, 1, 2])
-        self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED), m.Ack("news", 2, Outcome.PROCESSED)])
+        answers = [m.Ack("news", offset, Outcome.PROCESSED, "e7") for offset in (1, 2)]
+        self.assertEqual(self.acks, answers)  # they say of which log they are
+
+    def test_a_new_connection_begins_without_the_epoch(self) -> None:
+        self.begin()
+        self.say(m.Subscribed("news", "e7", 0, 2, False, LossReason.EPOCH_CHANGED))
+        self.come_back(m.Subscribed("news", "e7", 0, 2, True))
+        self.deliver(1)
+        self.application.done()
+        self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED)])
+
+    def test_a_server_that_proves_nothing_is_held_against_what_we_know(self) -> None:
+        for answer, reason in (
+            (m.Subscribed("news", "e1", 0, 1), LossReason.REWOUND),
+            (m.Subscribed("news", "e1", 2, 2, True, last_message_id="other"), LossReason.ID_MISMATCH),
+        ):
+            self.begin()
+            self.deliver(1, 2)
+            self.application.done()
+            self.application.done()
+            self.come_back(answer)
+            self.assertEqual(self.lost(), [PositionLost("news", reason, 0)])
 
     def test_asking_for_an_older_position_gives_the_messages_again(self) -> None:
         self.begin()

@@ -110,7 +110,8 @@ class RequestTests(StageCase):
 
     def test_publish_gives_the_servers_answer(self) -> None:
         result = self.it.run(self.it.client.publish("news", b"hi", content_type="text/plain", headers={"a": "b"}, ttl=1.5))
-        self.assertEqual(self.peer.received[-1][1], m.Publish("news", b"hi", "text/plain", {"a": "b"}, 1500))
+        request = self.peer.received[-1][1]
+        self.assertEqual(request, m.Publish("news", b"hi", "text/plain", {"a": "b"}, 1500, idempotency_key=request.idempotency_key))
         ok = m.PublishOk("id1", "news", 1, "e1", m.Durability.MEMORY, 3)
         self.answer(ok)
         self.assertEqual(result, [ok])
@@ -161,7 +162,7 @@ class RequestTests(StageCase):
         self.assertIsInstance(result[0], UnexpectedReply)
 
     def test_a_lost_connection_fails_open_requests(self) -> None:
-        result = self.it.run(self.it.client.publish("news", b"hi"))
+        result = self.it.run(self.it.client.subscribe("news"))
         self.peer.cut()
         self.it.network.pump()
         self.assertIsInstance(result[0], ConnectionLost)
@@ -338,7 +339,7 @@ class ReconnectTests(StageCase):
     def test_an_overloaded_server_is_left_in_time_even_if_it_answers_nothing(self) -> None:
         stage = self.stage(request_timeout=60)
         peer = stage.start()
-        result = stage.run(stage.client.publish("news", b"hi"))
+        result = stage.run(stage.client.publish("news", b"hi", idempotency_key=""))
         peer.say(m.Error(1008, Advice.RECONNECT, "busy"))
         stage.advance(9.9)
         self.assertFalse(peer.client_closed)

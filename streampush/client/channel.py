@@ -1,0 +1,267 @@
+"""One channel as the client sees it: what was taken, what may be acknowledged, from where to resume. No IO, no clock.
+
+Theory of operation. `seen` is the highest offset taken, `reached` the highest that the application is through with; between the
+two lies what waits or is in work. `later` holds the offsets that the application wants again: answered with RETRY_LATER, and
+not taken otherwise since. While there are any, `position`, from which the application would resume after a restart, stays in
+front of the first of them, and a reconnect asks for the server's cursor, which knows how often each was tried.
+
+An acknowledgement is cumulative, so nothing is acknowledged beyond what waits, is in work, or was wanted again on an earlier
+connection. Only what was answered with RETRY_LATER on this connection (`held`) does not stand in the way: the server knows.
+
+docs/protocol.md sections 10.4 (repeats), 10.5 (acknowledging) and 11.1 (positions).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from streampush.protocol.messages import Ack, BacklogEnd, Delivery, Position, Resume, Subscribed
+from streampush.protocol.terms import LossReason, Outcome
+
+MAX_LATER = 10_000
+"""Messages of a channel that the application wants again: as many as a server may be configured to hold for a device."""
+
+_GOES_BACK = (LossReason.EPOCH_CHANGED, LossReason.REWOUND, LossReason.ID_MISMATCH)
+_CUMULATIVE = (Outcome.DELIVERED, Outcome.PROCESSED)
+
+
+class Taken(Enum):
+    """What a delivery is to the application."""
+
+    NEW = "new"
+    AGAIN = "again"  # it wanted this one later
+    REPEAT = "repeat"  # it has this one, or is at it
+
+
+@dataclass(slots=True)
+class Item:
+    """A delivery that waits or is in work. `held`: it takes room of the window."""
+
+    delivery: Delivery
+    epoch: str
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Repositioned:
+    """A mark: delivery goes on behind `answer.offset`; `back`: offsets up to there mean something else from now on."""
+
+    answer: Subscribed
+    back: bool
+
+
+@dataclass(slots=True, eq=False)
+class Channel:
+    """State of one channel. `queue` is the inbox's: items and marks in the order of their arrival."""
+
+    name: str
+    position: Position  # to resume from: everything up to it is done
+    reached: Position = field(default_factory=Position)  # done too, but for what is in `later`
+    durable: bool = False
+    epoch: str = ""  # of the log that the server delivers from
+    seen: int = 0
+    sent: int = 0  # highest offset that the server may be answered about
+    processed: int = 0  # highest offset answered as PROCESSED
+    later: dict[int, str] = field(default_factory=dict)  # offset to message id
+    held: set[int] = field(default_factory=set)  # of `later`: the server of this connection knows
+    again: set[int] = field(default_factory=set)  # of `later`: delivered again, waits or is in work
+    pending_back: int = 0  # marks that go back, still in the queue: no acknowledgement until they are through
+    named: bool = False  # a Subscribed has come on this connection
+    new_epoch: bool = False  # and a later one named another epoch: acknowledgements must say which they mean
+    backlog_ended: bool = False
+    current: Item | None = None
+    queue: deque[Item | Repositioned | BacklogEnd] = field(default_factory=deque)
+    acks: list[Ack] = field(default_factory=list)
+    merges: bool = False  # the last of `acks` may be replaced by a later one of the same outcome
+    owes: bool = False  # repeats have come: the server is to be told how far we are
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is in work."""
+        return not self.queue and self.current is None
+
+    @property
+    def resume(self) -> Resume:
+        """What Hello asks to take up again."""
+        return Resume(self.name) if self.later else Resume(self.name, self.position)
+
+    # --------------------------------------------------------------------------------------------------------- from the wire
+
+    def take(self, delivery: Delivery) -> Taken:
+        """What the delivery is, and remembers that it came."""
+        offset = delivery.offset
+        if offset > self.sent:
+            if self.later:  # deliveries come in order: what was left out now is gone for good
+                self._drop([other for other in self.later if self.sent < other < offset])
+            self.sent = offset
+        if offset > self.seen:
+            self.seen = offset
+            if delivery.recalls and self.later:
+                self._drop([other for other, message_id in self.later.items() if message_id == delivery.recalls])
+            return Taken.NEW
+        if offset in self.later and offset not in self.again:
+            self.again.add(offset)
+            return Taken.AGAIN
+        self.owes = True
+        return Taken.REPEAT
+
+    def begin(self, answer: Subscribed, *, exact: bool) -> Repositioned:
+        """Delivery goes on where the answer says. `exact`: the application asked for that place, also if it lies behind."""
+        if not self.named:
+            answer = self._doubted(answer)
+        other_log = bool(self.epoch) and self.epoch != answer.epoch
+        back = other_log or answer.loss in _GOES_BACK or (exact and answer.offset < self.seen)
+        if back:
+            self.pending_back += 1
+            self.seen = answer.offset
+            self.processed = 0
+            self._drop(list(self.later))
+        else:  # the server is done with what lies in front, by whatever way
+            self._drop([offset for offset in self.later if offset <= answer.offset])
+        self.held.clear()
+        self.new_epoch = self.new_epoch or (self.named and other_log)
+        self.named = True
+        self.durable = answer.durable
+        self.seen = max(self.seen, answer.offset)
+        self.sent = answer.offset
+        self.epoch = answer.epoch
+        self.backlog_ended = False
+        self.acks.clear()
+        self.owes = self.processed > 0  # what was said on the last connection may not have arrived
+        return Repositioned(answer, back)
+
+    def _doubted(self, answer: Subscribed) -> Subscribed:
+        """The server may have had no position to prove: what we know ourselves must fit."""
+        if answer.epoch == self.epoch and answer.loss is LossReason.UNSPECIFIED:
+            if answer.top_offset < self.seen:
+                return replace(answer, loss=LossReason.REWOUND, recovered=False)
+            for known in (self.position, self.reached):
+                ids = {known.last_message_id, answer.last_message_id} - {""}
+                if answer.offset == known.offset and len(ids) > 1:
+                    return replace(answer, loss=LossReason.ID_MISMATCH, recovered=False)
+        return answer
+
+    def disconnected(self) -> None:
+        """The connection is gone: what nobody works on is dropped, the server has it."""
+        self.queue.clear()
+        self.acks.clear()
+        self.held.clear()
+        self.pending_back = self.sent = 0
+        self.named = self.new_epoch = self.backlog_ended = self.owes = False
+        current = self.current
+        if current is None:
+            self.again.clear()
+            self.seen, self.epoch = self.reached.offset, self.reached.epoch
+        else:
+            current.held = False
+            self.again &= {current.delivery.offset}
+            offset = current.delivery.offset
+            self.seen = max(self.reached.offset, offset) if current.epoch == self.reached.epoch else offset
+            self.epoch = current.epoch
+
+    # --------------------------------------------------------------------------------------------------- from the application
+
+    def finished(self, item: Item, outcome: Outcome) -> bool:
+        """The application is through with the item for now; whether the position moved."""
+        self.current = None
+        delivery = item.delivery
+        offset = delivery.offset
+        self.again.discard(offset)
+        if outcome is not Outcome.RETRY_LATER:
+            self.later.pop(offset, None)
+        elif not self.pending_back:  # else it is of a log that is gone
+            self.later[offset] = delivery.message_id
+        if item.epoch != self.reached.epoch or offset > self.reached.offset:
+            self.reached = Position(item.epoch, offset, delivery.message_id)
+        if not self.pending_back and offset <= self.sent:  # else its repeat will be acknowledged
+            self._answer(offset, outcome)
+        if outcome is Outcome.PROCESSED and not self.pending_back:
+            self.processed = max(self.processed, offset)
+        return self._settle()
+
+    def done(self, offset: int) -> None:
+        """The application is done with what it had answered with DELIVERED, up to the offset."""
+        if not self.pending_back and self.processed < offset <= self.reached.offset:
+            self.processed = offset
+            self.owes = True
+
+    def moved(self, mark: Repositioned) -> bool:
+        """The mark is reached; whether the position moved."""
+        answer = mark.answer
+        if mark.back:
+            self.pending_back -= 1
+        if mark.back or not self.reached.epoch or answer.offset > self.reached.offset:
+            self.reached = Position(answer.epoch, answer.offset, answer.last_message_id)
+        if mark.back:
+            self.position = self.reached
+            return True
+        return self._settle()
+
+    def take_acks(self) -> list[Ack]:
+        """What is to be acknowledged now."""
+        acks, self.acks = self.acks, []
+        if self.owes and not self.pending_back and self.reached.epoch == self.epoch:
+            self.owes = False
+            acks += [ack for ack in self._catch_up() if ack not in acks]
+        return acks
+
+    # -------------------------------------------------------------------------------------------------------------- inside
+
+    def _drop(self, offsets: list[int]) -> None:
+        """These will not come again."""
+        for offset in offsets:
+            self.later.pop(offset, None)
+            self.held.discard(offset)
+            self.again.discard(offset)
+
+    def _settle(self) -> bool:
+        if self.later or self.position == self.reached:
+            return False
+        self.position = self.reached
+        return True
+
+    def _answer(self, offset: int, outcome: Outcome) -> None:
+        """Queues the acknowledgement, if the server may hear it now; else the repeat will be acknowledged."""
+        if offset in self.held:
+            self.acks.append(self._ack(offset, outcome))
+            self.merges = False  # only an acknowledgement of exactly this offset counts
+            if outcome is not Outcome.RETRY_LATER:
+                self.held.discard(offset)
+            return
+        if all(other >= offset for other in self._unanswered()):
+            if self.acks and self.merges and self.acks[-1].outcome is outcome:
+                self.acks.pop()  # the new one says it too
+            self.acks.append(self._ack(offset, outcome))
+            self.merges = outcome in _CUMULATIVE
+            if outcome is Outcome.RETRY_LATER:
+                self.held.add(offset)
+        if self.reached.offset > offset:
+            self.owes = True  # repeats that had to wait for this one
+
+    def _unanswered(self) -> Iterator[int]:
+        """Offsets that no cumulative acknowledgement may pass; the smallest one is among them."""
+        if self.current is not None and self.current.delivery.offset not in self.held:
+            yield self.current.delivery.offset
+        for entry in self.queue:
+            if isinstance(entry, Item) and entry.delivery.offset not in self.held:
+                yield entry.delivery.offset
+                if not self.again:
+                    break  # the rest is behind it
+        for offset in self.later:
+            if offset <= self.sent and offset not in self.held:
+                yield offset
+
+    def _catch_up(self) -> Iterator[Ack]:
+        """Tells the server how far we are, where it seems not to know."""
+        reach = min([self.reached.offset, self.sent, *(offset - 1 for offset in self._unanswered())])
+        for outcome, offset in ((Outcome.PROCESSED, min(self.processed, reach)), (Outcome.DELIVERED, reach)):
+            while offset in self.held:
+                offset -= 1  # naming it would answer it
+            if offset > 0 and (outcome is Outcome.PROCESSED or offset > self.processed):
+                yield self._ack(offset, outcome)
+
+    def _ack(self, offset: int, outcome: Outcome) -> Ack:
+        return Ack(self.name, offset, outcome, self.epoch if self.new_epoch else "")
