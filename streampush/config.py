@@ -133,6 +133,8 @@ class PublishConfig:
     publisher_burst: int = setting(10_000, "messages", "a moment's rush that is taken at once", 1, 10_000_000)
     device_rate: float = setting(10.0, "requests/s", "requests of one device: publish, subscribe, state, token", 0.1, 1e6)
     device_burst: int = setting(100, "requests", "a reconnecting device subscribes at once", 1, 1_000_000)
+    max_watched: int = setting(100_000, "messages", "whose progress is followed on this node; 0.5 KiB each", 1, 10_000_000)
+    max_watched_per_connection: int = setting(10_000, "messages", "the newest of a publisher get receipts", 1, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,9 @@ class RestConfig:
     max_body: int = setting(4 * 1024 * 1024, "bytes", "a request's body", 1024, 256 * 1024 * 1024)
     max_batch: int = setting(1_000, "messages", "of one POST /v1/publish/batch", 1, 100_000)
     request_timeout: float = setting(30.0, "s", "a client that does not finish its request", 0.1, 3600)
+    max_event_streams: int = setting(256, "streams", "of events open at once; each takes one of 512 connections", 0, 512)
+    max_event_streams_per_key: int = setting(64, "streams", "one key must not take them all", 1, 512)
+    max_event_time: float = setting(3600.0, "s", "an event stream ends then; its client may resume it", 1, 86_400)
     keys: tuple[KeyConfig, ...] = ()
 
 

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from streampush.observe.tallies import OTHER, Buckets, Tally
 from streampush.protocol.codes import Code
 from streampush.protocol.state import State
-from streampush.protocol.terms import LossReason, Outcome
+from streampush.protocol.terms import LossReason, Milestone, Outcome
 
 HANDSHAKE_RESULTS = (
     "ok",
@@ -63,6 +63,7 @@ class Metrics:
         self._deliveries_log = 0
         self._fan_outs = 0
         self._last_lag = 0.0
+        self._event_streams = 0
         self._count_connections()
         self._count_messages()
         self._count_process()
@@ -98,6 +99,9 @@ class Metrics:
         )
         outcomes = [outcome.name.lower() for outcome in Outcome]
         self._acknowledged = Tally("streampush_acknowledgements_total", "Acknowledgements.", ("outcome",), (outcomes,))
+        milestones = [milestone.name.lower() for milestone in Milestone if milestone]
+        self._receipts = Tally("streampush_receipts_total", "Milestones told to publishers.", ("milestone",), (milestones,))
+        self._receipts_dropped = Tally("streampush_receipts_dropped_total", "Messages whose receipts are told no more.")
         losses = [reason.name.lower() for reason in LossReason if reason]
         self._lost = Tally("streampush_positions_lost_total", "Positions not recovered without loss.", ("reason",), (losses,))
         self._marks_dropped = Tally("streampush_marks_dropped_total", "Milestones of receipts that could not be stored.")
@@ -227,6 +231,18 @@ class Metrics:
         """An HTTP connection above the limit was cut."""
         self._rest_refused.add()
 
+    def receipts_told(self, milestone: str, number: int) -> None:
+        """Publishers were told of milestones; `milestone` is the lower-case name of a terms.Milestone."""
+        self._receipts.add(milestone, amount=number)
+
+    def receipts_dropped(self, number: int) -> None:
+        """Messages whose receipts are told no more, for their publisher has too many newer ones."""
+        self._receipts_dropped.add(amount=number)
+
+    def event_streams(self, number: int) -> None:
+        """So many event streams of the REST API are open."""
+        self._event_streams = number
+
     # -------------------------------------------------------------------------------------------------------------- the scrape
 
     def describe(self) -> Iterable[Metric]:
@@ -240,6 +256,9 @@ class Metrics:
             yield tally.export()
         for tally in (self._published, self._published_bytes, self._refused, self._acknowledged, self._lost, self._marks_dropped):
             yield tally.export()
+        for tally in (self._receipts, self._receipts_dropped):
+            yield tally.export()
+        yield GaugeMetricFamily("streampush_event_streams", "Event streams of the REST API.", value=self._event_streams)
         for tally in (self._reloads, self._probes, self._rest, self._rest_refused):
             yield tally.export()
         yield self._counter("frames", "Frames of the stream protocol.", "direction", self._frames_received, self._frames_sent)

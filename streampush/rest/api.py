@@ -27,11 +27,12 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.values import Principal, Published, PublishRequest
 from streampush.rest import documents, fields
+from streampush.rest.events import EventStreams
 from streampush.rest.http import ApiRequest, ApiSite
 from streampush.rest.intake import MAX_CONNECTIONS, Intake
 from streampush.rest.keys import Keys
 from streampush.rest.ports import PushApi, Readiness, RestMetrics
-from streampush.rest.problems import JSON, Answer, Problem, json_answer, problem_of, unexpected
+from streampush.rest.problems import EVENTS, JSON, Answer, Problem, Stream, Streamed, json_answer, problem_of, unexpected
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ ROUTES = (
     Route("GET", "/v1/devices/<string:id>", "describe_device", "read"),
     Route("POST", "/v1/devices/<string:id>/disconnect", "disconnect_device", "disconnect"),
     Route("GET", "/v1/channels/<path:name>", "describe_channel", "read"),
+    Route("GET", "/v1/messages/<string:id>", "describe_message", "read"),
+    Route("GET", "/v1/messages/<string:id>/events", "watch_message", "read"),
     Route("GET", "/openapi.json", "openapi"),
     Route("GET", "/metrics", "metrics", "metrics"),
     Route("GET", "/healthz", "alive"),
@@ -84,6 +87,7 @@ class Api:
         clock: IReactorTime,
         metrics: RestMetrics,
         keys: Keys,
+        streams: EventStreams,
     ) -> None:
         self._service = service
         self._health = health
@@ -92,6 +96,7 @@ class Api:
         self._clock = clock
         self._metrics = metrics
         self._keys = keys
+        self._streams = streams
         self._metrics_open = _is_loopback(config.address)
         self._openapi = files("streampush.rest").joinpath("openapi.json").read_bytes()
 
@@ -103,6 +108,8 @@ class Api:
             "describe_device": self._describe_device,
             "disconnect_device": self._disconnect_device,
             "describe_channel": self._describe_channel,
+            "describe_message": self._describe_message,
+            "watch_message": self._watch_message,
             "openapi": self._describe_api,
             "metrics": self._show_metrics,
             "alive": self._alive,
@@ -122,8 +129,17 @@ class Api:
         async def endpoint(request: ApiRequest, **arguments: str) -> bytes:
             started = self._clock.seconds()
             answer = await self._answer(route, operation, request, arguments)
+            stream: Stream | None = None
+            if isinstance(answer, Streamed) and request.method != b"HEAD":
+                try:
+                    stream = answer.open(request)
+                except Problem as problem:
+                    answer = problem.answer()
             self._metrics.rest_request(answer.status, self._clock.seconds() - started)
-            return request.prepare(answer)
+            body = request.prepare(answer)
+            if stream is not None:
+                await stream.run()
+            return body
 
         return endpoint
 
@@ -225,6 +241,16 @@ class Api:
     async def _describe_channel(self, call: Call) -> Answer:
         return json_answer(documents.channel(await self._service.describe_channel(call.arguments["name"])))
 
+    async def _describe_message(self, call: Call) -> Answer:
+        return json_answer(documents.message(await self._service.receipts.progress(call.arguments["id"])))
+
+    async def _watch_message(self, call: Call) -> Answer:
+        """The message is looked up first, so that an unknown one is an answer and no stream."""
+        message_id, key = call.arguments["id"], call.principal.name
+        await self._service.receipts.progress(message_id)
+        headers = {"X-Accel-Buffering": "no"}  # asks a proxy in front to pass each event on at once
+        return Streamed(200, b"", EVENTS, headers, open=lambda request: self._streams.open(request, message_id, key))
+
     async def _describe_api(self, call: Call) -> Answer:
         return Answer(200, self._openapi, JSON)
 
@@ -260,6 +286,12 @@ class Uncounted:
     def rest_refused_connection(self) -> None:
         """Not counted."""
 
+    def receipts_told(self, milestone: str, number: int) -> None:
+        """Not counted."""
+
+    def event_streams(self, number: int) -> None:
+        """Not counted."""
+
 
 def make_site(
     service: PushApi,
@@ -274,6 +306,7 @@ def make_site(
     """The factory for a plain or a TLS endpoint. `clock` is the reactor; `health` is asked with its seconds."""
     metrics = metrics or Uncounted()
     keys = Keys(config.keys)
-    api = Api(service, health, metrics_registry, config, clock, metrics, keys)
+    streams = EventStreams(service.receipts, config, clock, metrics)
+    api = Api(service, health, metrics_registry, config, clock, metrics, keys, streams)
     intake = Intake(keys, config.max_body, max_connections=max_connections)
-    return ApiSite(api.app().resource(), intake, metrics, clock, config.request_timeout)
+    return ApiSite(api.app().resource(), intake, metrics, clock, config.request_timeout, streams)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from streampush.protocol.terms import Milestone
+from streampush.push.progress import ORDER, DeviceProgress, MessageProgress
 from streampush.push.values import ChannelStatus, DeviceStatus, Published
 
 
@@ -32,3 +35,39 @@ def channel(value: ChannelStatus) -> dict[str, Any]:
         "floor_offset": head.floor_offset,
         "connections": value.connections,
     }
+
+
+def message(value: MessageProgress) -> dict[str, Any]:
+    """The answer to GET /v1/messages/{id}."""
+    record = value.record
+    return {
+        "message_id": record.message_id,
+        "channel": record.channel,
+        "epoch": record.epoch,
+        "offset": record.offset,
+        "publisher": record.publisher,
+        "published_at_ms": record.published_at_ms,
+        "expires_at_ms": record.expires_at_ms,
+        "deliver_at_ms": record.deliver_at_ms,
+        "priority": record.priority.name,
+        "collapse_key": record.collapse_key,
+        "want_receipt": record.want_receipt,
+        "size": record.size,
+        "recalls": record.recalls,
+        "recalled_at_ms": record.recalled_at_ms,
+        "superseded_by": record.superseded_by,
+        "state": value.state.value,
+        "ended": bool(value.ending),
+        "devices": [_device_progress(row) for row in value.devices],
+        "more_devices": value.more,
+        "counts": counts(record.counts),
+    }
+
+
+def _device_progress(row: DeviceProgress) -> dict[str, Any]:
+    return {"device_id": row.device_id, "state": row.state, "milestones_ms": counts(row.times)}
+
+
+def counts(values: Mapping[Milestone, int]) -> dict[str, int]:
+    """Numbers or times by milestone, in order."""
+    return {milestone.name.lower(): values[milestone] for milestone in ORDER if milestone in values}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,7 +26,10 @@ from twisted.web.server import Request, Site
 
 from streampush.rest.intake import Intake
 from streampush.rest.ports import RestMetrics
-from streampush.rest.problems import Answer, Problem, unexpected
+from streampush.rest.problems import Answer, Problem, Streamed, unexpected
+
+if TYPE_CHECKING:
+    from streampush.rest.events import EventStreams
 
 LINGER = 2.0
 """Seconds for which a refused client may go on sending before it is cut."""
@@ -200,7 +203,7 @@ class ApiRequest(Request):
         headers = {
             "Date": datetimeToString().decode("ascii"),  # type: ignore[no-untyped-call]  # not annotated
             "Content-Type": answer.content_type,
-            "Content-Length": str(len(answer.body)),
+            **({} if isinstance(answer, Streamed) else {"Content-Length": str(len(answer.body))}),
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
             **answer.headers,
@@ -217,10 +220,13 @@ class ApiSite(Site):
 
     protocol = ApiChannel  # type: ignore[assignment]  # Twisted's negotiates HTTP/2; any channel will do
 
-    def __init__(self, resource: IResource, intake: Intake, metrics: RestMetrics, clock: IReactorTime, timeout: float) -> None:
+    def __init__(
+        self, resource: IResource, intake: Intake, metrics: RestMetrics, clock: IReactorTime, timeout: float, streams: EventStreams
+    ) -> None:
         super().__init__(resource, requestFactory=ApiRequest, timeout=timeout, reactor=clock)  # type: ignore[no-untyped-call]  # not annotated
         self.intake = intake
         self.metrics = metrics
+        self.streams = streams
 
     def acceptableProtocols(self) -> list[bytes]:
         """Only what is bounded here, also if an HTTP/2 library happens to be installed."""

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from streampush.push.progress import MessageProgress
 from streampush.push.values import ChannelStatus, DeviceStatus, Principal, Published, PublishRequest
+from streampush.push.watching import Watch, Watcher
+
+
+class ReceiptApi(Protocol):
+    """What became of messages. `push.receipts.Receipts` is one."""
+
+    async def progress(self, message_id: str) -> MessageProgress:
+        """As of now. Raises Refused(UNKNOWN_RECIPIENT)."""
+
+    def watch(self, message_id: str, watcher: Watcher) -> Watch:
+        """The watcher is told, until `unwatch`. Raises Refused(OVERLOADED)."""
+
+    def unwatch(self, watch: Watch, watcher: Watcher) -> None:
+        """The watcher is told no more."""
+
+    def look(self, watch: Watch) -> None:
+        """The message is looked at again, soon."""
 
 
 class PushApi(Protocol):
     """The application. `push.service.PushService` is one."""
+
+    @property
+    def receipts(self) -> ReceiptApi:
+        """What became of messages."""
 
     async def publish(self, principal: Principal, request: PublishRequest) -> Published:
         """Stores a message. Raises Refused."""
@@ -38,3 +60,9 @@ class RestMetrics(Protocol):
 
     def rest_refused_connection(self) -> None:
         """A connection above the limit was cut."""
+
+    def receipts_told(self, milestone: str, number: int) -> None:
+        """So many receipts of a milestone were told; `milestone` is the lower-case name of a terms.Milestone."""
+
+    def event_streams(self, number: int) -> None:
+        """So many event streams are open."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streampush.errors import Refused
 from streampush.protocol.codes import CODES, Code
 
+if TYPE_CHECKING:
+    from streampush.rest.http import ApiRequest
+
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+EVENTS = "text/event-stream"
 
 STATUS_OF: Mapping[Code, int] = MappingProxyType(
     {
@@ -47,6 +51,20 @@ class Answer:
     body: bytes = field(repr=False)
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Stream(Protocol):
+    """What writes an answer bit by bit."""
+
+    async def run(self) -> None:
+        """Writes, and returns at the end of the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed(Answer):
+    """An answer whose body has no length and comes bit by bit. `open` is given the request, and may raise Problem."""
+
+    open: Callable[[ApiRequest], Stream]
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:

@@ -1,0 +1,138 @@
+"""What became of a message: the store's record of it, read as states and milestones. docs/protocol.md section 10.7."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from streampush.protocol.terms import Milestone
+from streampush.push.values import MessageRecord
+
+ORDER = (
+    Milestone.ACCEPTED,
+    Milestone.STORED,
+    Milestone.WRITTEN,
+    Milestone.DELIVERED,
+    Milestone.PROCESSED,
+    Milestone.REJECTED,
+    Milestone.DEAD_LETTERED,
+    Milestone.RECALLED,
+    Milestone.EXPIRED,
+)
+"""In which milestones of one device are shown and told."""
+
+ANSWERED = (Milestone.DELIVERED, Milestone.PROCESSED, Milestone.REJECTED, Milestone.DEAD_LETTERED)
+"""The device has had its chance: the message does not expire for it."""
+
+ENDS = frozenset({Milestone.PROCESSED, Milestone.REJECTED, Milestone.DEAD_LETTERED, Milestone.RECALLED, Milestone.EXPIRED})
+"""Nothing of interest comes behind these."""
+
+_PRECEDENCE = (
+    Milestone.DEAD_LETTERED,
+    Milestone.REJECTED,
+    Milestone.PROCESSED,
+    Milestone.DELIVERED,
+    Milestone.RECALLED,
+    Milestone.EXPIRED,
+)
+
+
+class MessageState(Enum):
+    """Where a message is."""
+
+    SCHEDULED = "scheduled"
+    STORED = "stored"
+    SUPERSEDED = "superseded"
+    RECALLED = "recalled"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProgress:
+    """How far a message is on one device. `state` is one word; `times` in Unix milliseconds, in the order of ORDER.
+
+    `ended`: nothing more is to be expected.
+    """
+
+    device_id: str
+    state: str
+    times: Mapping[Milestone, int]
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessageProgress:
+    """What became of a message. `devices` has a row for each device that it is meant for, `more`: there are others.
+
+    `ending` says why nothing more is to be expected; empty: something is.
+    """
+
+    record: MessageRecord
+    state: MessageState
+    devices: tuple[DeviceProgress, ...]
+    more: bool
+    ending: str
+
+
+def progress_of(record: MessageRecord, device_ids: Iterable[str], now_ms: int, max_devices: int) -> MessageProgress:
+    """Reads a record as of `now_ms`. `device_ids`: who the message is meant for; at most `max_devices` rows are given."""
+    state = _state(record, now_ms)
+    known = {receipt.device_id: receipt.times for receipt in record.devices}
+    names = sorted({*known, *device_ids})
+    rows = tuple(_row(record, state, name, known.get(name, {}), now_ms) for name in names[:max_devices])
+    more = len(names) > max_devices
+    return MessageProgress(record, state, rows, more, _ending(record, state, rows, more=more, now_ms=now_ms))
+
+
+def _expired(record: MessageRecord, now_ms: int) -> bool:
+    return 0 < record.expires_at_ms <= now_ms
+
+
+def _state(record: MessageRecord, now_ms: int) -> MessageState:
+    if record.recalled_at_ms:
+        return MessageState.RECALLED
+    if record.superseded_by:
+        return MessageState.SUPERSEDED
+    if _expired(record, now_ms):
+        return MessageState.EXPIRED
+    return MessageState.STORED if record.offset else MessageState.SCHEDULED
+
+
+def _row(record: MessageRecord, state: MessageState, name: str, stored: Mapping[Milestone, int], now_ms: int) -> DeviceProgress:
+    found = {Milestone.ACCEPTED: record.published_at_ms, **stored}
+    if record.offset:
+        found.setdefault(Milestone.STORED, max(record.published_at_ms, record.deliver_at_ms))
+    if record.recalled_at_ms:
+        found.setdefault(Milestone.RECALLED, record.recalled_at_ms)
+    if _expired(record, now_ms) and _outlived(record, found):
+        found.setdefault(Milestone.EXPIRED, record.expires_at_ms)
+    ended = not ENDS.isdisjoint(found) or (state is MessageState.SUPERSEDED and Milestone.DELIVERED not in found)
+    times = {milestone: found[milestone] for milestone in ORDER if milestone in found}
+    return DeviceProgress(name, _word(state, times), times, ended)
+
+
+def _outlived(record: MessageRecord, found: Mapping[Milestone, int]) -> bool:
+    """Whether the message's time was over before the device answered, and before it was taken back.
+
+    An answer that comes later does not change that: what a publisher was told stays true.
+    """
+    before = [found[milestone] for milestone in (*ANSWERED, Milestone.RECALLED) if milestone in found]
+    return not before or min(before) > record.expires_at_ms
+
+
+def _word(state: MessageState, times: Mapping[Milestone, int]) -> str:
+    furthest = next((milestone for milestone in _PRECEDENCE if milestone in times), None)
+    if furthest is not None:
+        return furthest.name.lower()
+    if state in (MessageState.SCHEDULED, MessageState.SUPERSEDED):
+        return str(state.value)
+    return "written" if Milestone.WRITTEN in times else "waiting"
+
+
+def _ending(record: MessageRecord, state: MessageState, rows: tuple[DeviceProgress, ...], *, more: bool, now_ms: int) -> str:
+    if rows and not more and all(row.ended for row in rows):
+        return "complete"
+    if state is MessageState.RECALLED or _expired(record, now_ms):
+        return "recalled" if state is MessageState.RECALLED else "expired"
+    return "superseded" if state is MessageState.SUPERSEDED and not rows else ""
