@@ -40,6 +40,7 @@ from streampush.protocol.heartbeat import HeartbeatSettings
 from streampush.push import ids
 from streampush.push.service import PushService, Surroundings
 from streampush.rest.api import make_site
+from streampush.rest.http import ApiSite
 from streampush.rest.tls import RestTls
 from streampush.server.admission import Admission
 from streampush.server.connection import ConnectionSurroundings, StreamConnection
@@ -162,6 +163,7 @@ class StreampushService(Service):
         self._lag = LagWatch(reactor, self.metrics)
         self._stream_port: StreamPort | None = None
         self._rest_port: IListeningPort | None = None
+        self._rest_site: ApiSite | None = None
         self._rest_tls = RestTls(config.rest, config.file) if config.rest.enabled and config.rest.certificate else None
         self._old_hangup: Any = None
 
@@ -186,6 +188,7 @@ class StreampushService(Service):
             wall_ms=wall_ms,
             new_id=lambda now_ms: ids.message_id(now_ms, os.urandom),
             call_soon=call_soon,
+            call_later=self._reactor.callLater,
             retry_later=retry_later,
             spawn=self.spawn,
             node=self._node_name,
@@ -276,7 +279,7 @@ class StreampushService(Service):
         )
         self._take("listen.port", self._stream_port.startListening)
         if config.rest.enabled:
-            site = make_site(self.service, self.health, self.registry, config.rest, self._reactor, self.metrics)
+            site = self._rest_site = make_site(self.service, self.health, self.registry, config.rest, self._reactor, self.metrics)
             self._take("rest.port", lambda: self._listen_rest(site, config.rest))
 
     def _take(self, key: str, listen: Callable[[], object]) -> None:
@@ -347,6 +350,8 @@ class StreampushService(Service):
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         self._draining.reason = "the node is being stopped"
         self.service.refuse_publishing("the node is being stopped")
+        if self._rest_site is not None:
+            self._rest_site.streams.stop("the node is being stopped")
         hurried = {number: signal.signal(number, self._hurry) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             self._log.info("draining {connections} connections", connections=len(self.node.connections))
@@ -364,6 +369,7 @@ class StreampushService(Service):
             if stopped is not None:
                 await stopped
         self._probe.stop()
+        self.service.receipts.stop()
         self._sweeper.stop()
         self._lag.stop()
         if self._old_hangup is not None:

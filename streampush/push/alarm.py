@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
-from typing import Protocol
+
+from streampush.push.ports import Delayer, Timer
 
 LONGEST = 3_600.0
 """Seconds. A timer is never set further ahead: the clock that the times were taken from may have been corrected by then."""
@@ -13,19 +14,13 @@ SLACK = 64
 """Cancelled times that may stay in the heap beside those in force before it is built anew."""
 
 
-class Timer(Protocol):
-    """A call that is due. twisted.internet.interfaces.IDelayedCall is one."""
-
-    def cancel(self) -> None: ...
-
-
 class Alarm:
     """Rings once for each key, at its time or a little later. `clock` and times are monotonic seconds.
 
     A key has one time: setting it again replaces it. `ring` is the owner's, called with the key.
     """
 
-    def __init__(self, clock: Callable[[], float], call_later: Callable[[float, Callable[[], None]], Timer]) -> None:
+    def __init__(self, clock: Callable[[], float], call_later: Delayer) -> None:
         self.ring: Callable[[str], None] = lambda key: None
         self._clock = clock
         self._call_later = call_later

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 
@@ -76,7 +76,8 @@ class CursorWriter:
     """Collects cursor moves, marks and undeliverable publications. What the store could not take is kept and tried again.
 
     Moves are bounded by the number of (device, channel) pairs that are connected or were while the store was away, marks by
-    MAX_MARKS, undeliverable publications by what was in the receive windows when the store went away.
+    MAX_MARKS, undeliverable publications by what was in the receive windows when the store went away. `recorded` is told of
+    what the store has taken.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class CursorWriter:
         spawn: Spawner,
         retry_later: Callable[[Callable[[], None]], object],
         metrics: PushMetrics,
+        recorded: Callable[[Iterable[CursorMove], Iterable[Mark], Iterable[Undeliverable]], None] = lambda moves, marks, failed: None,
     ) -> None:
         self._store = store
         self._call_soon = call_soon
         self._spawn = spawn
         self._retry_later = retry_later
         self._metrics = metrics
+        self._recorded = recorded
         self._due = _Batch()
         self._under_way: _Batch | None = None
         self._begun = False  # a flush is under way, or will be
@@ -183,7 +186,9 @@ class CursorWriter:
         batch = self._under_way = self._due
         self._due = _Batch()
         try:
-            await self._store.record((*batch.left, *batch.moves.values()), tuple(batch.marks.values()), tuple(batch.undeliverable))
+            moves, marks = (*batch.left, *batch.moves.values()), tuple(batch.marks.values())
+            await self._store.record(moves, marks, tuple(batch.undeliverable))
+            self._recorded(moves, marks, batch.undeliverable)
         except StoreUnavailable:
             batch.add(self._due)
             self._due = batch

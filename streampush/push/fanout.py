@@ -46,10 +46,18 @@ class _Channel:
 
 
 class FanOut:
-    """Who on this node follows which channel, and what they have not been offered yet."""
+    """Who on this node follows which channel, and what they have not been offered yet. `heard` is told of every publication."""
 
-    def __init__(self, encode: Encoder, call_soon: Scheduler, clock: Callable[[], float], metrics: PushMetrics) -> None:
+    def __init__(
+        self,
+        encode: Encoder,
+        call_soon: Scheduler,
+        clock: Callable[[], float],
+        metrics: PushMetrics,
+        heard: Callable[[Appended], None] = lambda appended: None,
+    ) -> None:
         self._encode = encode
+        self._heard = heard
         self._call_soon = call_soon
         self._clock = clock
         self._metrics = metrics
@@ -91,6 +99,7 @@ class FanOut:
 
     def appended(self, appended: Appended, accepted_at: float) -> int:
         """A publication is in the log; it is offered at the end of the turn. Gives the number of followers."""
+        self._heard(appended)
         publication = appended.publication
         entry = self._channels.get(publication.channel)
         if entry is None:

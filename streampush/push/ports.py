@@ -43,6 +43,17 @@ Spawner = Callable[[Coroutine[Any, Any, None]], object]
 """Runs a coroutine to its end and logs its failure."""
 
 
+class Timer(Protocol):
+    """Something that will happen."""
+
+    def cancel(self) -> None:
+        """It will not. Not to be called after it has."""
+
+
+Delayer = Callable[[float, Callable[[], None]], Timer]
+"""Calls its second argument once, so many seconds from now."""
+
+
 class LogStore(Protocol):
     """The logs of the channels."""
 

@@ -19,7 +19,7 @@ from streampush.push.alarm import Alarm
 from streampush.push.channels import Kind, kind_of
 from streampush.push.ports import Spawner, Store
 from streampush.push.progress import MessageProgress, progress_of
-from streampush.push.values import CursorMove, Mark, Publication, Published, Undeliverable
+from streampush.push.values import Appended, CursorMove, Mark, Published, Undeliverable
 from streampush.push.watching import Reached, Watch, WatchedLog, Watcher
 
 MAX_DEVICES = 1_000
@@ -194,14 +194,15 @@ class Receipts:
             for watch in log.between(first, last):
                 self._hint(watch)
 
-    def appended(self, publication: Publication, epoch: str) -> None:
+    def appended(self, appended: Appended) -> None:
         """A publication is in its log: it may be a scheduled one that was fired, a recall notice, or a newer version."""
         if not self._by_id:
             return
+        publication = appended.publication
         self.changed(publication.message_id)
         self.changed(publication.recalls)
         if publication.collapse_key:
-            self._touch(publication.channel, epoch, 0, publication.offset)
+            self._touch(publication.channel, appended.epoch, 0, publication.offset)
 
     def changed(self, message_id: str) -> None:
         """The message was taken back, or removed."""

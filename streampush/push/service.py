@@ -9,12 +9,14 @@ from streampush.config import DeliveryConfig, PublishConfig
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.codes import CODES, Advice, Code
 from streampush.protocol.terms import Start
+from streampush.push.alarm import Alarm
 from streampush.push.channels import kind_of, may_subscribe, own_channels
 from streampush.push.cursors import CursorWriter
 from streampush.push.delivery import Attachment, DeliverySurroundings
 from streampush.push.fanout import FanOut
-from streampush.push.ports import Encoder, Link, PushMetrics, Scheduler, Spawner, Store
+from streampush.push.ports import Delayer, Encoder, Link, PushMetrics, Scheduler, Spawner, Store
 from streampush.push.publishing import Publishing
+from streampush.push.receipts import Receipts
 from streampush.push.recovery import locate, wants
 from streampush.push.values import (
     ChannelCursor,
@@ -45,6 +47,7 @@ class Surroundings:
     wall_ms: Callable[[], int]
     new_id: Callable[[int], str]
     call_soon: Scheduler
+    call_later: Delayer
     retry_later: Callable[[Callable[[], None]], object]
     spawn: Spawner
     node: str = ""
@@ -67,8 +70,19 @@ class PushService:
         self._around = around
         self._limits = delivery
         self._store = around.store
-        self._fanout = FanOut(around.encode, around.call_soon, around.clock, around.metrics)
-        self._cursors = CursorWriter(around.store, around.call_soon, around.spawn, around.retry_later, around.metrics)
+        self.receipts = Receipts(
+            around.store,
+            max_watched=publish.max_watched,
+            clock=around.clock,
+            wall_ms=around.wall_ms,
+            spawn=around.spawn,
+            alarm=Alarm(around.clock, around.call_later),
+            retry_later=around.retry_later,
+        )
+        self._fanout = FanOut(around.encode, around.call_soon, around.clock, around.metrics, self.receipts.appended)
+        self._cursors = CursorWriter(
+            around.store, around.call_soon, around.spawn, around.retry_later, around.metrics, self.receipts.recorded
+        )
         self._publishing = Publishing(
             around.store,
             self._fanout,

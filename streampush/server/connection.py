@@ -161,6 +161,8 @@ class StreamConnection:
         self._full_since = NEVER
         if self.attachment is not None:
             self.attachment.room_again()
+        if self._requests is not None:
+            self._requests.room_again()
 
     def connectionLost(self, reason: Failure) -> None:
         around = self._around
@@ -361,6 +363,8 @@ class StreamConnection:
         self._transport.lose_connection()
 
     def _detach(self, ended: Closed) -> None:
+        if self._requests is not None:
+            self._requests.close()
         if self.attachment is not None:
             attachment, self.attachment = self.attachment, None
             self._around.service.detach(attachment, int(ended.code), ended.detail)

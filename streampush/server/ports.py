@@ -46,6 +46,12 @@ class ServerMetrics(Protocol):
     def probe(self, seconds: float | None) -> None:
         """The probe message came through after so many seconds, or did not."""
 
+    def receipts_told(self, milestone: str, number: int) -> None:
+        """Publishers were sent so many receipts of a milestone, by its lower-case name."""
+
+    def receipts_dropped(self, number: int) -> None:
+        """So many messages get no more receipts, for there are too many newer ones."""
+
 
 class StreamTransport(Protocol):
     """The one port between a connection and the bytes: no code above it knows which TLS it is.

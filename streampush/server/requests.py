@@ -12,10 +12,20 @@ from streampush.errors import Refused
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
 from streampush.protocol.errors import LocalProtocolError
-from streampush.protocol.terms import Outcome
+from streampush.protocol.terms import Feature, Outcome
+from streampush.push.channels import Kind, kind_of
 from streampush.push.delivery import Attachment
-from streampush.push.values import ConnectionInfo, Principal, PushToken, Subscription, SubscriptionRefused
+from streampush.push.values import (
+    ConnectionInfo,
+    Principal,
+    Published,
+    PublishRequest,
+    PushToken,
+    Subscription,
+    SubscriptionRefused,
+)
 from streampush.server import wire
+from streampush.server.receipts import PublisherReceipts
 
 if TYPE_CHECKING:
     from streampush.server.connection import ConnectionSurroundings, StreamConnection
@@ -39,7 +49,7 @@ MAX_WINDOW_BYTES = 64 * 1024 * 1024
 class Requests:
     """The dialogue behind Hello. One for each connection that came so far."""
 
-    __slots__ = ("_around", "_connection", "_open", "_paused", "_rate_refusals")
+    __slots__ = ("_around", "_connection", "_open", "_paused", "_rate_refusals", "receipts")
 
     def __init__(self, connection: StreamConnection, around: ConnectionSurroundings) -> None:
         self._connection = connection
@@ -47,6 +57,7 @@ class Requests:
         self._open = 0
         self._paused = False
         self._rate_refusals = 0  # in a row
+        self.receipts: PublisherReceipts | None = None  # if the client asked for them
 
     # ------------------------------------------------------------------------------------------------------------ greeting
 
@@ -98,7 +109,12 @@ class Requests:
             results = await around.service.resume(attachment, [wire.subscribe_request(resume) for resume in hello.resume])
         if connection.session.closed:
             return
+        features = Feature(hello.features) & Feature.RECEIPTS if principal.kind == "publisher" else Feature.NONE
+        if features:
+            at_most = around.config.publish.max_watched_per_connection
+            self.receipts = PublisherReceipts(connection, around.service.receipts, around.metrics, at_most)
         welcome = m.Welcome(
+            features=int(features),
             session_id=connection.session_id,
             node=around.node_name,
             heartbeat=wire.heartbeat_policy(around.config),
@@ -197,9 +213,11 @@ class Requests:
         if principal is None:
             raise Refused(Code.FORBIDDEN)
         if isinstance(message, m.Publish):
-            published = await service.publish(principal, wire.publish_request(message))
+            request = wire.publish_request(message)
+            published = await service.publish(principal, request)
             if request_id:
                 connection.send(wire.publish_ok(published), request_id)
+                self._follow(request, published)
             return
         attachment = connection.attachment
         if attachment is None:
@@ -219,6 +237,25 @@ class Requests:
             await service.register_token(principal, _push_token(message))
         if request_id:
             connection.send(m.Ok(), request_id)
+
+    def _follow(self, request: PublishRequest, published: Published) -> None:
+        """The publisher gets receipts, if it wants them and named what they can be told by: an id that was answered."""
+        if self.receipts is None or not request.want_receipt or self._connection.session.closed:
+            return
+        if kind_of(published.channel)[0] in (Kind.DEVICE, Kind.USER):
+            begins_at_ms = published.deliver_at_ms or self._around.wall_ms()
+            expires_at_ms = request.expires_at_ms or (begins_at_ms + int(request.ttl * 1000) if request.ttl else 0)
+            self.receipts.published(published, expires_at_ms)
+
+    def room_again(self) -> None:
+        """The send buffer fell below its mark."""
+        if self.receipts is not None:
+            self.receipts.room_again()
+
+    def close(self) -> None:
+        """The connection is over. Closing twice is harmless."""
+        if self.receipts is not None:
+            self.receipts.close()
 
 
 def _push_token(message: m.RegisterToken) -> PushToken | None:

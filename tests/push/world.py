@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -125,6 +125,18 @@ class RecordingLink:
         self.closed = code, detail
 
 
+@dataclass(eq=False, slots=True)
+class Timer:
+    """See push.ports.Timer."""
+
+    timers: list[Timer] = field(repr=False)
+    deadline: float
+    work: Callable[[], None]
+
+    def cancel(self) -> None:
+        self.timers.remove(self)
+
+
 class World:
     """One node. `store` may be given; else it is `memory`, of the world's own making."""
 
@@ -141,6 +153,7 @@ class World:
         self.encoded: list[Publication] = []
         self.turns: list[Callable[[], None]] = []
         self.later: list[Callable[[], None]] = []
+        self.timers: list[Timer] = []
         self.failures: list[BaseException] = []
         self.metrics = RecordingMetrics()
         self.ids = 0
@@ -155,6 +168,7 @@ class World:
             wall_ms=self.wall_ms,
             new_id=self.new_id,
             call_soon=self.turns.append,
+            call_later=self.call_later,
             retry_later=self.later.append,
             spawn=self.spawn,
             node="node",
@@ -205,6 +219,23 @@ class World:
                 return
             self.turn()
         raise AssertionError("it never comes to rest")
+
+    def call_later(self, delay: float, work: Callable[[], None]) -> Timer:
+        timer = Timer(self.timers, self.now + delay, work)
+        self.timers.append(timer)
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        """Time passes; what is due happens, each at its moment."""
+        end = self.now + seconds
+        self.settle()
+        while due := [timer for timer in self.timers if timer.deadline <= end]:
+            timer = min(due, key=lambda timer: timer.deadline)
+            self.now = max(self.now, timer.deadline)
+            timer.cancel()
+            timer.work()
+            self.settle()
+        self.now = end
 
     def pause(self) -> None:
         """What waits for a while is tried again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -21,8 +21,20 @@ from streampush.errors import Refused
 from streampush.observe.health import Flag, Health
 from streampush.observe.metrics import Metrics
 from streampush.protocol.codes import Code
-from streampush.protocol.terms import AppState, Durability
-from streampush.push.values import ChannelCursor, ChannelStatus, DeviceStatus, Head, Principal, Published, PublishRequest
+from streampush.protocol.terms import AppState, Durability, Milestone, Priority
+from streampush.push.progress import MessageProgress, progress_of
+from streampush.push.values import (
+    ChannelCursor,
+    ChannelStatus,
+    DeviceReceipt,
+    DeviceStatus,
+    Head,
+    MessageRecord,
+    Principal,
+    Published,
+    PublishRequest,
+)
+from streampush.push.watching import Watch, Watcher
 from streampush.rest.api import make_site
 
 ALL = "key-that-may-do-everything"
@@ -54,6 +66,58 @@ DEVICE = DeviceStatus(
 )
 
 
+NOW_MS = 2_000
+
+
+def record(*receipts: DeviceReceipt, **changes: Any) -> MessageRecord:
+    """The message M1 to the user ada, as a store would have it."""
+    message = MessageRecord("M1", "user:ada", "E1", 3, "key:shop", 1_000, 0, 0, Priority.NORMAL, "", True, 5, devices=receipts)
+    return replace(message, **changes)
+
+
+def receipt(device_id: str, **times: int) -> DeviceReceipt:
+    return DeviceReceipt(device_id, {Milestone[name.upper()]: at for name, at in times.items()})
+
+
+class ScriptedReceipts:
+    """A small ReceiptApi: has the records that the test gives it, and tells watchers when it is told to."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, MessageRecord] = {"M1": record()}
+        self.watches: dict[Watch, Watcher] = {}
+        self.looked = 0
+        self.full = False
+
+    async def progress(self, message_id: str) -> MessageProgress:
+        if message_id not in self.records:
+            raise Refused(Code.UNKNOWN_RECIPIENT, "no message of this id is scheduled or in a log")
+        return progress_of(self.records[message_id], ["phone"], NOW_MS, 1_000)
+
+    def watch(self, message_id: str, watcher: Watcher) -> Watch:
+        if self.full:
+            raise Refused(Code.OVERLOADED, "0 messages are watched on this node", retry_after=1.0)
+        watch = Watch(message_id)
+        self.watches[watch] = watcher
+        return watch
+
+    def unwatch(self, watch: Watch, watcher: Watcher) -> None:
+        self.watches.pop(watch, None)
+
+    def look(self, watch: Watch) -> None:
+        self.looked += 1
+
+    def tell(self, *receipts: DeviceReceipt, **changes: Any) -> None:
+        """The message M1 is like this now, and its watchers hear of it."""
+        self.records["M1"] = record(*receipts, **changes)
+        for watcher in list(self.watches.values()):
+            watcher.progressed(progress_of(self.records["M1"], ["phone"], NOW_MS, 1_000))
+
+    def lose(self) -> None:
+        """The message has left the log."""
+        for watcher in list(self.watches.values()):
+            watcher.gone()
+
+
 class RecordingPush:
     """A small PushApi: stores in a list, refuses what it is told to refuse, and can hold its answers back."""
 
@@ -63,6 +127,7 @@ class RecordingPush:
         self.disconnected: list[tuple[str, str]] = []
         self.errors: dict[str, Exception] = {}
         self.gates: dict[str, Deferred[None]] = {}
+        self.receipts = ScriptedReceipts()
 
     async def publish(self, principal: Principal, request: PublishRequest) -> Published:
         self.published.append((principal, request))

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from streampush.protocol.codes import Code
-from streampush.protocol.terms import AppState
+from streampush.protocol.terms import AppState, Priority
+from streampush.push.progress import ORDER, MessageState
+from streampush.push.receipts import MAX_DEVICES
 from streampush.push.values import ChannelCursor, DeviceStatus, Published
 from streampush.rest import fields
 from streampush.rest.api import ROUTES
@@ -99,6 +101,15 @@ def test_states_of_an_application_are_those_of_the_protocol() -> None:
     assert SCHEMAS["Device"]["properties"]["state"]["enum"] == [state.name for state in AppState]
 
 
+def test_milestones_and_states_of_a_message_are_those_of_the_code() -> None:
+    names = [milestone.name.lower() for milestone in ORDER]
+    assert list(SCHEMAS["Milestones"]["properties"]) == names
+    assert SCHEMAS["MilestoneEvent"]["properties"]["milestone"]["enum"] == names
+    assert SCHEMAS["MessageStatus"]["properties"]["state"]["enum"] == [state.value for state in MessageState]
+    assert SCHEMAS["MessageStatus"]["properties"]["priority"]["enum"] == [priority.name for priority in Priority]
+    assert SCHEMAS["MessageStatus"]["properties"]["devices"]["maxItems"] == MAX_DEVICES
+
+
 def test_problem_has_the_members_that_are_described() -> None:
     problem = Problem(429, "d", code=Code.MESSAGE_RATE_EXCEEDED, field="f", retry_after=1.0).document()
     assert set(problem) == set(SCHEMAS["Problem"]["properties"])
@@ -115,6 +126,7 @@ CALLS = [
     ("describe_device", "/v1/devices/phone-1", None),
     ("disconnect_device", "/v1/devices/phone-1/disconnect", None),
     ("describe_channel", "/v1/channels/news", None),
+    ("describe_message", "/v1/messages/M1", None),
     ("openapi", "/openapi.json", None),
     ("alive", "/healthz", None),
     ("ready", "/readyz", None),

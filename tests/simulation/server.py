@@ -126,6 +126,7 @@ class ServerProcess:
             wall_ms=world.wall_ms,
             new_id=lambda now_ms: world.new_id("m"),
             call_soon=lambda work: clock.callLater(0.0, work),
+            call_later=clock.callLater,
             retry_later=lambda work: clock.callLater(STORE_RETRY, work),
             spawn=self.spawn,
             node=NODE,

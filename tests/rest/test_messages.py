@@ -1,0 +1,39 @@
+"""GET /v1/messages/{id}."""
+
+from __future__ import annotations
+
+from tests.rest.support import READER, Api, receipt
+
+
+def test_a_device_message_has_a_row_for_each_device_with_its_milestones() -> None:
+    api = Api()
+    api.push.receipts.tell(receipt("tablet", written=1_100, delivered=1_200), expires_at_ms=9_000, publisher="key:shop")
+    answer = api.request("GET", "/v1/messages/M1").json()
+    assert answer["devices"] == [
+        {"device_id": "phone", "state": "waiting", "milestones_ms": {"accepted": 1_000, "stored": 1_000}},
+        {
+            "device_id": "tablet",
+            "state": "delivered",
+            "milestones_ms": {"accepted": 1_000, "stored": 1_000, "written": 1_100, "delivered": 1_200},
+        },
+    ]
+    assert (answer["message_id"], answer["channel"], answer["offset"], answer["epoch"]) == ("M1", "user:ada", 3, "E1")
+    assert (answer["state"], answer["ended"], answer["more_devices"], answer["publisher"]) == ("stored", False, False, "key:shop")
+
+
+def test_its_end_is_said() -> None:
+    api = Api()
+    api.push.receipts.tell(receipt("phone", delivered=1_200), recalled_at_ms=1_500)
+    answer = api.request("GET", "/v1/messages/M1").json()
+    assert (answer["state"], answer["ended"], answer["recalled_at_ms"]) == ("recalled", True, 1_500)
+
+
+def test_unknown_message_is_404_with_its_code() -> None:
+    response = Api().request("GET", "/v1/messages/M2")
+    assert (response.status, response.json()["code"]) == (404, 3006)
+
+
+def test_reading_needs_the_scope() -> None:
+    assert Api().request("GET", "/v1/messages/M1", key=READER).status == 200
+    assert Api().request("GET", "/v1/messages/M1", key=None).status == 401
+    assert Api().request("GET", "/v1/messages/M1/events", key=None).status == 401
