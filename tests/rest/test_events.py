@@ -262,18 +262,19 @@ def test_a_client_that_stops_in_the_middle_misses_nothing() -> None:
     api = Api()
     listener = Listener(api)
     transport = listener.line.transport
-    write = transport.write
+    write = transport.writeSequence
 
-    def full_after_each(data: bytes) -> None:
+    def full_after_each(data: list[bytes]) -> None:
         write(data)
         transport.producer.pauseProducing()
 
-    transport.write = full_after_each
+    transport.writeSequence = full_after_each
     api.push.receipts.tell(receipt("phone", written=1_100))
     api.push.receipts.tell(receipt("phone", written=1_100, processed=1_200))
-    for _ in range(20):
-        if transport.producer is not None:
-            transport.producer.resumeProducing()
+    assert listener.milestones == []
+    for told in (1, 2, 3, 4, 4):
+        transport.producer.resumeProducing()
+        assert len(listener.milestones) == told
     assert [name for _, name in listener.milestones] == ["accepted", "stored", "written", "processed"]
     assert listener.events[-1].name == "end"
 
@@ -298,7 +299,10 @@ def test_streams_of_the_node_are_bounded() -> None:
 
 def test_streams_of_a_key_are_bounded() -> None:
     api = Api(max_event_streams_per_key=1)
-    Listener(api)
+    first = Listener(api)
+    assert api.request("GET", PATH).status == 503
+    first.line.lose()
+    assert Listener(api).head.startswith("HTTP/1.1 200")
     assert api.request("GET", PATH).status == 503
     assert Listener(api, key=READER).head.startswith("HTTP/1.1 200")
 
