@@ -10,7 +10,7 @@ peer does not let it within `linger`), the peer said GoAway, or the network went
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -270,6 +270,13 @@ class StreamConnection:
         if not self.session.closed:
             self.session.send(message, request_id)
             self.flush()
+
+    def send_all(self, messages: Sequence[m.Message]) -> None:
+        """As `send`, for several at once."""
+        for message in messages:
+            if not self.session.closed:
+                self.session.send(message)
+        self.flush()
 
     def flush(self) -> None:
         """Writes what the session has to say."""

@@ -7,7 +7,8 @@ receipt is sent once, and one for which there was no room goes out when there is
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
 from streampush.errors import Refused
 from streampush.protocol import messages as m
@@ -18,17 +19,25 @@ from streampush.push.values import Published
 from streampush.push.watching import Watch, news_of
 from streampush.server.ports import ServerMetrics
 
-if TYPE_CHECKING:
-    from streampush.server.connection import StreamConnection
-
-TOLD = frozenset(Milestone) - {Milestone.UNSPECIFIED, Milestone.ACCEPTED, Milestone.STORED}
-"""That it was accepted and stored says PublishOk."""
+TOLD_WHEN_SCHEDULED = frozenset(Milestone) - {Milestone.UNSPECIFIED, Milestone.ACCEPTED}
+TOLD = TOLD_WHEN_SCHEDULED - {Milestone.STORED}
+"""That a message was accepted, and stored if it was not scheduled, says PublishOk."""
 
 MAX_ROWS = 100_000
 """Pairs of message and device that are remembered for one connection: some 20 MiB, for messages to users of many devices."""
 
 RUN = 64
 """Receipts written before the send buffer is looked at again."""
+
+
+class Outlet(Protocol):
+    """The way to the publisher. server.connection.StreamConnection is one."""
+
+    def has_room(self) -> bool:
+        """Whether the send buffer is below its mark; when it is again, `PublisherReceipts.room_again` is called."""
+
+    def send_all(self, messages: Sequence[m.Message]) -> None:
+        """Sends messages with id 0. May end the connection, and then close the receipts."""
 
 
 class _Message:
@@ -51,10 +60,10 @@ class _Message:
 class PublisherReceipts:
     """One connection's receipts. `max_messages`: the newest of its messages that are followed."""
 
-    __slots__ = ("_connection", "_late", "_max_messages", "_messages", "_metrics", "_receipts", "_rows")
+    __slots__ = ("_late", "_max_messages", "_messages", "_metrics", "_outlet", "_receipts", "_rows")
 
-    def __init__(self, connection: StreamConnection, receipts: Receipts, metrics: ServerMetrics, max_messages: int) -> None:
-        self._connection = connection
+    def __init__(self, outlet: Outlet, receipts: Receipts, metrics: ServerMetrics, max_messages: int) -> None:
+        self._outlet = outlet
         self._receipts = receipts
         self._metrics = metrics
         self._max_messages = max_messages
@@ -83,11 +92,11 @@ class PublisherReceipts:
 
     def tell(self, message: _Message, progress: MessageProgress) -> None:
         """Sends what is new, as far as there is room."""
-        rows = len(message.known)
+        before = len(message.known)
         whole = self._send(message, progress)
-        if message not in self._messages:  # writing has ended the connection
+        if message not in self._messages:  # sending has ended the connection
             return
-        self._rows += len(message.known) - rows
+        self._rows += len(message.known) - before
         if not whole:
             self._late[message] = None
         elif progress.ending:
@@ -96,18 +105,18 @@ class PublisherReceipts:
 
     def _send(self, message: _Message, progress: MessageProgress) -> bool:
         """Whether everything was sent."""
-        record, connection = progress.record, self._connection
-        news = news_of(progress, message.known, TOLD)
+        record = progress.record
+        news = news_of(progress, message.known, TOLD_WHEN_SCHEDULED if record.deliver_at_ms else TOLD)
         for start in range(0, len(news), RUN):
-            if connection.session.closed or not connection.has_room():
+            if message not in self._messages or not self._outlet.has_room():
                 return False
             told: Counter[str] = Counter()
+            receipts = []
             for device_id, milestone, at_ms in news[start : start + RUN]:
-                receipt = m.Receipt(record.message_id, record.channel, record.offset, device_id, milestone, at_ms)
-                connection.session.send(receipt)
+                receipts.append(m.Receipt(record.message_id, record.channel, record.offset, device_id, milestone, at_ms))
                 message.known[device_id] = message.known.get(device_id, 0) | 1 << milestone
                 told[milestone.name.lower()] += 1
-            connection.flush()
+            self._outlet.send_all(receipts)
             for name, number in told.items():
                 self._metrics.receipts_told(name, number)
         return True
