@@ -87,7 +87,9 @@ class CursorWriter:
         spawn: Spawner,
         retry_later: Callable[[Callable[[], None]], object],
         metrics: PushMetrics,
-        recorded: Callable[[Iterable[CursorMove], Iterable[Mark], Iterable[Undeliverable]], None] = lambda moves, marks, failed: None,
+        recorded: Callable[[Iterable[CursorMove], Iterable[Mark], Iterable[Undeliverable]], None] = lambda moves, marks, failed: (
+            None
+        ),
     ) -> None:
         self._store = store
         self._call_soon = call_soon
