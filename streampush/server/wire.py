@@ -71,7 +71,15 @@ def subscribe_request(message: m.Subscribe | m.Resume) -> SubscribeRequest:
 
 def publish_request(message: m.Publish) -> PublishRequest:
     ttl = message.ttl_ms / 1000
-    return PublishRequest(message.channel, message.payload, message.content_type, message.headers, ttl, message.durability)
+    return PublishRequest(
+        message.channel,
+        message.payload,
+        message.content_type,
+        message.headers,
+        ttl,
+        message.durability,
+        want_receipt=message.want_receipt,
+    )
 
 
 def publish_ok(published: Published) -> m.PublishOk:
