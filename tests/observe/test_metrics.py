@@ -193,3 +193,14 @@ def test_value_on_a_bound_belongs_to_its_bucket() -> None:
     buckets.observe(2.5)
     counts = {sample.labels["le"]: sample.value for sample in buckets.export().samples if sample.name == "b_bucket"}
     assert counts == {"1.0": 1, "2.0": 1, "+Inf": 2}
+
+
+def test_receipts_and_event_streams_are_counted(registry: CollectorRegistry, metrics: Metrics) -> None:
+    assert registry.get_sample_value("streampush_receipts_total", {"milestone": "delivered"}) == 0
+    metrics.receipts_told("delivered", 3)
+    metrics.receipts_dropped(2)
+    metrics.event_streams(5)
+    metrics.event_streams(4)
+    assert registry.get_sample_value("streampush_receipts_total", {"milestone": "delivered"}) == 3
+    assert registry.get_sample_value("streampush_receipts_dropped_total") == 2
+    assert registry.get_sample_value("streampush_event_streams") == 4
