@@ -25,6 +25,7 @@ from streampush.client.events import (
     Disconnected,
     Fault,
     PositionLost,
+    Recalled,
     Stopped,
     StopReason,
     SubscriptionLost,
@@ -34,6 +35,12 @@ from streampush.client.tls import ClientTls
 from streampush.protocol.messages import Delivery
 from streampush.protocol.terms import Outcome, Start
 
+OUTCOMES = {
+    "processed": Outcome.PROCESSED,
+    "delivered": Outcome.DELIVERED,
+    "retry-later": Outcome.RETRY_LATER,
+    "rejected": Outcome.REJECTED,
+}
 STARTS = {"stored": Start.UNSPECIFIED, "latest": Start.LATEST, "earliest": Start.EARLIEST}
 
 
@@ -49,6 +56,8 @@ class Listening:
     tls: ClientTls = field(repr=False)
     channels: tuple[str, ...] = ()
     start: Start = Start.UNSPECIFIED
+    durable: bool = False
+    outcome: Outcome = Outcome.PROCESSED
     count: int = 0
     timeout: float = 0.0
     as_json: bool = False
@@ -75,6 +84,15 @@ class Listening:
     help="Where the topics begin. stored: where this device stopped; latest: skips what it has not read; "
     "earliest: repeats all that is kept.",
 )
+@click.option("--durable", is_flag=True, help="Let the server keep the subscriptions to these topics, also for later connections.")
+@click.option(
+    "--ack",
+    "ack",
+    type=click.Choice(list(OUTCOMES)),
+    default="processed",
+    show_default=True,
+    help="What each message is answered with. retry-later: the server delivers it again, until it is a dead letter.",
+)
 @click.option("--count", type=click.IntRange(0), default=0, help="End after so many messages.  [default: go on]")
 @click.option(
     "--timeout", type=click.FloatRange(0), default=0.0, help="Seconds after which to give up, with status 1.  [default: never]"
@@ -84,12 +102,19 @@ class Listening:
 @host_option
 @port_option
 def listen(
-    directory: Path, device: str, channels: tuple[str, ...], start: str, host: str | None, port: int | None, **options: Any
+    directory: Path,
+    device: str,
+    channels: tuple[str, ...],
+    start: str,
+    ack: str,
+    host: str | None,
+    port: int | None,
+    **options: Any,
 ) -> None:
     """Connect as a device of the directory and print its messages as they arrive, acknowledging each."""
     target = find_target(directory, host, port)
     tls = open_tls(target, target.files.device(device))
-    listening = Listening(target.host, target.port, tls, channels, STARTS[start], **options)
+    listening = Listening(target.host, target.port, tls, channels, STARTS[start], outcome=OUTCOMES[ack], **options)
     run(lambda reactor: Listener(reactor, listening).work())
 
 
@@ -134,7 +159,7 @@ class Listener:
         self._client.start()
         await self._first.welcome()
         for channel in wanted.channels:
-            subscribed = await self._client.subscribe(channel, start=wanted.start)
+            subscribed = await self._client.subscribe(channel, start=wanted.start, durable=wanted.durable)
             behind = subscribed.top_offset - subscribed.offset
             wanted.tell(f"following {channel} behind offset {subscribed.offset}, stored: {behind}")
         await self._over
@@ -147,9 +172,11 @@ class Listener:
             self._left -= 1
             if not self._left:  # the acknowledgement leaves when this has returned
                 self._reactor.callLater(0, self._over.callback, None)
-        return Outcome.PROCESSED
+        return self._wanted.outcome
 
     def _event(self, event: ClientEvent) -> None:
+        if isinstance(event, Recalled):
+            self._wanted.show(recalled_as_json(event) if self._wanted.as_json else recalled_as_line(event))
         text = describe_event(event)
         if text:
             self._wanted.tell(text)
@@ -196,5 +223,21 @@ def as_json(message: Delivery) -> str:
         row["payload"] = message.payload.decode()
     except UnicodeDecodeError:
         row["payload_base64"] = base64.b64encode(message.payload).decode()
+    if message.priority:
+        row["priority"] = message.priority.name
+    if message.collapse_key:
+        row["collapse_key"] = message.collapse_key
+    if message.expires_at_ms:
+        row["expires_at_ms"] = message.expires_at_ms
     row |= {"published_at_ms": message.published_at_ms, "content_type": message.content_type, "headers": dict(message.headers)}
     return json.dumps(row)
+
+
+def recalled_as_line(notice: Recalled) -> str:
+    """A recall notice for people."""
+    return f"{notice.channel} #{notice.offset}  recalled: {notice.message_id}"
+
+
+def recalled_as_json(notice: Recalled) -> str:
+    """A recall notice as one JSON object: it has `recalls` and no payload."""
+    return json.dumps({"channel": notice.channel, "offset": notice.offset, "recalls": notice.message_id})

@@ -7,27 +7,46 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from streampush.protocol.codes import Advice, Code
+from streampush.protocol.terms import Priority
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to publish. `ttl` in seconds, 0: as long as the log keeps it."""
+    """A message to publish; docs/protocol.md section 5.5 says what its parts do.
+
+    `ttl` in seconds, 0: as long as the log keeps it. `expires_at_ms` and `deliver_at_ms` are Unix time, 0: not given.
+    """
 
     channel: str
     payload: bytes = field(repr=False)
     content_type: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ttl: float = 0.0
+    expires_at_ms: int = 0
+    deliver_at_ms: int = 0
+    priority: Priority = Priority.UNSPECIFIED
+    collapse_key: str = ""
+    version: int = 0
+    want_receipt: bool = False
+    clear_on_processed: bool = False
+    idempotency_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The server's success reply. `connections`: how many connections follow the channel there now."""
+    """The server's success reply. `connections`: how many connections follow the channel there now.
+
+    `duplicate`: it was stored before, under the same idempotency key. `superseded`: it was not stored, for a version that is no
+    older is there, at `offset`. `deliver_at_ms`: it is stored for that time, and has no offset yet; else 0.
+    """
 
     message_id: str
     channel: str
     offset: int
     connections: int
+    duplicate: bool = False
+    superseded: bool = False
+    deliver_at_ms: int = 0
 
 
 class PublishRefused(Exception):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from streampush.cli.running import run
 from streampush.cli.sources import lines, once, read_payload
 from streampush.cli.stream_publisher import StreamPublisher
 from streampush.cli.target import Target, directory_option, find_target, host_option, port_option, read_key
+from streampush.protocol.terms import Priority
+
+PRIORITIES = {"low": Priority.LOW, "normal": Priority.UNSPECIFIED, "high": Priority.HIGH}
 
 MAX_TRIES = 5
 """How often a message is tried that the server wants later."""
@@ -47,6 +52,17 @@ def parse_header(text: str) -> tuple[str, str]:
     return name, value
 
 
+def parse_moment(text: str) -> int:
+    """A point in time in Unix milliseconds: given so, or as +SECONDS from now."""
+    try:
+        moment = round((time.time() + float(text[1:])) * 1000) if text.startswith("+") else int(text)
+    except (ValueError, OverflowError):
+        moment = 0
+    if not 0 < moment < 1 << 63:
+        raise click.BadParameter("must be Unix time in milliseconds, or +SECONDS from now")
+    return moment
+
+
 @click.command(short_help="Publish one message or many.")
 @click.argument("channel")
 @click.argument("payload", required=False)
@@ -60,6 +76,27 @@ def parse_header(text: str) -> tuple[str, str]:
 @click.option("--content-type", default="", help="What the payload is, as in text/plain.")
 @click.option("--header", "headers", type=parse_header, multiple=True, metavar="NAME=VALUE", help="A header of the message.")
 @click.option("--ttl", type=click.FloatRange(0), default=0.0, help="Seconds to live.  [default: as long as the server keeps it]")
+@click.option("--expires-at", "expires_at_ms", type=parse_moment, metavar="TIME", help="Instead of --ttl: when it expires.")
+@click.option(
+    "--deliver-at",
+    "deliver_at_ms",
+    type=parse_moment,
+    metavar="TIME",
+    help="Not before then. TIME is Unix milliseconds, or +SECONDS.",
+)
+@click.option(
+    "--priority", type=click.Choice(list(PRIORITIES)), default="normal", show_default=True, help="How soon, among other channels."
+)
+@click.option("--collapse-key", default="", metavar="KEY", help="It takes the place of earlier ones with this key.")
+@click.option(
+    "--version",
+    type=click.IntRange(0, (1 << 63) - 1),
+    default=0,
+    help="Store it only if it is above that of the newest with the key.",
+)
+@click.option("--want-receipt", is_flag=True, help="Let the server keep account of what becomes of it.")
+@click.option("--clear-on-processed", is_flag=True, help="To a user: recall it when one device has processed it.")
+@click.option("--idempotency-key", default="", metavar="KEY", help="A second message with this key is stored only once.")
 @click.option("--publisher", metavar="NAME", help="Over the framed protocol, with the certificate of this publisher.")
 @click.option("--rest", "over_rest", is_flag=True, help="Over the REST API, with the key of the directory (the default).")
 @click.option("--rest-url", help="Where the REST API is.  [default: as in the directory's configuration]")
@@ -88,18 +125,34 @@ def publish(
         raise click.UsageError("give one of PAYLOAD, --file and --stdin-lines")
     if stdin_lines and repeat != 1:
         raise click.UsageError("--repeat is for a single payload, not for --stdin-lines")
+    if options["idempotency_key"] and (stdin_lines or repeat != 1):
+        raise click.UsageError("--idempotency-key is for one message: the others would be taken for repeats of it")
+    if options["ttl"] and options["expires_at_ms"]:
+        raise click.UsageError("give --ttl or --expires-at, not both")
     if publisher is not None and (over_rest or rest_url):
         raise click.UsageError("give --publisher or REST, not both")
     target = find_target(directory, host, port, rest_url)
     payloads = _payloads(payload, path, stdin_lines, repeat, target.max_payload)
-    model = Outgoing(channel, b"", options["content_type"], dict(options["headers"]), options["ttl"])
-    job = Job(model, payloads, None if stdin_lines else repeat, options["rate"], options["as_json"])
+    job = Job(_model(channel, options), payloads, None if stdin_lines else repeat, options["rate"], options["as_json"])
     make = _maker(target, publisher)
 
     async def work(reactor: Any) -> None:
         await carry_out(reactor, make(reactor), job)
 
     run(work)
+
+
+def _model(channel: str, options: dict[str, Any]) -> Outgoing:
+    same = ("content_type", "ttl", "collapse_key", "version", "want_receipt", "clear_on_processed", "idempotency_key")
+    return Outgoing(
+        channel,
+        b"",
+        headers=dict(options["headers"]),
+        expires_at_ms=options["expires_at_ms"] or 0,
+        deliver_at_ms=options["deliver_at_ms"] or 0,
+        priority=PRIORITIES[options["priority"]],
+        **{name: options[name] for name in same},
+    )
 
 
 def _payloads(payload: str | None, path: Path | None, stdin_lines: bool, repeat: int, limit: int) -> Payloads:
@@ -142,7 +195,7 @@ async def carry_out(reactor: Any, publisher: Publisher, job: Job) -> None:
             sent[1 if sent else 0 :] = [one]
             bar.update(1)
             if not many:
-                click.echo(json.dumps(asdict(one)) if job.as_json else _sentence(one))
+                click.echo(json.dumps(asdict(one)) if job.as_json else sentence(one))
 
         try:
             await publish_all(reactor, publisher, job, report)
@@ -190,7 +243,15 @@ def _nothing() -> Any:
     yield from ()
 
 
-def _sentence(sent: Sent) -> str:
+def sentence(sent: Sent) -> str:
+    """What became of one message, for people."""
+    if sent.superseded:
+        return f"not stored: {sent.channel} has this version or a newer one at offset {sent.offset}"
+    if sent.deliver_at_ms:
+        due = datetime.fromtimestamp(sent.deliver_at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+        return f"scheduled {sent.message_id} to {sent.channel} for {due}" + (" (was before)" if sent.duplicate else "")
+    if sent.duplicate:
+        return f"published before: {sent.message_id} to {sent.channel}, offset {sent.offset}"
     devices = "1 connection" if sent.connections == 1 else f"{sent.connections} connections"
     return f"published {sent.message_id} to {sent.channel}, offset {sent.offset}, {devices}"
 

@@ -54,18 +54,11 @@ class RestPublisher:
         )
 
     async def publish(self, message: Outgoing) -> Sent:
-        body: dict[str, Any] = {"channel": message.channel, "payload_base64": base64.b64encode(message.payload).decode()}
-        if message.content_type:
-            body["content_type"] = message.content_type
-        if message.headers:
-            body["headers"] = dict(message.headers)
-        if message.ttl:
-            body["ttl"] = message.ttl
-        status, reply = await self._post("/v1/publish", json.dumps(body).encode())
+        status, reply = await self._post("/v1/publish", json.dumps(_fields(message)).encode())
         if status != 200:
             raise _refusal(status, reply)
         try:
-            return Sent(str(reply["message_id"]), str(reply["channel"]), int(reply["offset"]), int(reply["connections"]))
+            return _sent(reply)
         except (KeyError, TypeError, ValueError) as error:
             raise Failure(f"{self._url} answers like no streampush server") from error
 
@@ -87,6 +80,38 @@ class RestPublisher:
 
     async def close(self) -> None:
         await self._pool.closeCachedConnections()  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+
+def _fields(message: Outgoing) -> dict[str, Any]:
+    """The body of the request: only what is asked for."""
+    wishes: dict[str, Any] = {
+        "content_type": message.content_type,
+        "headers": dict(message.headers),
+        "ttl": message.ttl,
+        "expires_at": message.expires_at_ms,
+        "deliver_at": message.deliver_at_ms,
+        "priority": message.priority.name if message.priority else "",
+        "collapse_key": message.collapse_key,
+        "version": message.version,
+        "want_receipt": message.want_receipt,
+        "clear_on_processed": message.clear_on_processed,
+        "idempotency_key": message.idempotency_key,
+    }
+    needed = {"channel": message.channel, "payload_base64": base64.b64encode(message.payload).decode()}
+    return needed | {name: value for name, value in wishes.items() if value}
+
+
+def _sent(reply: dict[str, Any]) -> Sent:
+    """The answer to a publish. Raises KeyError, TypeError or ValueError if it is none."""
+    return Sent(
+        str(reply["message_id"]),
+        str(reply["channel"]),
+        int(reply["offset"]),
+        int(reply["connections"]),
+        bool(reply.get("duplicate")),
+        bool(reply.get("superseded")),
+        int(reply.get("deliver_at", 0)),
+    )
 
 
 @implementer(IBodyProducer)

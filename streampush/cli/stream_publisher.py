@@ -9,6 +9,7 @@ from streampush.cli.link import LARGEST_FRAMES, FirstConnection, explain_error, 
 from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
 from streampush.cli.target import Target
 from streampush.client.errors import ClientError, RequestRefused
+from streampush.client.publishing import PublishOptions
 from streampush.client.stream import StreamClient
 from streampush.client.tls import ClientTls
 
@@ -36,19 +37,40 @@ class StreamPublisher:
         if limit and len(message.payload) > limit:
             raise Failure(f"the payload is {len(message.payload)} bytes, the server takes at most {limit}")
         try:
-            reply = await self._client.publish(
-                message.channel,
-                message.payload,
-                content_type=message.content_type,
-                headers=dict(message.headers),
-                ttl=message.ttl,
-            )
+            reply = await self._client.publish(message.channel, message.payload, **_options(message))
         except RequestRefused as error:
             raise PublishRefused(error.code, error.advice, error.detail, error.retry_after) from error
         except ClientError as error:
             raise explain_error(error) from error
-        return Sent(reply.message_id, reply.channel, reply.offset, reply.connections)
+        return Sent(
+            reply.message_id,
+            reply.channel,
+            reply.offset,
+            reply.connections,
+            reply.duplicate,
+            reply.superseded,
+            reply.deliver_at_ms,
+        )
 
     async def close(self) -> None:
         if self._started:
             await self._client.stop()
+
+
+def _options(message: Outgoing) -> PublishOptions:
+    """What the client is told; without a key of the user's it makes one of its own."""
+    options = PublishOptions(
+        content_type=message.content_type,
+        headers=message.headers,
+        ttl=message.ttl,
+        expires_at=message.expires_at_ms / 1000,
+        deliver_at=message.deliver_at_ms / 1000,
+        priority=message.priority,
+        collapse_key=message.collapse_key,
+        version=message.version,
+        want_receipt=message.want_receipt,
+        clear_on_processed=message.clear_on_processed,
+    )
+    if message.idempotency_key:
+        options["idempotency_key"] = message.idempotency_key
+    return options

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
-from streampush.cli.listen import describe_event
+from streampush.cli.listen import describe_event, recalled_as_json, recalled_as_line
 from streampush.cli.main import main
 from streampush.client.events import (
     BacklogEnded,
@@ -15,6 +17,7 @@ from streampush.client.events import (
     Disconnected,
     Fault,
     PositionLost,
+    Recalled,
     Stopped,
     StopReason,
     SubscriptionLost,
@@ -49,6 +52,12 @@ from streampush.protocol.terms import LossReason
 )
 def test_an_event_is_one_line_or_none(event: ClientEvent, line: str) -> None:
     assert describe_event(event) == line
+
+
+def test_a_recall_is_a_line_like_a_message() -> None:
+    notice = Recalled("news/a", "m-1", 7)
+    assert recalled_as_line(notice) == "news/a #7  recalled: m-1"
+    assert json.loads(recalled_as_json(notice)) == {"channel": "news/a", "offset": 7, "recalls": "m-1"}
 
 
 def test_help_tells_what_each_start_does() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -17,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from streampush.cli.exits import NoConnection, RefusedByServer
 from streampush.cli.main import main
 from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
-from streampush.cli.publish import MAX_TRIES, Job, carry_out, publish_all
+from streampush.cli.publish import MAX_TRIES, Job, carry_out, parse_moment, publish_all, sentence
 from streampush.cli.sources import once
 from streampush.protocol.codes import Advice, Code
 from tests.support import make_files
@@ -124,7 +125,8 @@ class CarryOutTests(SynchronousTestCase):
         self.successResultOf(self.carry_out(replace(JOB, as_json=True)))
         rows = [json.loads(line) for line in self.out.getvalue().splitlines()]
         self.assertEqual([row["offset"] for row in rows], [1, 2, 3])
-        self.assertEqual(rows[0], {"message_id": "m-1", "channel": "news/today", "offset": 1, "connections": 2})
+        usual = {"duplicate": False, "superseded": False, "deliver_at_ms": 0}
+        self.assertEqual(rows[0], {"message_id": "m-1", "channel": "news/today", "offset": 1, "connections": 2, **usual})
 
     def test_no_payloads_are_no_error(self) -> None:
         self.successResultOf(self.carry_out(replace(JOB, payloads=lambda reactor: once(b"x", 0), total=None)))
@@ -141,6 +143,32 @@ class CarryOutTests(SynchronousTestCase):
         failure = self.failureResultOf(self.carry_out(), NoConnection)
         self.assertEqual(failure.value.message, "gone (published before that: 2)")
         self.assertTrue(self.publisher.closed)
+
+
+@pytest.mark.parametrize(
+    ("sent", "line"),
+    [
+        (Sent("m-1", "news", 7, 1), "published m-1 to news, offset 7, 1 connection"),
+        (Sent("m-1", "news", 7, 0, duplicate=True), "published before: m-1 to news, offset 7"),
+        (Sent("m-1", "news", 7, 0, superseded=True), "not stored: news has this version or a newer one at offset 7"),
+        (
+            Sent("m-1", "news", 0, 0, deliver_at_ms=1_790_000_000_250),
+            "scheduled m-1 to news for 2026-09-21T14:13:20.250+00:00",
+        ),
+        (
+            Sent("m-1", "news", 0, 0, duplicate=True, deliver_at_ms=1_790_000_000_000),
+            "scheduled m-1 to news for 2026-09-21T14:13:20.000+00:00 (was before)",
+        ),
+    ],
+)
+def test_what_became_of_a_message_is_a_sentence(sent: Sent, line: str) -> None:
+    assert sentence(sent) == line
+
+
+def test_a_moment_may_be_told_from_now() -> None:
+    before = time.time() * 1000
+    assert before + 59_999 <= parse_moment("+60") <= time.time() * 1000 + 60_001
+    assert parse_moment("1790000000000") == 1_790_000_000_000
 
 
 def refusal(retry_after: float) -> PublishRefused:
@@ -167,6 +195,15 @@ def run(directory: Path, *arguments: str) -> Result:
         ("news", "a", "--rest", "--publisher", "backend"),
         ("news", "a", "--header", "x"),
         ("news", "a", "--rate", "-1"),
+        ("news", "a", "--repeat", "2", "--idempotency-key", "k"),
+        ("news", "--stdin-lines", "--idempotency-key", "k"),
+        ("news", "a", "--ttl", "1", "--expires-at", "+5"),
+        ("news", "a", "--deliver-at", "tomorrow"),
+        ("news", "a", "--deliver-at", "+nan"),
+        ("news", "a", "--deliver-at", "-5"),
+        ("news", "a", "--expires-at", "0"),
+        ("news", "a", "--priority", "urgent"),
+        ("news", "a", "--version", "-1"),
         (),
     ],
 )

@@ -16,6 +16,7 @@ from streampush.cli.exits import BadCredentials, Failure, NoConnection
 from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
 from streampush.cli.rest_publisher import MAX_REPLY_BYTES, RestPublisher
 from streampush.protocol.codes import Advice, Code
+from streampush.protocol.terms import Priority
 from tests.support import authority, make_files
 
 REPLY = {"message_id": "m-1", "channel": "news", "offset": 7, "epoch": "e", "durability": "MEMORY", "connections": 2}
@@ -84,6 +85,37 @@ class RestPublisherTests(TestCase):
         payload = base64.b64encode(b"\x00\xff").decode()
         expected = {"channel": "news", "payload_base64": payload, "content_type": "text/x", "headers": {"a": "b"}, "ttl": 5.0}
         self.assertEqual(resource.bodies, [expected])
+
+    async def test_every_wish_has_its_field(self) -> None:
+        resource = Scripted(200, json.dumps(REPLY).encode())
+        message = Outgoing(
+            "news",
+            b"x",
+            expires_at_ms=2,
+            deliver_at_ms=1,
+            priority=Priority.HIGH,
+            collapse_key="c",
+            version=3,
+            want_receipt=True,
+            clear_on_processed=True,
+            idempotency_key="k",
+        )
+        await self.publisher(self.serve(resource)).publish(message)
+        expected = {
+            "expires_at": 2,
+            "deliver_at": 1,
+            "priority": "HIGH",
+            "collapse_key": "c",
+            "version": 3,
+            "want_receipt": True,
+            "clear_on_processed": True,
+            "idempotency_key": "k",
+        }
+        self.assertEqual(resource.bodies, [{"channel": "news", "payload_base64": "eA=="} | expected])
+
+    async def test_what_became_of_it_is_taken_over(self) -> None:
+        sent = await self.answer(200, REPLY | {"duplicate": True, "superseded": True, "deliver_at": 9})
+        self.assertEqual((sent.duplicate, sent.superseded, sent.deliver_at_ms), (True, True, 9))
 
     async def test_what_was_not_asked_for_is_not_sent(self) -> None:
         resource = Scripted(200, json.dumps(REPLY).encode())
