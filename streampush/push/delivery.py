@@ -156,7 +156,8 @@ class Attachment:
         if subscription.loss in _PLACE_IS_PROVEN:
             name, offset, at_ms = self.principal.name, subscription.offset, self._around.wall_ms()
             processed, attempts = subscription.processed, subscription.attempts
-            self._around.move_cursor(CursorMove(name, channel, epoch, offset, processed, attempts, at_ms, begun=offset))
+            begun = offset - subscription.unsaved
+            self._around.move_cursor(CursorMove(name, channel, epoch, offset, processed, attempts, at_ms, begun))
         self._lagging.append(feed)
         self.wake()
 

@@ -32,7 +32,17 @@ def locate(request: SubscribeRequest, survey: Survey, pending: CursorMove | None
     found = _locate(request, survey, cursor)
     if cursor is not None and (cursor.epoch, cursor.offset) == (found.epoch, found.offset):
         found = replace(found, attempts=cursor.attempts, processed=cursor.processed)
-    return replace(found, message_id=_id_at(survey, found.offset), urgent_offset=survey.head.urgent_offset)
+    unsaved = _unsaved(request, found, cursor)
+    return replace(found, message_id=_id_at(survey, found.offset), urgent_offset=survey.head.urgent_offset, unsaved=unsaved)
+
+
+def _unsaved(request: SubscribeRequest, found: Subscription, cursor: Cursor | None) -> int:
+    """How much a device has acknowledged that the server did not come to store: it proves a position ahead of its cursor."""
+    position = request.position
+    if position is None or cursor is None or (cursor.epoch, position.offset) != (found.epoch, found.offset):
+        return 0
+    proven = found.recovered or found.loss is LossReason.EXPIRED
+    return max(0, found.offset - cursor.offset) if proven else 0
 
 
 def _cursor(survey: Survey, pending: CursorMove | None) -> Cursor | None:

@@ -438,7 +438,8 @@ class Subscription:
     """Where delivery on a channel begins: behind `offset`. `lost_at_most` 0 with a loss: not known.
 
     `message_id` is that of the publication at `offset`, so that a device that receives nothing can still prove where it was.
-    `attempts` and `processed` are those of the stored cursor if delivery begins there; `urgent_offset`: see Head.
+    `attempts` and `processed` are those of the stored cursor if delivery begins there; `urgent_offset`: see Head. `unsaved`: the
+    device has acknowledged so many offsets up to `offset`, and the store may not know.
     """
 
     channel: str
@@ -453,6 +454,7 @@ class Subscription:
     attempts: int = 0
     processed: int = 0
     urgent_offset: int = 0
+    unsaved: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import Milestone
 from streampush.push.progress import ORDER, MessageState, progress_of
 from streampush.push.receipts import COUNTS_INTERVAL, EXPIRY_GRACE, GATHER, READS
-from streampush.push.values import Undeliverable
+from streampush.push.values import Position, Undeliverable
 from tests.push.receipt_world import EPOCH, Listener, ReceiptWorld
+from tests.push.world import World, device
 from tests.store.slow import Call, SlowStore
 
 ACCEPTED, STORED, WRITTEN, DELIVERED, PROCESSED, REJECTED, DEAD_LETTERED, RECALLED, EXPIRED = ORDER
@@ -508,3 +509,18 @@ def test_what_watchers_are_told_is_what_the_store_has(data: Any) -> None:
 
 def test_every_milestone_of_the_wire_can_be_told() -> None:
     assert set(ORDER) == set(Milestone) - {Milestone.UNSPECIFIED}
+
+
+def test_what_a_device_acknowledged_before_a_crash_is_delivered_when_it_proves_its_position() -> None:
+    world = World()
+    attachment, _ = world.attach(device("phone"))
+    world.subscribe(attachment, "device:phone")
+    first, second = world.publish("device:phone"), world.publish("device:phone")
+    world.settle()
+    # both were acknowledged, and the server was killed before it stored that
+    again, _ = world.attach(device("phone"))
+    world.subscribe(again, "device:phone", position=Position(first.epoch, 1, first.message_id))
+    world.settle()
+    states = [world.run(world.service.receipts.progress(one.message_id)).devices[0].state for one in (first, second)]
+    assert states[0] == "delivered"
+    assert states[1] != "delivered"

@@ -204,3 +204,20 @@ def test_the_newest_urgent_publication_is_named() -> None:
 
 def draft(world: World, channel: str) -> Draft:
     return Draft(channel, "m", b"", world.wall_ms())
+
+
+def test_a_position_ahead_of_the_stored_cursor_says_what_was_acknowledged_and_not_stored() -> None:
+    world, epoch = with_log()
+    world.run(world.memory.record([CursorMove("d", "news", epoch, 2)]))
+    assert at(world, Position(epoch, 4, "id4")).unsaved == 2
+    assert at(world, Position(epoch, 2, "id2")).unsaved == 0
+    assert at(world, Position(epoch, 1, "id1")).unsaved == 0
+    assert at(world, Position(epoch, 4, "other")).unsaved == 0
+    assert at(world, start=Start.LATEST).unsaved == 0
+
+
+def test_without_a_stored_cursor_a_position_says_nothing_of_what_was_acknowledged() -> None:
+    world, epoch = with_log()
+    assert at(world, Position(epoch, 4, "id4")).unsaved == 0
+    world.run(world.memory.record([CursorMove("d", "news", "another", 2)]))
+    assert at(world, Position(epoch, 4, "id4")).unsaved == 0
