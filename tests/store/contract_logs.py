@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streampush.protocol.codes import Code
-from streampush.protocol.terms import Priority
-from streampush.push.values import Cursor, CursorMove, DeviceRecord, Publication, Want
+from streampush.push.values import DeviceRecord
 from tests.store.contract_base import LIMITS, ContractBase
 
 
@@ -247,4 +246,3 @@ class LogContract(ContractBase):
         assert await store.device("d2") is None
         assert not await self.knows_user(store, "u2")
         await store.remember_device(DeviceRecord("d1", "u1", last_seen_ms=5))
-
