@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from streampush.protocol.codes import Code
-from streampush.push.values import DeviceRecord
+from streampush.protocol.terms import Priority
+from streampush.push.values import Cursor, CursorMove, DeviceRecord, Want
 from tests.store.contract_base import LIMITS, ContractBase
 
 
@@ -239,10 +241,79 @@ class LogContract(ContractBase):
         await self.fill(store, 50, payload=b"x" * 1000)
         assert (await store.head("news")).top_offset == 50
 
-    async def test_devices_above_the_quota_are_refused_and_known_ones_are_not(self) -> None:
-        store = self.make_store(replace(LIMITS, max_devices=1))
-        await store.remember_device(DeviceRecord("d1", "u1"))
-        await self.refused(store.remember_device(DeviceRecord("d2", "u2")), Code.QUOTA_EXCEEDED)
-        assert await store.device("d2") is None
-        assert not await self.knows_user(store, "u2")
-        await store.remember_device(DeviceRecord("d1", "u1", last_seen_ms=5))
+    # ----------------------------------------------------------------------------------------------------------- survey
+
+    async def test_a_survey_answers_in_the_order_of_the_wants_and_begins_nothing(self) -> None:
+        store = self.make_store(LIMITS)
+        epoch = await self.fill(store, 2)
+        surveys = await store.survey("d", [Want("other"), Want("news"), Want("other", (3,))])
+        assert [survey.channel for survey in surveys] == ["other", "news", "other"]
+        assert [survey.head for survey in surveys] == [
+            await store.head("other"),
+            await store.head("news"),
+            await store.head("other"),
+        ]
+        assert [survey.cursor for survey in surveys] == [None, None, None]
+        assert surveys[1].head.epoch == epoch
+        assert await store.peek("other") is None
+        assert list(await store.survey("d", [])) == []
+
+    async def test_a_survey_has_the_wanted_offsets_the_newest_and_that_of_the_cursor(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=4))
+        epoch = await self.fill(store, 6)
+        await store.record([CursorMove("d", "news", epoch, 4, 3, 2), CursorMove("other", "news", epoch, 5)])
+        (survey,) = await store.survey("d", [Want("news", (1, 3, 9))])
+        assert survey.cursor == Cursor(epoch, 4, 3, 2)
+        ids = {offset: survey.spots[offset].message_id for offset in (1, 3, 4, 6, 9)}
+        assert ids == {1: None, 3: "m3", 4: "m4", 6: "m6", 9: None}
+
+    async def test_a_cursor_of_another_epoch_is_given_as_it_is(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 2)
+        await store.record([CursorMove("d", "news", "other", 7)])
+        (survey,) = await store.survey("d", [Want("news")])
+        assert (survey.cursor, survey.spots[2].message_id) == (Cursor("other", 7), "m2")
+
+    async def test_a_read_of_many_that_expired_goes_on_to_the_end_in_steps(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=5000))
+        for number in range(3000):
+            await store.append(self.draft(payload=b"", ttl_ms=10, message_id=f"gone{number}"))
+        await self.fill(store, 1)
+        self.now_ms += 10
+        after, expired, found = 0, 0, []
+        while after < 3001:
+            page = await store.read("news", after, 10, 1000)
+            assert page.next_offset > after
+            after, expired = page.next_offset, expired + page.expired
+            found += [publication.offset for publication in page.publications]
+        assert (found, expired) == ([3001], 3000)
+
+    async def test_the_newest_urgent_publication_is_known(self) -> None:
+        store = self.make_store(LIMITS)
+        for priority in (Priority.LOW, Priority.HIGH, Priority.NORMAL, Priority.HIGH, Priority.UNSPECIFIED):
+            await store.append(self.draft(priority=priority))
+        assert (await store.head("news")).urgent_offset == 4
+        assert (await store.head("other")).urgent_offset == 0
+
+    async def test_a_publication_keeps_what_its_publisher_wished(self) -> None:
+        store = self.make_store(LIMITS)
+        wishes: dict[str, Any] = {"priority": Priority.HIGH, "collapse_key": "k", "want_receipt": True, "clear_on_processed": True}
+        appended = await self.appended(store, self.draft(**wishes))
+        assert {name: getattr(appended, name) for name in wishes} == wishes
+        assert (await store.read("news", 0, 10, 1000)).publications == (appended,)
+
+    # ----------------------------------------------------------------------------------------------------------- status
+
+    async def test_the_status_counts_what_is_held(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=3))
+        status = await store.status()
+        assert (status.channels, status.publications, status.bytes, status.devices) == (0, 0, 0, 0)
+        await self.fill(store, 5, "a")
+        await self.fill(store, 1, "b")
+        await store.remember_device(DeviceRecord("d"))
+        await store.append(self.draft(deliver_at_ms=self.now_ms + 10))
+        await store.outbox_add("apns", "k", b"", 0)
+        status = await store.status()
+        assert (status.channels, status.publications, status.devices) == (2, 4, 1)
+        assert (status.scheduled, status.dead_letters, status.outbox) == (1, 0, 1)
+        assert status.bytes >= 5 * len(b"payload")

@@ -35,7 +35,7 @@ class MemoryStoreTests(StoreContract, TestCase):
         self.now_ms += 10
         store.sweep(1)
         assert (await store.append(self.draft("b", b"x" * 2000))).offset == 1
-        assert await self.message_id(store, 1, "a") == "m1"
+        assert await self.message_id(store, 1, "a") == "a-m1"
 
     async def test_freeing_twice_does_not_free_more(self) -> None:
         store = self.make_store(replace(LIMITS, max_bytes=2048))
