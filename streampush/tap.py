@@ -35,10 +35,12 @@ from streampush.observe.health import Flag, Health, ProbeWatch
 from streampush.observe.lag import LagWatch
 from streampush.observe.log import LineObserver, make_observer_factory
 from streampush.observe.metrics import Metrics
+from streampush.observe.steadiness import ClockWatch
 from streampush.protocol.events import SessionSettings
 from streampush.protocol.heartbeat import HeartbeatSettings
 from streampush.push import ids
 from streampush.push.service import PushService, Surroundings
+from streampush.push.steady import SteadyClock
 from streampush.rest.api import make_site
 from streampush.rest.http import ApiSite
 from streampush.rest.tls import RestTls
@@ -109,6 +111,7 @@ def makeService(options: Options) -> IService:
     config = options.settings
     assert config is not None
     clock: Any = reactor
+    run_timers_steadily(clock)
     observer = make_observer_factory(config.log, _log_file(options.parent), clock)()
     return StreampushService(reactor, config, observer, options.warnings)
 
@@ -135,7 +138,8 @@ class StreampushService(Service):
         self._contexts = TlsContexts(config.tls, config.file)
         self._gate = Gate(config, self._revocations, lambda: dt.datetime.now(dt.UTC))
         self._admission = Admission(config.admission, cap)
-        self.store = MemoryStore(config.store, wall_ms, lambda: ids.random_id(os.urandom))
+        self._time = SteadyClock(time.time_ns, boot_ns)
+        self.store = MemoryStore(config.store, self._time.wall_ms, lambda: ids.random_id(os.urandom))
         self.service = PushService(self._push_surroundings(), config.publish, config.delivery)
         self.node = StreamNode(
             reactor,
@@ -161,6 +165,7 @@ class StreampushService(Service):
         )
         self._sweeper = Sweeper(reactor, self.store)
         self._lag = LagWatch(reactor, self.metrics)
+        self._clock_watch = ClockWatch(reactor, self._time, self.metrics)
         self._stream_port: StreamPort | None = None
         self._rest_port: IListeningPort | None = None
         self._rest_site: ApiSite | None = None
@@ -185,7 +190,7 @@ class StreampushService(Service):
             encode=encode_delivery,
             metrics=self.metrics,
             clock=self._reactor.seconds,
-            wall_ms=wall_ms,
+            wall_ms=self._time.wall_ms,
             new_id=lambda now_ms: ids.message_id(now_ms, os.urandom),
             call_soon=call_soon,
             call_later=self._reactor.callLater,
@@ -217,7 +222,7 @@ class StreampushService(Service):
             gate=self._gate,
             metrics=self.metrics,
             clock=self._reactor.seconds,
-            wall_ms=wall_ms,
+            wall_ms=self._time.wall_ms,
             first_ping=random.random,
             new_session_id=lambda: ids.random_id(os.urandom),
             spawn=self.spawn,
@@ -303,7 +308,9 @@ class StreampushService(Service):
         if self._observer is not None:
             self._observer.start()
         self.node.start()
+        self.service.start()
         self._lag.start()
+        self._clock_watch.start()
         self._sweeper.start()
         self.spawn(self._start_probe())
         self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
@@ -362,6 +369,7 @@ class StreampushService(Service):
             for number, before in hurried.items():
                 signal.signal(number, before)
         self.node.stop()
+        self.service.stop()
         if not await self.service.settle():
             self._log.error("the store is away: what devices acknowledged last is not stored, they get it again")
         if self._rest_port is not None:
@@ -372,6 +380,7 @@ class StreampushService(Service):
         self.service.receipts.stop()
         self._sweeper.stop()
         self._lag.stop()
+        self._clock_watch.stop()
         if self._old_hangup is not None:
             signal.signal(signal.SIGHUP, self._old_hangup)
         self._log.info("stopped")
@@ -379,6 +388,19 @@ class StreampushService(Service):
             self._observer.stop()
 
 
-def wall_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
+def boot_ns() -> int:
+    """Nanoseconds since the machine's boot, with the time that it was suspended."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def run_timers_steadily(reactor: Any) -> None:
+    """From now on the reactor's timers go by the monotonic clock.
+
+    Twisted's go by the wall clock: were that set forward, every heartbeat would be lost at once; set back, nothing would time
+    out for as long. To be called early: what is scheduled already is scheduled anew.
+    """
+    waiting = [(max(0.0, call.getTime() - reactor.seconds()), call) for call in reactor.getDelayedCalls()]
+    reactor.seconds = time.monotonic
+    for delay, call in waiting:
+        reactor.callLater(delay, call.func, *call.args, **call.kw)
+        call.cancel()

@@ -33,7 +33,9 @@ HANDSHAKE_RESULTS = (
 REFUSAL_REASONS = ("connection_limit", "address_limit", "accept_rate", "handshake_limit", "draining")
 CLOSED_BY = ("server", "peer", "network")
 PRINCIPAL_KINDS = ("device", "publisher", "key", "probe")
-REST_STATUSES = ("200", "400", "401", "403", "404", "405", "408", "413", "415", "429", "500", "503", "507")
+NOT_PUBLISHED = ("duplicate", "superseded")
+RECALLED = ("stored", "scheduled", "recalled", "processed")
+REST_STATUSES = ("200", "400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "500", "503", "507")
 
 MILLISECOND_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From what one turn of the reactor takes to what a person would notice."""
@@ -64,6 +66,7 @@ class Metrics:
         self._fan_outs = 0
         self._last_lag = 0.0
         self._event_streams = 0
+        self._clock_deviation = 0.0
         self._count_connections()
         self._count_messages()
         self._count_process()
@@ -93,6 +96,13 @@ class Metrics:
         self._published_bytes = Tally(
             "streampush_published_bytes_total", "Payload of publications stored.", ("kind",), (PRINCIPAL_KINDS,)
         )
+        self._not_published = Tally(
+            "streampush_not_published_total", "Publishes answered well with nothing stored.", ("reason",), (NOT_PUBLISHED,)
+        )
+        self._fired = Tally("streampush_scheduled_fired_total", "Scheduled publications appended at their time.")
+        self._fired_late = Buckets("streampush_scheduled_late_seconds", "How late the earliest of a step was.", SECOND_BOUNDS)
+        self._stalled = Tally("streampush_schedule_stalled_total", "Times the store was not there for what was due.")
+        self._recalled = Tally("streampush_recalled_total", "Recalls, by what the message was.", ("was",), (RECALLED,))
         self._refused = Tally("streampush_refused_total", "Requests refused, by code.", ("code",), (_CODES,))
         self._publish_to_write = Buckets(
             "streampush_publish_to_write_seconds", "From publish to the write of a delivery, live ones.", MILLISECOND_BOUNDS
@@ -111,6 +121,7 @@ class Metrics:
         self._probes = Tally("streampush_probes_total", "Probe messages through the whole path.", ("result",), (("ok", "failed"),))
         self._probe_seconds = Buckets("streampush_probe_seconds", "Probe messages that arrived.", MILLISECOND_BOUNDS)
         self._lag = Buckets("streampush_reactor_lag_seconds", "How late timers of the reactor fire.", MILLISECOND_BOUNDS)
+        self._clock_steps = Tally("streampush_clock_steps_total", "Jumps of the system's clock.")
         self._rest = Tally("streampush_rest_requests_total", "REST requests by status.", ("status",), (REST_STATUSES,))
         self._rest_seconds = Buckets("streampush_rest_request_seconds", "Duration of REST requests.", MILLISECOND_BOUNDS)
         self._rest_refused = Tally("streampush_rest_refused_connections_total", "HTTP connections above the limit.")
@@ -121,6 +132,23 @@ class Metrics:
         """A publication was stored; `size` in bytes of payload."""
         self._published.add(kind)
         self._published_bytes.add(kind, amount=size)
+
+    def not_published(self, reason: str) -> None:
+        """A publish was answered well, and nothing was stored."""
+        self._not_published.add(reason)
+
+    def fired(self, publications: int, late: float) -> None:
+        """Scheduled publications were appended, the earliest `late` seconds after its time."""
+        self._fired.add(amount=publications)
+        self._fired_late.observe(late)
+
+    def schedule_stalled(self) -> None:
+        """The store was not there when scheduled publications were due."""
+        self._stalled.add()
+
+    def recalled(self, was: str) -> None:
+        """A message was recalled."""
+        self._recalled.add(was)
 
     def refused(self, code: Code) -> None:
         """A request was refused."""
@@ -220,6 +248,14 @@ class Metrics:
         self._last_lag = seconds
         self._lag.observe(seconds)
 
+    def clock_deviation(self, seconds: float) -> None:
+        """The system's clock is `seconds` ahead of the time that the process goes by."""
+        self._clock_deviation = seconds
+
+    def clock_stepped(self) -> None:
+        """The system's clock has jumped."""
+        self._clock_steps.add()
+
     # ------------------------------------------------------------------------------------------------------- rest.RestMetrics
 
     def rest_request(self, status: int, seconds: float) -> None:
@@ -254,12 +290,12 @@ class Metrics:
         yield self._gauge("streampush_connections", "Open connections by state.", "state", self._connections)
         for tally in (self._handshakes, self._refused_connections, self._closes, self._faults, self._jitter, self._pings_missed):
             yield tally.export()
-        for tally in (self._published, self._published_bytes, self._refused, self._acknowledged, self._lost, self._marks_dropped):
+        for tally in (self._published, self._published_bytes, self._not_published, self._fired, self._stalled, self._recalled):
             yield tally.export()
-        for tally in (self._receipts, self._receipts_dropped):
+        for tally in (self._refused, self._acknowledged, self._lost, self._marks_dropped, self._receipts, self._receipts_dropped):
             yield tally.export()
         yield GaugeMetricFamily("streampush_event_streams", "Event streams of the REST API.", value=self._event_streams)
-        for tally in (self._reloads, self._probes, self._rest, self._rest_refused):
+        for tally in (self._reloads, self._probes, self._rest, self._rest_refused, self._clock_steps):
             yield tally.export()
         yield self._counter("frames", "Frames of the stream protocol.", "direction", self._frames_received, self._frames_sent)
         yield self._counter("bytes", "Bytes of the stream protocol.", "direction", self._bytes_received, self._bytes_sent)
@@ -270,11 +306,16 @@ class Metrics:
         yield CounterMetricFamily(
             "streampush_fanned_out_publications_total", "Publications that had a live follower.", value=self._fan_outs
         )
-        for buckets in (self._handshake_seconds, self._round_trips, self._silence, self._publish_to_write):
+        for buckets in (self._handshake_seconds, self._round_trips, self._silence, self._publish_to_write, self._fired_late):
             yield buckets.export()
         for buckets in (self._probe_seconds, self._lag, self._rest_seconds):
             yield buckets.export()
         yield GaugeMetricFamily("streampush_reactor_last_lag_seconds", "The last measurement.", value=self._last_lag)
+        yield GaugeMetricFamily(
+            "streampush_clock_deviation_seconds",
+            "The system's clock minus the time that messages go by.",
+            value=self._clock_deviation,
+        )
         yield self._gauge("streampush_build_info", "The running version.", "version", {self._version: 1})
 
     @staticmethod

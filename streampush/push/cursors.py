@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from streampush.errors import StoreUnavailable
 from streampush.push.ports import PushMetrics, Scheduler, Spawner, Store
-from streampush.push.values import CursorMove, Mark, Undeliverable
+from streampush.push.values import Appended, CursorMove, Mark, Undeliverable
 
 MAX_MARKS = 100_000
 """Marks that wait for a store that is away; then the oldest are dropped and counted: receipts matter less than memory."""
@@ -77,7 +77,7 @@ class CursorWriter:
 
     Moves are bounded by the number of (device, channel) pairs that are connected or were while the store was away, marks by
     MAX_MARKS, undeliverable publications by what was in the receive windows when the store went away. `recorded` is told of
-    what the store has taken.
+    what the store has taken, `noticed` of the recall notices that a batch led to.
     """
 
     def __init__(
@@ -90,8 +90,10 @@ class CursorWriter:
         recorded: Callable[[Iterable[CursorMove], Iterable[Mark], Iterable[Undeliverable]], None] = lambda moves, marks, failed: (
             None
         ),
+        noticed: Callable[[Sequence[Appended]], None] = lambda notices: None,
     ) -> None:
         self._store = store
+        self._noticed = noticed
         self._call_soon = call_soon
         self._spawn = spawn
         self._retry_later = retry_later
@@ -189,7 +191,7 @@ class CursorWriter:
         self._due = _Batch()
         try:
             moves, marks = (*batch.left, *batch.moves.values()), tuple(batch.marks.values())
-            await self._store.record(moves, marks, tuple(batch.undeliverable))
+            notices = await self._store.record(moves, marks, tuple(batch.undeliverable))
             self._recorded(moves, marks, batch.undeliverable)
         except StoreUnavailable:
             batch.add(self._due)
@@ -200,3 +202,5 @@ class CursorWriter:
             waiting, self._waiting = self._waiting, []
             for done in waiting:
                 done.callback(None)
+        if notices:
+            self._noticed(notices)

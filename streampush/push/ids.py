@@ -23,3 +23,8 @@ def message_id(now_ms: int, entropy: Callable[[int], bytes]) -> str:
 def random_id(entropy: Callable[[int], bytes]) -> str:
     """16 characters, 80 random bits: epochs and sessions."""
     return _base32(int.from_bytes(entropy(10), "big"), 16)
+
+
+def clearing_id(message_id: str) -> str:
+    """The id of the recall notice for a message that was processed on one device: the same whoever makes it."""
+    return f"{message_id}-cleared"

@@ -19,6 +19,7 @@ from streampush.push.values import (
     Draft,
     DurableSubscription,
     Head,
+    Idempotency,
     Mark,
     MessageRecord,
     OutboxEntry,
@@ -75,6 +76,10 @@ class LogStore(Protocol):
         nothing was changed.
         """
 
+    async def first_answer(self, idempotency: Idempotency) -> Accepted | None:
+        """The answer that an append with this key has had, one that was asked for before this call too, as a `duplicate`; None
+        if the key is not known. Raises Refused(DUPLICATE)."""
+
     async def head(self, channel: str) -> Head:
         """The state of the channel's log; of one that is not begun, with the epoch that it will have. Begins nothing, so that
         following a channel costs the store no room."""
@@ -115,8 +120,8 @@ class CursorStore(Protocol):
 
     async def record(
         self, moves: Sequence[CursorMove], marks: Sequence[Mark] = (), undeliverable: Sequence[Undeliverable] = ()
-    ) -> None:
-        """What connections have reached, in one step.
+    ) -> Sequence[Appended]:
+        """What connections have reached, in one step. Gives the recall notices that it led to.
 
         A move back within the same epoch is ignored; at the same offset `attempts` is replaced and `processed` may only rise. A
         device keeps a bounded number of cursors: the one not moved for longest is dropped, those of durable subscriptions last.
@@ -126,6 +131,9 @@ class CursorStore(Protocol):
         delivered, and what was rejected not processed; what may no longer be read, because it has expired, was superseded or
         recalled, only if it was WRITTEN. Of topic messages with `want_receipt` the milestones are counted, those of moves only
         while the message may be read. What names another epoch than the log's changes no receipt, and makes no dead letter.
+
+        A publication with `clear_on_processed` is recalled in the same step, when a device has a time for PROCESSED; its notice has
+        the id that `ids.clearing_id` makes of the publication's.
 
         An undeliverable publication becomes a dead letter if it may still be read; the oldest letters of a device above the
         limit go.
@@ -269,6 +277,18 @@ class PushMetrics(Protocol):
 
     def published(self, kind: str, size: int) -> None:
         """A publication was stored; `kind` is the kind of the principal."""
+
+    def not_published(self, reason: str) -> None:
+        """A publish was answered well, and nothing was stored: "duplicate" or "superseded"."""
+
+    def fired(self, publications: int, late: float) -> None:
+        """Scheduled publications were appended, the earliest of them `late` seconds after its time."""
+
+    def schedule_stalled(self) -> None:
+        """The store was not there when scheduled publications were due."""
+
+    def recalled(self, was: str) -> None:
+        """A message was recalled that was "stored" or "scheduled", "recalled" already, or "processed" on another device."""
 
     def refused(self, code: Code) -> None:
         """A request was refused."""

@@ -16,9 +16,12 @@ from streampush.push.delivery import Attachment, DeliverySurroundings
 from streampush.push.fanout import FanOut
 from streampush.push.ports import Delayer, Encoder, Link, PushMetrics, Scheduler, Spawner, Store
 from streampush.push.publishing import Publishing
+from streampush.push.recall import Recalls
 from streampush.push.receipts import Receipts
 from streampush.push.recovery import locate, wants
+from streampush.push.schedule import Schedule
 from streampush.push.values import (
+    Appended,
     ChannelCursor,
     ChannelStatus,
     Close,
@@ -29,6 +32,7 @@ from streampush.push.values import (
     Published,
     PublishRequest,
     PushToken,
+    Recalled,
     Session,
     SubscribeRequest,
     Subscription,
@@ -81,12 +85,31 @@ class PushService:
         )
         self._fanout = FanOut(around.encode, around.call_soon, around.clock, around.metrics, self.receipts.appended)
         self._cursors = CursorWriter(
-            around.store, around.call_soon, around.spawn, around.retry_later, around.metrics, self.receipts.recorded
+            around.store, around.call_soon, around.spawn, around.retry_later, around.metrics, self.receipts.recorded, self._cleared
+        )
+        self._schedule = Schedule(
+            around.store,
+            self._fanout,
+            around.metrics,
+            clock=around.clock,
+            wall_ms=around.wall_ms,
+            call_later=around.call_later,
+            spawn=around.spawn,
         )
         self._publishing = Publishing(
             around.store,
             self._fanout,
             publish,
+            around.metrics,
+            clock=around.clock,
+            wall_ms=around.wall_ms,
+            new_id=around.new_id,
+            scheduled=self._schedule.expect,
+        )
+        self._recalls = Recalls(
+            around.store,
+            self._fanout,
+            self._publishing,
             around.metrics,
             clock=around.clock,
             wall_ms=around.wall_ms,
@@ -110,14 +133,34 @@ class PushService:
         self._connected_at_ms: dict[str, int] = {}
         self._stays: dict[str, _Stay] = {}
 
+    def start(self) -> None:
+        """Scheduled messages go out from now on."""
+        self._schedule.start()
+
+    def stop(self) -> None:
+        """Scheduled messages wait in the store for the next start."""
+        self._schedule.stop()
+
     # ------------------------------------------------------------------------------------------------------- publishing
 
     async def publish(self, principal: Principal, request: PublishRequest) -> Published:
         """Stores a message, lets it be delivered, and says where it is in its channel. Raises Refused."""
+        self._refuse_when_stopping(request.channel)
+        return await self._publishing.publish(principal, request)
+
+    def _cleared(self, notices: Sequence[Appended]) -> None:
+        """Messages were recalled because a device has processed them."""
+        self._recalls.cleared(notices)
+
+    async def recall(self, principal: Principal, message_id: str) -> Recalled:
+        """Takes a message back: see push/recall.py. Raises Refused."""
+        self._refuse_when_stopping("")
+        return await self._recalls.recall(principal, message_id)
+
+    def _refuse_when_stopping(self, channel: str) -> None:
         if self._stopping:
             self._around.metrics.refused(Code.DRAINING)
-            raise Refused(Code.DRAINING, self._stopping, channel=request.channel, retry_after=1.0)
-        return await self._publishing.publish(principal, request)
+            raise Refused(Code.DRAINING, self._stopping, channel=channel, retry_after=1.0)
 
     def refuse_publishing(self, detail: str) -> None:
         """From now on publishers are sent elsewhere (DRAINING): what they gave us now would hardly be delivered."""

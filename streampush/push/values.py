@@ -424,6 +424,22 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """What became of a recall. `was`: "stored", "scheduled", or "recalled" if it was taken back before.
+
+    The rest is about the notice, which is there only if it was stored; `connections`: as for Published.
+    """
+
+    message_id: str
+    channel: str
+    was: str
+    epoch: str = ""
+    notice_offset: int = 0
+    notice_id: str = ""
+    connections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SubscribeRequest:
     """What a device wants to follow. `durable`: whenever it is connected, until it unsubscribes."""
 

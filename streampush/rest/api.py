@@ -48,6 +48,7 @@ class Route:
 ROUTES = (
     Route("POST", "/v1/publish", "publish", "publish"),
     Route("POST", "/v1/publish/batch", "publish_batch", "publish"),
+    Route("DELETE", "/v1/messages/<string:id>", "recall", "publish"),
     Route("GET", "/v1/devices/<string:id>", "describe_device", "read"),
     Route("POST", "/v1/devices/<string:id>/disconnect", "disconnect_device", "disconnect"),
     Route("GET", "/v1/channels/<path:name>", "describe_channel", "read"),
@@ -62,11 +63,12 @@ ROUTES = (
 
 @dataclass(slots=True)
 class Call:
-    """One request on its way. `given_up`: nobody waits for the answer any more."""
+    """One request on its way. `texts` gives the values of a header; `given_up`: nobody waits for the answer any more."""
 
     body: bytes = field(repr=False)
     principal: Principal
     arguments: dict[str, str]
+    texts: Callable[[str], list[str]] = field(repr=False)
     given_up: bool = False
 
 
@@ -105,6 +107,7 @@ class Api:
         operations: dict[str, Operation] = {
             "publish": self._publish,
             "publish_batch": self._publish_batch,
+            "recall": self._recall,
             "describe_device": self._describe_device,
             "disconnect_device": self._disconnect_device,
             "describe_channel": self._describe_channel,
@@ -145,7 +148,7 @@ class Api:
 
     async def _answer(self, route: Route, operation: Operation, request: ApiRequest, arguments: dict[str, str]) -> Answer:
         try:
-            call = Call(request.body(), self._authorise(route, request), arguments)
+            call = Call(request.body(), self._authorise(route, request), arguments, request.texts)
             return await self._unless_too_late(call, operation)
         except Problem as problem:
             return problem.answer()
@@ -194,10 +197,12 @@ class Api:
     # ------------------------------------------------------------------------------------------------------------ operations
 
     async def _publish(self, call: Call) -> Answer:
-        request = fields.publish_request(fields.parse_object(call.body))
+        request = fields.with_key(fields.publish_request(fields.parse_object(call.body)), call.texts("Idempotency-Key"))
         return json_answer(documents.published(await self._service.publish(call.principal, request)))
 
     async def _publish_batch(self, call: Call) -> Answer:
+        if call.texts("Idempotency-Key"):
+            raise fields.bad("Idempotency-Key", "is for one message: in a batch each has a field idempotency_key")
         messages = fields.batch(fields.parse_object(call.body), self._config.max_batch)
         results: list[dict[str, Any]] = [{} for _ in messages]
         by_channel: dict[str, list[tuple[int, PublishRequest]]] = {}
@@ -230,6 +235,9 @@ class Api:
         except Exception as error:
             self._log.failure("a message of a batch failed")
             raise unexpected() from error
+
+    async def _recall(self, call: Call) -> Answer:
+        return json_answer(documents.recalled(await self._service.recall(call.principal, call.arguments["id"])))
 
     async def _describe_device(self, call: Call) -> Answer:
         return json_answer(documents.device(await self._service.describe_device(call.arguments["id"])))

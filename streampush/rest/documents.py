@@ -8,7 +8,7 @@ from typing import Any
 
 from streampush.protocol.terms import Milestone
 from streampush.push.progress import ORDER, DeviceProgress, MessageProgress
-from streampush.push.values import ChannelStatus, DeviceStatus, Published
+from streampush.push.values import ChannelStatus, DeviceStatus, Published, Recalled
 
 
 def published(value: Published) -> dict[str, Any]:
@@ -16,6 +16,11 @@ def published(value: Published) -> dict[str, Any]:
     document = asdict(value) | {"durability": value.durability.name}
     document["deliver_at"] = document.pop("deliver_at_ms")
     return document
+
+
+def recalled(value: Recalled) -> dict[str, Any]:
+    """The answer to DELETE /v1/messages/{id}."""
+    return {"recalled": True} | asdict(value)
 
 
 def device(value: DeviceStatus) -> dict[str, Any]:

@@ -6,18 +6,25 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 
-from streampush.protocol.terms import Durability
+from streampush.protocol.terms import Durability, Priority
 from streampush.push.values import PublishRequest
 from streampush.rest.problems import JSON, Problem
 
 ADDRESSES = ("channel", "device", "user", "topic")
 PAYLOADS = ("payload", "payload_base64", "json")
-PUBLISH_FIELDS = (*ADDRESSES, *PAYLOADS, "content_type", "headers", "ttl", "durability")
+WISHES = ("durability", "idempotency_key", "priority", "collapse_key", "version", "want_receipt", "clear_on_processed")
+PUBLISH_FIELDS = (*ADDRESSES, *PAYLOADS, "content_type", "headers", "ttl", "expires_at", "deliver_at", *WISHES)
 OWNED_PREFIXES = ("device:", "user:")
 DURABILITIES = tuple(durability.name for durability in Durability if durability)
+PRIORITIES = tuple(priority.name for priority in Priority if priority)
+MAX_INTEGER = (1 << 63) - 1
+_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_ESCAPED = re.compile(r'\\(["\\])')
 MAX_DETAIL = 200
 """Characters of the reason that a disconnected device is told."""
 
@@ -78,6 +85,8 @@ def publish_request(fields: Any, at: str = "") -> PublishRequest:
     if not isinstance(fields, dict):
         raise bad(at.rstrip(".") or "body", "must be an object")
     only(fields, PUBLISH_FIELDS, at)
+    if "ttl" in fields and "expires_at" in fields:
+        raise bad(f"{at}expires_at", "contradicts ttl: give one of them")
     payload, content_type = _payload(fields, at)
     return PublishRequest(
         channel=_channel(fields, at),
@@ -85,8 +94,34 @@ def publish_request(fields: Any, at: str = "") -> PublishRequest:
         content_type=text(fields.get("content_type", content_type), f"{at}content_type"),
         headers=_headers(fields.get("headers", {}), f"{at}headers"),
         ttl=_ttl(fields.get("ttl", 0), f"{at}ttl"),
-        durability=_durability(fields["durability"], f"{at}durability") if "durability" in fields else Durability.UNSPECIFIED,
+        expires_at_ms=_integer(fields, "expires_at", at, "Unix milliseconds", least=1),
+        deliver_at_ms=_integer(fields, "deliver_at", at, "Unix milliseconds", least=1),
+        durability=Durability[_name(fields, "durability", at, DURABILITIES)],
+        idempotency_key=_idempotency_key(fields, at),
+        priority=Priority[_name(fields, "priority", at, PRIORITIES)],
+        collapse_key=text(fields.get("collapse_key", ""), f"{at}collapse_key"),
+        version=_integer(fields, "version", at, "a version", least=0),
+        want_receipt=_flag(fields, "want_receipt", at),
+        clear_on_processed=_flag(fields, "clear_on_processed", at),
     )
+
+
+def with_key(request: PublishRequest, headers: list[str]) -> PublishRequest:
+    """The request with the idempotency key of its HTTP header, if there is one: a string of RFC 8941, or bare.
+
+    Raises Problem 400, also if the body names a key too.
+    """
+    if not headers:
+        return request
+    if request.idempotency_key or len(headers) > 1:
+        raise bad("Idempotency-Key", "is given twice: one header, or one field idempotency_key")
+    value = headers[0].strip()
+    quoted = _QUOTED.fullmatch(value)
+    if quoted is not None:
+        value = _ESCAPED.sub(r"\1", quoted[1])
+    if not value or not (value.isascii() and value.isprintable()) or (quoted is None and value.startswith('"')):
+        raise bad("Idempotency-Key", "must be a key of printable ASCII, or such a key in quotes")
+    return replace(request, idempotency_key=value)
 
 
 def _one_of(fields: Mapping[str, Any], names: tuple[str, ...], at: str) -> str:
@@ -156,10 +191,40 @@ def _ttl(value: Any, field: str) -> float:
     return seconds
 
 
-def _durability(value: Any, field: str) -> Durability:
-    if not isinstance(value, str) or value not in DURABILITIES:
-        raise bad(field, f"must be one of {', '.join(DURABILITIES)}")
-    return Durability[value]
+def _name(fields: Mapping[str, Any], name: str, at: str, names: tuple[str, ...]) -> str:
+    """One of the names; UNSPECIFIED if the field is not there."""
+    if name not in fields:
+        return "UNSPECIFIED"
+    value = fields[name]
+    if not isinstance(value, str) or value not in names:
+        raise bad(f"{at}{name}", f"must be one of {', '.join(names)}")
+    return value
+
+
+def _integer(fields: Mapping[str, Any], name: str, at: str, what: str, *, least: int) -> int:
+    """A whole number; 0 if the field is not there."""
+    if name not in fields:
+        return 0
+    value = fields[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_INTEGER:
+        raise bad(f"{at}{name}", f"must be {what}, a whole number from {least} to {MAX_INTEGER}")
+    return value
+
+
+def _flag(fields: Mapping[str, Any], name: str, at: str) -> bool:
+    value = fields.get(name, False)
+    if not isinstance(value, bool):
+        raise bad(f"{at}{name}", "must be true or false")
+    return value
+
+
+def _idempotency_key(fields: Mapping[str, Any], at: str) -> str:
+    if "idempotency_key" not in fields:
+        return ""
+    key = text(fields["idempotency_key"], f"{at}idempotency_key")
+    if not key:
+        raise bad(f"{at}idempotency_key", "must not be empty")
+    return key
 
 
 def batch(fields: Mapping[str, Any], max_batch: int) -> list[Any]:

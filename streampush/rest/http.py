@@ -93,8 +93,8 @@ class ApiRequest(Request):
     # ------------------------------------------------------------------------------------------------------------ receiving
 
     def texts(self, name: str) -> list[str]:
-        """The values of a header, in the order in which they came."""
-        return list(self.requestHeaders.getRawHeaders(name, []))
+        """The values of a header, in the order in which they came; each byte is a character (RFC 9110 section 5.5)."""
+        return [value.decode("latin-1") for value in self.requestHeaders.getRawHeaders(name.encode("ascii"), [])]
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from streampush.push.progress import MessageProgress
-from streampush.push.values import ChannelStatus, DeviceStatus, Principal, Published, PublishRequest
+from streampush.push.values import ChannelStatus, DeviceStatus, Principal, Published, PublishRequest, Recalled
 from streampush.push.watching import Watch, Watcher
 
 
@@ -34,6 +34,9 @@ class PushApi(Protocol):
 
     async def publish(self, principal: Principal, request: PublishRequest) -> Published:
         """Stores a message. Raises Refused."""
+
+    async def recall(self, principal: Principal, message_id: str) -> Recalled:
+        """Takes a message back. Raises Refused."""
 
     async def describe_device(self, device_id: str) -> DeviceStatus:
         """What is known of a device. Raises Refused(UNKNOWN_RECIPIENT)."""

@@ -40,6 +40,9 @@ def encode_delivery(publication: Publication) -> bytes:
         publication.expires_at_ms,
         publication.content_type,
         dict(publication.headers),
+        publication.recalls,
+        publication.collapse_key,
+        publication.priority,
     )
     return encode_frame(codec.encode(message))
 
@@ -70,15 +73,21 @@ def subscribe_request(message: m.Subscribe | m.Resume) -> SubscribeRequest:
 
 
 def publish_request(message: m.Publish) -> PublishRequest:
-    ttl = message.ttl_ms / 1000
     return PublishRequest(
-        message.channel,
-        message.payload,
-        message.content_type,
-        message.headers,
-        ttl,
-        message.durability,
+        channel=message.channel,
+        payload=message.payload,
+        content_type=message.content_type,
+        headers=message.headers,
+        ttl=message.ttl_ms / 1000,
+        durability=message.durability,
+        expires_at_ms=message.expires_at_ms,
+        idempotency_key=message.idempotency_key,
+        priority=message.priority,
+        collapse_key=message.collapse_key,
+        deliver_at_ms=message.deliver_at_ms,
         want_receipt=message.want_receipt,
+        clear_on_processed=message.clear_on_processed,
+        version=message.version,
     )
 
 
@@ -90,6 +99,9 @@ def publish_ok(published: Published) -> m.PublishOk:
         published.epoch,
         published.durability,
         published.connections,
+        published.duplicate,
+        published.deliver_at_ms,
+        published.superseded,
     )
 
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from streampush.config import StoreConfig
 from streampush.push.cursors import CursorWriter
-from streampush.push.values import CursorMove, Mark, Undeliverable
+from streampush.push.values import Appended, CursorMove, Mark, Undeliverable
 from streampush.store.memory import MemoryStore
 from tests.push.world import World
 from tests.store.slow import SlowStore
@@ -27,7 +27,7 @@ class Batches(MemoryStore):
 
     async def record(
         self, moves: Sequence[CursorMove], marks: Sequence[Mark] = (), undeliverable: Sequence[Undeliverable] = ()
-    ) -> None:
+    ) -> Sequence[Appended]:
         self.batches.append(list(moves))
         self.marks.append(list(marks))
         self.undeliverable.append(list(undeliverable))
@@ -35,7 +35,7 @@ class Batches(MemoryStore):
             fault, self.fault = self.fault, None
             self.before_fault()
             raise fault
-        await super().record(moves, marks, undeliverable)
+        return await super().record(moves, marks, undeliverable)
 
 
 class Writing(World):

@@ -14,6 +14,7 @@ from streampush.protocol.codes import Code
 from streampush.push.delivery import Attachment
 from streampush.push.ports import Store
 from streampush.push.service import PushService, Surroundings
+from streampush.push.steady import NANOSECONDS, SteadyClock
 from streampush.push.values import (
     ChannelRules,
     ConnectionInfo,
@@ -71,6 +72,18 @@ class RecordingMetrics:
 
     def refused(self, code: Code) -> None:
         self.calls.append(("refused", code))
+
+    def not_published(self, reason: str) -> None:
+        self.calls.append(("not_published", reason))
+
+    def fired(self, publications: int, late: float) -> None:
+        self.calls.append(("fired", publications, late))
+
+    def schedule_stalled(self) -> None:
+        self.calls.append(("schedule_stalled",))
+
+    def recalled(self, was: str) -> None:
+        self.calls.append(("recalled", was))
 
     def fanned_out(self, deliveries: int, publications: int, oldest_wait: float) -> None:
         self.calls.append(("fanned_out", deliveries, publications, oldest_wait))
@@ -150,6 +163,8 @@ class World:
         encoder: Callable[[Publication], bytes] = encode,
     ) -> None:
         self.now = 1000.0
+        self.system_ahead = 0.0  # seconds by which somebody has set the wall clock
+        self.steady = SteadyClock(lambda: self._nanoseconds(self.now + self.system_ahead), lambda: self._nanoseconds(self.now))
         self.encoded: list[Publication] = []
         self.turns: list[Callable[[], None]] = []
         self.later: list[Callable[[], None]] = []
@@ -176,8 +191,12 @@ class World:
         self.service = PushService(around, publish or PublishConfig(), delivery or DeliveryConfig())
         self.fanout = self.service._fanout
 
+    @staticmethod
+    def _nanoseconds(seconds: float) -> int:
+        return round(seconds * NANOSECONDS)
+
     def wall_ms(self) -> int:
-        return int(self.now * 1000)
+        return self.steady.wall_ms()
 
     def new_id(self, now_ms: int) -> str:
         self.ids += 1

@@ -33,6 +33,7 @@ from streampush.push.values import (
     Principal,
     Published,
     PublishRequest,
+    Recalled,
 )
 from streampush.push.watching import Watch, Watcher
 from streampush.rest.api import make_site
@@ -124,6 +125,7 @@ class RecordingPush:
     def __init__(self) -> None:
         self.published: list[tuple[Principal, PublishRequest]] = []
         self.finished: list[PublishRequest] = []
+        self.recalled: list[tuple[Principal, str]] = []
         self.disconnected: list[tuple[str, str]] = []
         self.errors: dict[str, Exception] = {}
         self.gates: dict[str, Deferred[None]] = {}
@@ -138,6 +140,12 @@ class RecordingPush:
             raise self.errors[request.channel]
         self.finished.append(request)
         return Published(f"M{len(self.finished)}", request.channel, len(self.finished), "E1", Durability.MEMORY, 2)
+
+    async def recall(self, principal: Principal, message_id: str) -> Recalled:
+        self.recalled.append((principal, message_id))
+        if message_id != "M1":
+            raise Refused(Code.UNKNOWN_RECIPIENT, "no message of this id is scheduled or in a log")
+        return Recalled("M1", "news", "stored", "E1", 7, "M2", 3)
 
     async def describe_device(self, device_id: str) -> DeviceStatus:
         if device_id != DEVICE.device_id:

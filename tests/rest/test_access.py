@@ -70,3 +70,10 @@ def test_key_without_a_hash_lets_nobody_in() -> None:
 
 def test_path_that_needs_no_key_does_not_look_at_it() -> None:
     assert Api().request("GET", "/healthz", key="wrong").status == 200
+
+
+def test_key_of_any_bytes_is_just_wrong() -> None:
+    line = Api().connect()
+    line.send(render("GET", "/v1/devices/phone-1", key="x").replace(b"Bearer x", b"Bearer \xff"))
+    (response,) = line.responses()
+    assert response.status == 401

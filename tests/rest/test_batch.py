@@ -24,6 +24,15 @@ def test_each_message_has_its_result_in_order() -> None:
     assert nonsense["problem"]["field"] == "messages[3]"
 
 
+def test_each_message_may_have_its_idempotency_key_and_the_batch_has_none() -> None:
+    api = Api()
+    body = {"messages": [{**message("news"), "idempotency_key": "a"}]}
+    assert api.request("POST", "/v1/publish/batch", body, Idempotency_Key="b").status == 400
+    assert api.push.published == []
+    assert api.request("POST", "/v1/publish/batch", body).status == 200
+    assert [request.idempotency_key for _, request in api.push.published] == ["a"]
+
+
 def test_messages_of_one_channel_keep_their_order_and_others_do_not_wait() -> None:
     api = Api()
     gate: Deferred[None] = Deferred()

@@ -13,8 +13,9 @@ import pytest
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import AppState, Priority
 from streampush.push.progress import ORDER, MessageState
+from streampush.push.publish_rules import MAX_IDEMPOTENCY_KEY_BYTES
 from streampush.push.receipts import MAX_DEVICES
-from streampush.push.values import ChannelCursor, DeviceStatus, Published
+from streampush.push.values import ChannelCursor, DeviceStatus, Published, Recalled
 from streampush.rest import fields
 from streampush.rest.api import ROUTES
 from streampush.rest.problems import STATUS_OF, Problem
@@ -75,7 +76,7 @@ def test_operation_scope_and_parameters_are_those_of_the_code(route: Any) -> Non
     described = operation(route)
     assert described["operationId"] == route.operation
     assert described["security"] == ([{"key": [route.scope]}] if route.scope else [])
-    names = [parameter["name"] for parameter in described.get("parameters", [])]
+    names = [parameter["name"] for parameter in described.get("parameters", []) if parameter["in"] == "path"]
     assert names == re.findall(r"<\w+:(\w+)>", route.path)
 
 
@@ -84,6 +85,9 @@ def test_fields_of_a_message_are_those_that_are_read() -> None:
     assert set(message["properties"]) == set(fields.PUBLISH_FIELDS)
     assert message["additionalProperties"] is False
     assert message["properties"]["durability"]["enum"] == list(fields.DURABILITIES)
+    assert message["properties"]["priority"]["enum"] == list(fields.PRIORITIES)
+    assert message["properties"]["idempotency_key"]["maxLength"] == MAX_IDEMPOTENCY_KEY_BYTES
+    assert {message["properties"][name]["maximum"] for name in ("expires_at", "deliver_at", "version")} == {fields.MAX_INTEGER}
     addresses, payloads = ({one["required"][0] for one in group["oneOf"]} for group in message["allOf"])
     assert (addresses, payloads) == (set(fields.ADDRESSES), set(fields.PAYLOADS))
     assert SCHEMAS["Disconnect"]["properties"]["detail"]["maxLength"] == fields.MAX_DETAIL
@@ -95,6 +99,10 @@ def test_answers_have_the_fields_of_the_values(name: str, value: type) -> None:
     names = [shown.get(field.name, field.name) for field in dataclasses.fields(value)]
     assert list(SCHEMAS[name]["properties"]) == names
     assert SCHEMAS[name]["required"] == names
+
+
+def test_answer_to_a_recall_has_the_fields_of_the_value() -> None:
+    assert list(SCHEMAS["Recalled"]["properties"]) == ["recalled", *(field.name for field in dataclasses.fields(Recalled))]
 
 
 def test_states_of_an_application_are_those_of_the_protocol() -> None:
@@ -123,6 +131,7 @@ def test_every_status_of_a_refused_publish_is_described() -> None:
 CALLS = [
     ("publish", "/v1/publish", {"topic": "news", "payload": "x"}),
     ("publish_batch", "/v1/publish/batch", {"messages": [{"topic": "news", "payload": "x"}, {}]}),
+    ("recall", "/v1/messages/M1", None),
     ("describe_device", "/v1/devices/phone-1", None),
     ("disconnect_device", "/v1/devices/phone-1/disconnect", None),
     ("describe_channel", "/v1/channels/news", None),

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.codes import Code
-from streampush.protocol.terms import Durability
+from streampush.protocol.terms import Durability, Priority
 from streampush.push.values import ChannelRules, Principal
 from streampush.rest import fields
 from streampush.rest.problems import STATUS_OF, Problem
-from tests.rest.support import Api
+from tests.rest.support import Api, render
+
+GOOD = {"topic": "news", "payload": "x"}
 
 
 def test_success_says_where_the_message_is() -> None:
@@ -41,6 +43,74 @@ def test_application_learns_who_publishes_and_everything_that_was_asked() -> Non
     assert request.payload == "grüße".encode()
     assert (request.channel, request.content_type, request.headers) == ("news", "text/plain", {"a": "b"})
     assert (request.ttl, request.durability) == (1.5, Durability.LOCAL_FSYNC)
+
+
+def test_application_learns_how_the_message_is_to_be_treated() -> None:
+    api = Api()
+    wishes = {
+        "priority": "HIGH",
+        "collapse_key": "score",
+        "version": (1 << 63) - 1,
+        "want_receipt": True,
+        "clear_on_processed": True,
+    }
+    api.publish(channel="news", payload="x", expires_at=20, deliver_at=10, idempotency_key="k", **wishes)
+    ((_, request),) = api.push.published
+    assert (request.priority, request.collapse_key, request.version) == (Priority.HIGH, "score", (1 << 63) - 1)
+    assert (request.expires_at_ms, request.deliver_at_ms, request.idempotency_key) == (20, 10, "k")
+    assert request.want_receipt
+    assert request.clear_on_processed
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ("8e03978e-40d5", "8e03978e-40d5"),
+        ('"8e03978e-40d5"', "8e03978e-40d5"),
+        (r'"a \"b\" \\"', 'a "b" \\'),
+        ("a", "a"),
+    ],
+)
+def test_idempotency_key_may_come_in_the_header_in_quotes_or_bare(header: str, key: str) -> None:
+    api = Api()
+    api.request("POST", "/v1/publish", GOOD, Idempotency_Key=header)
+    assert api.push.published[0][1].idempotency_key == key
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        ("k", {"topic": "news", "payload": "x", "idempotency_key": "k"}),
+        ("", {"topic": "news", "payload": "x"}),
+        ('""', {"topic": "news", "payload": "x"}),
+        ('"open', {"topic": "news", "payload": "x"}),
+        ('"a"b"', {"topic": "news", "payload": "x"}),
+    ],
+)
+def test_header_that_is_doubtful_is_refused(header: str, body: dict[str, object]) -> None:
+    api = Api()
+    response = api.request("POST", "/v1/publish", body, Idempotency_Key=header)
+    assert (response.status, response.json()["field"]) == (400, "Idempotency-Key")
+    assert api.push.published == []
+
+
+def test_two_headers_are_refused() -> None:
+    api = Api()
+    line = api.connect()
+    request = render("POST", "/v1/publish", GOOD, Idempotency_Key="a")
+    line.send(request.replace(b"Idempotency-Key: a", b"Idempotency-Key: a\r\nIdempotency-Key: b"))
+    (response,) = line.responses()
+    assert response.status == 400
+    assert api.push.published == []
+
+
+def test_header_of_any_bytes_is_answered() -> None:
+    api = Api()
+    line = api.connect()
+    line.send(render("POST", "/v1/publish", GOOD, Idempotency_Key="a").replace(b"Key: a", b"Key: \xff"))
+    (response,) = line.responses()
+    assert response.status == 400
+    assert api.push.published == []
 
 
 def test_what_is_left_out_has_its_default() -> None:
@@ -86,9 +156,6 @@ def test_json_payload_may_be_null_and_may_have_another_content_type() -> None:
     assert (request.payload, request.content_type) == (b"null", "application/vnd.x+json")
 
 
-GOOD = {"topic": "news", "payload": "x"}
-
-
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -121,6 +188,21 @@ GOOD = {"topic": "news", "payload": "x"}
         ({**GOOD, "durability": "UNSPECIFIED"}, "durability"),
         ({**GOOD, "durability": None}, "durability"),
         ({**GOOD, "durability": ["MEMORY"]}, "durability"),
+        ({**GOOD, "priority": "UNSPECIFIED"}, "priority"),
+        ({**GOOD, "ttl": 0, "expires_at": 5}, "expires_at"),
+        ({**GOOD, "expires_at": 0}, "expires_at"),
+        ({**GOOD, "expires_at": 1.5}, "expires_at"),
+        ({**GOOD, "deliver_at": "soon"}, "deliver_at"),
+        ({**GOOD, "deliver_at": True}, "deliver_at"),
+        ({**GOOD, "deliver_at": 1 << 63}, "deliver_at"),
+        ({**GOOD, "version": -1}, "version"),
+        ({**GOOD, "version": 1 << 63}, "version"),
+        ({**GOOD, "collapse_key": 5}, "collapse_key"),
+        ({**GOOD, "collapse_key": "\ud800"}, "collapse_key"),
+        ({**GOOD, "idempotency_key": ""}, "idempotency_key"),
+        ({**GOOD, "idempotency_key": 5}, "idempotency_key"),
+        ({**GOOD, "want_receipt": 1}, "want_receipt"),
+        ({**GOOD, "clear_on_processed": "yes"}, "clear_on_processed"),
     ],
 )
 def test_bad_field_is_named_and_nothing_is_published(body: dict[str, object], field: str) -> None:

@@ -89,6 +89,7 @@ class ServerProcess:
         )
         self._around = self._connection_surroundings(gate)
         self.node.start()
+        self.service.start()
 
     @property
     def alive(self) -> bool:

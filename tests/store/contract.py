@@ -12,6 +12,7 @@ from tests.store.contract_logs import LogContract
 from tests.store.contract_messages import MessageContract
 from tests.store.contract_outbox import OutboxContract
 from tests.store.contract_presence import PresenceContract
+from tests.store.contract_publishing import PublishingContract
 from tests.store.contract_receipts import ReceiptContract
 from tests.store.contract_schedule import ScheduleContract
 
@@ -27,5 +28,6 @@ class StoreContract(
     DeviceContract,
     PresenceContract,
     OutboxContract,
+    PublishingContract,
 ):
     """All of it. `self.now_ms` is the wall clock that the store must be given."""

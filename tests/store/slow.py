@@ -26,6 +26,7 @@ from streampush.push.values import (
     Draft,
     DurableSubscription,
     Head,
+    Idempotency,
     Mark,
     MessageRecord,
     OutboxEntry,
@@ -65,6 +66,11 @@ class Call:
         assert self.effect is None
         self.done.errback(StoreUnavailable("the test says so"))
 
+    def lose(self) -> None:
+        """Takes effect, and the caller gets StoreUnavailable: the store failed behind it."""
+        self.act()
+        self.done.errback(StoreUnavailable("the test says so"))
+
 
 class SlowStore:
     """See push.ports.Store. `calls` are under way; `begun` is called for each new one, so that it may be finished at once."""
@@ -101,6 +107,9 @@ class SlowStore:
     async def append(self, draft: Draft) -> Accepted:
         return await self._begin("append", lambda: self._store.append(draft))
 
+    async def first_answer(self, idempotency: Idempotency) -> Accepted | None:
+        return await self._begin("first_answer", lambda: self._store.first_answer(idempotency))
+
     async def head(self, channel: str) -> Head:
         return await self._begin("head", lambda: self._store.head(channel))
 
@@ -127,7 +136,7 @@ class SlowStore:
 
     async def record(
         self, moves: Sequence[CursorMove], marks: Sequence[Mark] = (), undeliverable: Sequence[Undeliverable] = ()
-    ) -> None:
+    ) -> Sequence[Appended]:
         return await self._begin("record", lambda: self._store.record(moves, marks, undeliverable))
 
     async def forget_cursor(self, device_id: str, channel: str) -> None:

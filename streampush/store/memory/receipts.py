@@ -29,10 +29,14 @@ def mark(log: Log, one: Mark) -> None:
                 entry.counted(one.milestone, one.count)
 
 
-def moved(log: Log, move: CursorMove, before: tuple[int, int], dead: Container[int], now_ms: int) -> None:
-    """A cursor was moved from `before` (offset and processed offset); `dead`: offsets that were dead-lettered just now."""
+def moved(log: Log, move: CursorMove, before: tuple[int, int], dead: Container[int], now_ms: int) -> list[Entry]:
+    """A cursor was moved from `before` (offset and processed offset); `dead`: offsets that were dead-lettered just now.
+
+    Gives what is to be recalled because it was processed.
+    """
+    cleared: list[Entry] = []
     if move.epoch != log.epoch:
-        return
+        return cleared
     delivered, processed = max(before[0], move.begun), max(before[1], move.begun)
     if addressed(log.channel):
         device_id, at_ms = move.device_id, move.at_ms
@@ -44,6 +48,8 @@ def moved(log: Log, move: CursorMove, before: tuple[int, int], dead: Container[i
         for entry in log.between(processed, move.processed):
             if entry.has(device_id, Milestone.DELIVERED) and not entry.has(device_id, Milestone.REJECTED):
                 entry.reached(device_id, Milestone.PROCESSED, at_ms)
+                if entry.publication.clear_on_processed and not entry.recalled_at_ms:
+                    cleared.append(entry)
     elif log.wanting:
         for after, last, milestone in (
             (delivered, move.offset, Milestone.DELIVERED),
@@ -52,6 +58,7 @@ def moved(log: Log, move: CursorMove, before: tuple[int, int], dead: Container[i
             for entry in log.between(after, last):
                 if entry.publication.want_receipt and entry.publication.offset not in dead and entry.readable(now_ms):
                     entry.counted(milestone)
+    return cleared
 
 
 def describe(log: Log, entry: Entry, max_devices: int) -> MessageRecord:

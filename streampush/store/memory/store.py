@@ -10,6 +10,7 @@ from streampush.config import DeliveryConfig, StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability, Milestone
+from streampush.push.ids import clearing_id
 from streampush.push.values import (
     Accepted,
     Appended,
@@ -22,6 +23,7 @@ from streampush.push.values import (
     Draft,
     DurableSubscription,
     Head,
+    Idempotency,
     Mark,
     MessageRecord,
     OutboxEntry,
@@ -89,6 +91,10 @@ class MemoryStore:
         if asked is not None:
             self._keys.keep(asked, replace(accepted, appended=None), now_ms)
         return accepted
+
+    async def first_answer(self, idempotency: Idempotency) -> Accepted | None:
+        known = self._keys.answer(idempotency, self._wall_ms(), "")
+        return None if known is None else replace(known, duplicate=True)
 
     def _check_recipient(self, channel: str) -> None:
         if not receipts.addressed(channel):
@@ -267,7 +273,7 @@ class MemoryStore:
 
     async def record(
         self, moves: Sequence[CursorMove], marks: Sequence[Mark] = (), undeliverable: Sequence[Undeliverable] = ()
-    ) -> None:
+    ) -> Sequence[Appended]:
         for one in marks:
             log = self._logs.get(one.channel)
             if log is not None:
@@ -277,11 +283,16 @@ class MemoryStore:
         for failed in undeliverable:
             if self._bury(failed, now_ms):
                 dead.setdefault((failed.device_id, failed.channel), set()).add(failed.offset)
+        notices: list[Appended] = []
         for move in moves:
             before = self._cursors.move(move)
             log = self._logs.get(move.channel)
             if before is not None and log is not None:
-                receipts.moved(log, move, before, dead.get((move.device_id, move.channel), ()), now_ms)
+                done = receipts.moved(log, move, before, dead.get((move.device_id, move.channel), ()), now_ms)
+                notices += [
+                    self._take_back(entry, clearing_id(entry.publication.message_id), move.at_ms or now_ms) for entry in done
+                ]
+        return notices
 
     def _bury(self, failed: Undeliverable, now_ms: int) -> bool:
         """Makes a dead letter; False if the publication may not be read any more."""
@@ -362,10 +373,13 @@ class MemoryStore:
             raise Refused(Code.UNKNOWN_RECIPIENT, "no message of this id is scheduled or in a log")
         if entry.recalled_at_ms:
             return None
+        return self._take_back(entry, notice_id, at_ms)
+
+    def _take_back(self, entry: Entry, notice_id: str, at_ms: int) -> Appended:
         log = self._logs[entry.publication.channel]
         entry.recalled_at_ms = at_ms
         self._size -= log.free(entry)
-        notice = Publication(log.channel, log.top_offset + 1, notice_id, b"", at_ms, recalls=message_id)
+        notice = Publication(log.channel, log.top_offset + 1, notice_id, b"", at_ms, recalls=entry.publication.message_id)
         return self._add(log, Entry(notice, entry.publisher))
 
     # --------------------------------------------------------------------------------------------------------- presence
