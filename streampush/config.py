@@ -133,7 +133,7 @@ class PublishConfig:
     publisher_burst: int = setting(10_000, "messages", "a moment's rush that is taken at once", 1, 10_000_000)
     device_rate: float = setting(10.0, "requests/s", "requests of one device: publish, subscribe, state, token", 0.1, 1e6)
     device_burst: int = setting(100, "requests", "a reconnecting device subscribes at once", 1, 1_000_000)
-    max_watched: int = setting(100_000, "messages", "whose progress is followed on this node; 0.5 KiB each", 1, 10_000_000)
+    max_watched: int = setting(100_000, "messages", "whose progress is followed on this node; 0.7 KiB each", 1, 10_000_000)
     max_watched_per_connection: int = setting(10_000, "messages", "the newest of a publisher get receipts", 1, 1_000_000)
 
 
