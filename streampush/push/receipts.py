@@ -114,7 +114,7 @@ class Receipts:
         watch = self._enter(published.message_id, watcher)
         if not watch.offset:
             self._locate(watch, published.channel, published.epoch, published.offset)
-            self._arm_expiry(watch, expires_at_ms)
+            self._arm(watch, expires_at_ms, published.deliver_at_ms)
         return watch
 
     def _enter(self, message_id: str, watcher: Watcher) -> Watch:
@@ -159,11 +159,12 @@ class Receipts:
         if offset:
             self._logs.setdefault((channel, epoch), WatchedLog()).add(watch)
 
-    def _arm_expiry(self, watch: Watch, expires_at_ms: int) -> None:
-        """The message is looked at when its time is over; that it is, the record says then."""
-        left = expires_at_ms - self._wall_ms()
-        if expires_at_ms and left > 0:
-            self._alarm.set(watch.message_id, self._clock() + left / 1000 + EXPIRY_GRACE, sooner=True)
+    def _arm(self, watch: Watch, expires_at_ms: int, deliver_at_ms: int) -> None:
+        """The message is looked at when its time is over, and, if it is scheduled, when it is due: it may not go out."""
+        for at_ms in (expires_at_ms, deliver_at_ms if not watch.offset else 0):
+            left = at_ms - self._wall_ms()
+            if at_ms and left > 0:
+                self._alarm.set(watch.message_id, self._clock() + left / 1000 + EXPIRY_GRACE, sooner=True)
 
     # -------------------------------------------------------------------------------------------------------------- hints
 
@@ -293,6 +294,6 @@ class Receipts:
         if (record.epoch, record.offset) != (watch.epoch, watch.offset):
             self._locate(watch, record.channel, record.epoch, record.offset)
             self._hint(watch)  # what happened between the reading and now went by unheard
-        self._arm_expiry(watch, record.expires_at_ms)
+        self._arm(watch, record.expires_at_ms, record.deliver_at_ms)
         for watcher in list(watch.watchers):
             watcher.progressed(progress)

@@ -155,7 +155,9 @@ class PushService:
     async def recall(self, principal: Principal, message_id: str) -> Recalled:
         """Takes a message back: see push/recall.py. Raises Refused."""
         self._refuse_when_stopping("")
-        return await self._recalls.recall(principal, message_id)
+        recalled = await self._recalls.recall(principal, message_id)
+        self.receipts.changed(message_id)  # of a scheduled one there is no notice
+        return recalled
 
     def _refuse_when_stopping(self, channel: str) -> None:
         if self._stopping:

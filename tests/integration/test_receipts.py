@@ -127,6 +127,17 @@ class EventTests(ReceiptTestCase):
         await self.counted("streampush_event_streams", 0)
 
     @run
+    async def test_a_recalled_message_ends_its_stream(self) -> None:
+        await self.device()
+        message_id = await self.published()
+        events = await self.listen(message_id)
+        await self.until(lambda: "stored" in events.milestones)
+        status, answer = await self.ask("DELETE", f"/v1/messages/{message_id}")
+        self.assertEqual(status, 200, answer)
+        await events.done
+        self.assertEqual((events.milestones[-1], events.named("state")[-1]), ("recalled", {"state": "recalled"}))
+
+    @run
     async def test_a_client_that_goes_away_leaves_nothing(self) -> None:
         await self.device()
         message_id = await self.published()

@@ -126,7 +126,8 @@ class ReceiptWorld:
 
     def watch_published(self, accepted: Accepted, expires_at_ms: int = 0) -> Listener:
         """Watched as the publisher's connection does it."""
-        published = Published(accepted.message_id, accepted.channel, accepted.offset, accepted.epoch, accepted.durability, 0)
+        where = accepted.message_id, accepted.channel, accepted.offset, accepted.epoch
+        published = Published(*where, accepted.durability, 0, deliver_at_ms=accepted.deliver_at_ms)
         listener = Listener(self.receipts)
         listener.watch = self.receipts.watch_published(published, expires_at_ms, listener)
         return listener

@@ -13,9 +13,9 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import Milestone
 from streampush.push.progress import ORDER, MessageState, progress_of
 from streampush.push.receipts import COUNTS_INTERVAL, EXPIRY_GRACE, GATHER, READS
-from streampush.push.values import Position, Undeliverable
+from streampush.push.values import Position, PublishRequest, Undeliverable
 from tests.push.receipt_world import EPOCH, Listener, ReceiptWorld
-from tests.push.world import World, device
+from tests.push.world import PUBLISHER, World, device
 from tests.store.slow import Call, SlowStore
 
 ACCEPTED, STORED, WRITTEN, DELIVERED, PROCESSED, REJECTED, DEAD_LETTERED, RECALLED, EXPIRED = ORDER
@@ -167,6 +167,34 @@ def test_a_scheduled_message_that_is_taken_back_is_gone() -> None:
     world.pause()
     assert listener.lost
     assert world.receipts.watched == 0
+
+
+def test_a_scheduled_message_that_does_not_go_out_is_gone() -> None:
+    world = ReceiptWorld()
+    accepted = world.publish(deliver_at_ms=world.wall_ms() + 1_000)
+    listener = world.watch_published(accepted)
+    for device_id in ("phone", "tablet"):
+        world.run(world.memory.forget_device(device_id))
+    world.pause(1.0)
+    assert not world.run(world.memory.fire_due(world.wall_ms(), 10))
+    world.pause(EXPIRY_GRACE + 0.2)
+    assert listener.lost
+
+
+def test_the_service_tells_of_recalls_scheduled_ones_too() -> None:
+    world = World()
+    world.attach(device("phone"))
+    listeners = []
+    for deliver_at_ms in (0, world.wall_ms() + 60_000):
+        request = PublishRequest("device:phone", b"", deliver_at_ms=deliver_at_ms)
+        published = world.run(world.service.publish(PUBLISHER, request))
+        listeners.append(Listener(world.service.receipts))
+        world.service.receipts.watch(published.message_id, listeners[-1])
+        world.advance(0.1)
+        world.run(world.service.recall(PUBLISHER, published.message_id))
+        world.advance(0.1)
+    assert listeners[0].milestones("phone")[-1] == RECALLED
+    assert listeners[1].lost
 
 
 def test_all_watchers_of_a_message_are_told_by_one_read() -> None:
