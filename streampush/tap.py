@@ -39,6 +39,7 @@ from streampush.observe.steadiness import ClockWatch
 from streampush.protocol.events import SessionSettings
 from streampush.protocol.heartbeat import HeartbeatSettings
 from streampush.push import ids
+from streampush.push.presence import NodeLease
 from streampush.push.service import PushService, Surroundings
 from streampush.push.steady import SteadyClock
 from streampush.rest.api import make_site
@@ -163,6 +164,7 @@ class StreampushService(Service):
             interval=config.probe.interval,
             arrived_at=watch.succeeded,
         )
+        self._lease = NodeLease(self.service.presence, config.heartbeat.interval, self._reactor.callLater, self.spawn)
         self._sweeper = Sweeper(reactor, self.store)
         self._lag = LagWatch(reactor, self.metrics)
         self._clock_watch = ClockWatch(reactor, self._time, self.metrics)
@@ -312,6 +314,7 @@ class StreampushService(Service):
         self._lag.start()
         self._clock_watch.start()
         self._sweeper.start()
+        self._lease.start()
         self.spawn(self._start_probe())
         self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
         for warning in self._warnings:
@@ -379,6 +382,7 @@ class StreampushService(Service):
         self._probe.stop()
         self.service.receipts.stop()
         self._sweeper.stop()
+        self._lease.stop()
         self._lag.stop()
         self._clock_watch.stop()
         if self._old_hangup is not None:

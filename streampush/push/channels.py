@@ -24,6 +24,7 @@ class Kind(Enum):
     INTERNAL = "internal"
 
 
+_ID = re.compile(r"[A-Za-z0-9._~@-]{1,128}", re.ASCII)
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]|\s")
 
 
@@ -33,6 +34,16 @@ def device_channel(device_id: str) -> str:
 
 def user_channel(user_id: str) -> str:
     return f"user:{user_id}"
+
+
+def is_id(text: str) -> bool:
+    """Whether this may be the id of a device or user, or the name of a publisher: docs/protocol.md section 2.4."""
+    return _ID.fullmatch(text) is not None
+
+
+def unknown_device() -> Refused:
+    """What is said of a device that the store does not know."""
+    return Refused(Code.UNKNOWN_RECIPIENT, "no device of this id was ever seen")
 
 
 def kind_of(channel: str) -> tuple[Kind, str]:

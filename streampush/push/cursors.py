@@ -71,6 +71,11 @@ class _Batch:
         if move is not None or self.left:
             self.left = [one for one in self.left if (one.device_id, one.channel) != (device_id, channel)]
 
+    def forget_device(self, device_id: str) -> None:
+        """All moves of the device are dropped."""
+        self.moves = {key: move for key, move in self.moves.items() if key[0] != device_id}
+        self.left = [one for one in self.left if one.device_id != device_id]
+
 
 class CursorWriter:
     """Collects cursor moves, marks and undeliverable publications. What the store could not take is kept and tried again.
@@ -125,6 +130,12 @@ class CursorWriter:
         self._due.forget(device_id, channel)
         if self._under_way is not None:
             self._under_way.forget(device_id, channel)
+
+    def forget_device(self, device_id: str) -> None:
+        """Moves that are not stored yet are dropped: the device is forgotten."""
+        self._due.forget_device(device_id)
+        if self._under_way is not None:
+            self._under_way.forget_device(device_id)
 
     def pending(self, device_id: str, channel: str) -> CursorMove | None:
         """The move that is not stored yet, and without which a device that comes back would begin at the wrong place."""

@@ -42,6 +42,7 @@ class DeliverySurroundings:
     page_messages: int
     page_bytes: int
     wall_ms: Callable[[], int]
+    follows: Callable[[str, str, str, bool], None]
 
 
 class Feed:
@@ -158,8 +159,15 @@ class Attachment:
             processed, attempts = subscription.processed, subscription.attempts
             begun = offset - subscription.unsaved
             self._around.move_cursor(CursorMove(name, channel, epoch, offset, processed, attempts, at_ms, begun))
+        self._around.follows(self.principal.name, self.info.session_id, channel, True)
         self._lagging.append(feed)
         self.wake()
+
+    def follow_unasked(self, subscription: Subscription) -> None:
+        """As `follow`, for a channel that the device did not ask for: it is told first."""
+        if self.attached:
+            self._link.repositioned(subscription)
+            self.follow(subscription)
 
     def unfollow(self, channel: str) -> bool:
         """Ends delivery on a channel; False if it was not followed."""
@@ -167,6 +175,7 @@ class Attachment:
         if feed is None:
             return False
         self._around.fanout.unfollow(channel, feed)
+        self._around.follows(self.principal.name, self.info.session_id, channel, False)
         if feed in self._lagging:
             self._lagging.remove(feed)
         feed.live = False

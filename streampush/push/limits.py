@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 DEFAULT_MAX_KEYS = 200_000
 
@@ -10,23 +11,40 @@ DEFAULT_MAX_KEYS = 200_000
 class TokenBucket:
     """`rate` tokens a second, at most `burst` saved up. Time is an input, in seconds of a monotonic clock."""
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+    __slots__ = ("_at", "_burst", "_rate", "_tokens", "refused")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate = rate
         self._burst = burst
         self._tokens = burst
         self._at = now
+        self.refused = 0
+        """How often there were too few tokens."""
+
+    def level(self, now: float) -> float:
+        """The tokens that are there now."""
+        return min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
 
     def take(self, now: float, amount: float = 1.0) -> float:
         """Takes the tokens and gives 0.0, or takes none and gives the seconds until they are there."""
-        tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        tokens = self.level(now)
         self._at = max(now, self._at)
         if tokens >= amount:
             self._tokens = tokens - amount
             return 0.0
         self._tokens = tokens
+        self.refused += 1
         return (amount - tokens) / self._rate
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A bucket as it is: `rate` tokens a second come, `tokens` of `burst` are there, `refused` requests found too few."""
+
+    rate: float
+    burst: float
+    tokens: float
+    refused: int
 
 
 class KeyedBuckets:
@@ -50,3 +68,10 @@ class KeyedBuckets:
         else:
             self._buckets.move_to_end(key)
         return bucket.take(now)
+
+    def look(self, key: str, now: float) -> Level:
+        """What is left to the key; nothing is taken."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            return Level(self._rate, self._burst, self._burst, 0)
+        return Level(self._rate, self._burst, bucket.level(now), bucket.refused)

@@ -10,7 +10,7 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import Priority
 from streampush.push.channels import Kind, allowed, kind_of
 from streampush.push.fanout import FanOut
-from streampush.push.limits import KeyedBuckets
+from streampush.push.limits import KeyedBuckets, Level
 from streampush.push.ports import PushMetrics, Store
 from streampush.push.publish_rules import check_fields, expiry_ms, fingerprint
 from streampush.push.values import Accepted, Draft, Idempotency, Principal, Published, PublishRequest
@@ -77,6 +77,10 @@ class Publishing:
         """One message of a publisher, or request of a device. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
         rates = self._device_rates if principal.kind == "device" else self._publisher_rates
         self._take(rates, principal, now, channel)
+
+    def device_level(self, device_id: str) -> Level:
+        """What is left of a device's request rate."""
+        return self._device_rates.look(f"device:{device_id}", self._clock())
 
     def _take(self, rates: KeyedBuckets, principal: Principal, now: float, channel: str) -> None:
         wait = rates.take(f"{principal.kind}:{principal.name}", now)

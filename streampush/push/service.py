@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from streampush.config import DeliveryConfig, PublishConfig
-from streampush.errors import Refused, StoreUnavailable
+from streampush.errors import Refused
 from streampush.protocol.codes import CODES, Advice, Code
 from streampush.protocol.terms import Start
 from streampush.push.alarm import Alarm
+from streampush.push.backlog import Backlog
 from streampush.push.channels import kind_of, may_subscribe, own_channels
+from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
+from streampush.push.dead_letters import DeadLetters
 from streampush.push.delivery import Attachment, DeliverySurroundings
+from streampush.push.devices import Devices
 from streampush.push.fanout import FanOut
 from streampush.push.ports import Delayer, Encoder, Link, PushMetrics, Scheduler, Spawner, Store
+from streampush.push.presence import Presence
 from streampush.push.publishing import Publishing
 from streampush.push.recall import Recalls
 from streampush.push.receipts import Receipts
 from streampush.push.recovery import locate, wants
 from streampush.push.schedule import Schedule
+from streampush.push.turns import Turns
 from streampush.push.values import (
     Appended,
-    ChannelCursor,
     ChannelStatus,
     Close,
     ConnectionInfo,
-    DeviceRecord,
     DeviceStatus,
     Principal,
     Published,
     PublishRequest,
     PushToken,
     Recalled,
-    Session,
     SubscribeRequest,
     Subscription,
     SubscriptionRefused,
@@ -57,18 +60,8 @@ class Surroundings:
     node: str = ""
 
 
-class _Stay:
-    """One connection of a device, for presence: `generation` is 0 until the store has told it."""
-
-    __slots__ = ("close", "generation")
-
-    def __init__(self) -> None:
-        self.generation = 0
-        self.close: Close | None = None
-
-
 class PushService:
-    """The application of one node."""
+    """The application of one node. What backends ask about devices is asked of its parts."""
 
     def __init__(self, around: Surroundings, publish: PublishConfig, delivery: DeliveryConfig) -> None:
         self._around = around
@@ -115,6 +108,16 @@ class PushService:
             wall_ms=around.wall_ms,
             new_id=around.new_id,
         )
+        turns = Turns()
+        self.presence = Presence(
+            around.store,
+            turns,
+            node=around.node,
+            wall_ms=around.wall_ms,
+            call_soon=around.call_soon,
+            spawn=around.spawn,
+            retry_later=around.retry_later,
+        )
         self._delivery = DeliverySurroundings(
             around.store,
             self._fanout,
@@ -127,11 +130,13 @@ class PushService:
             delivery.page_messages,
             delivery.page_bytes,
             around.wall_ms,
+            self.presence.follows,
         )
+        self.connections = Connections(self._delivery, self.presence, around.node, around.wall_ms, self._follow_too)
+        self.backlog = Backlog(around.store, self._cursors, delivery.page_bytes)
+        self.devices = Devices(around.store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms)
+        self.dead_letters = DeadLetters(around.store, self.publish)
         self._stopping = ""
-        self._attachments: dict[str, Attachment] = {}
-        self._connected_at_ms: dict[str, int] = {}
-        self._stays: dict[str, _Stay] = {}
 
     def start(self) -> None:
         """Scheduled messages go out from now on."""
@@ -169,8 +174,9 @@ class PushService:
         self._stopping = detail
 
     async def settle(self) -> bool:
-        """Stores what devices have reached; for the end of the node. False if the store could not take it."""
-        return await self._cursors.settle()
+        """Stores what devices have reached, and how they left; for the end of the node. False if the store could not take it."""
+        reached = await self._cursors.settle()
+        return await self.presence.settle() and reached
 
     def charge(self, principal: Principal) -> None:
         """Counts a request of a device against its rate. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
@@ -180,44 +186,7 @@ class PushService:
 
     def attach(self, principal: Principal, link: Link, info: ConnectionInfo) -> Attachment:
         """A device has connected. An older connection of the same device is closed with REPLACED."""
-        older = self._attachments.get(principal.name)
-        attachment = Attachment(principal, link, info, self._delivery)
-        self._attachments[principal.name] = attachment
-        now_ms = self._connected_at_ms[principal.name] = self._around.wall_ms()
-        if older is not None:
-            older.detach()
-            older.close(Code.REPLACED, f"replaced by session {info.session_id}")
-        stay = self._stays[principal.name] = _Stay()
-        session = Session(
-            principal.name,
-            info.session_id,
-            self._around.node,
-            principal.user_id,
-            info.address,
-            info.app,
-            info.app_version,
-            now_ms,
-        )
-        self._around.spawn(self._begin_session(session, stay))
-        return attachment
-
-    async def _begin_session(self, session: Session, stay: _Stay) -> None:
-        try:
-            stay.generation = await self._store.begin_session(session)
-        except StoreUnavailable:
-            return  # the device cannot be remembered either then, and is told to come again
-        if stay.close is not None:
-            await self._end_session(session.device_id, stay.generation, stay.close)
-
-    async def _end_session(self, device_id: str, generation: int, close: Close) -> None:
-        try:
-            await self._store.end_session(device_id, generation, close)
-        except StoreUnavailable:
-
-            def again() -> None:
-                self._around.spawn(self._end_session(device_id, generation, close))
-
-            self._around.retry_later(again)
+        return self.connections.attach(principal, link, info)
 
     async def watch(self, principal: Principal, channel: str, link: Link, info: ConnectionInfo) -> Attachment:
         """An attachment of the server's own, on any channel, from the newest publication on. It is no device."""
@@ -227,25 +196,18 @@ class PushService:
         attachment.follow(locate(request, survey))
         return attachment
 
-    async def remember(self, principal: Principal) -> None:
+    async def remember(self, principal: Principal) -> Principal:
         """The device is known from now on, so that messages to it, and to its user, can be stored. Raises Refused.
 
-        The user that its certificate names wins over the one that it was bound to.
+        Gives the principal with its user: the one that its certificate names, or else the one that a backend has bound it to.
         """
-        now_ms = self._around.wall_ms()
-        record = await self._store.device(principal.name)
-        if record is None:
-            record = DeviceRecord(principal.name, principal.user_id, now_ms, now_ms)
-        else:
-            record = replace(record, user_id=principal.user_id or record.user_id, last_seen_ms=now_ms)
-        await self._store.remember_device(record)
+        bound = await self.devices.remember(principal)
+        self.connections.bound(bound)
+        return bound
 
     async def register_token(self, principal: Principal, token: PushToken | None) -> None:
         """Keeps the device's push token, or forgets it. Raises Refused(STORE_UNAVAILABLE)."""
-        record = await self._store.device(principal.name)
-        if record is None:
-            raise Refused(Code.UNKNOWN_RECIPIENT, "no device of this id was ever seen")
-        await self._store.remember_device(replace(record, push_token=token))
+        await self.devices.register_token(principal.name, token)
 
     async def resume(self, attachment: Attachment, wanted: Sequence[SubscribeRequest]) -> list[Subscription | SubscriptionRefused]:
         """Where delivery begins on the device's own channels and on the wanted ones, in that order.
@@ -318,74 +280,29 @@ class PushService:
         self._cursors.forget(attachment.principal.name, channel)
         await self._store.forget_cursor(attachment.principal.name, channel)
 
+    async def _follow_too(self, attachment: Attachment, channel: str) -> None:
+        """A connection that was welcomed follows one of its own channels more, and is told so."""
+        (subscription,) = await self._locate(attachment.principal.name, [SubscribeRequest(channel)])
+        if channel in own_channels(attachment.principal):
+            attachment.follow_unasked(subscription)
+
     def detach(self, attachment: Attachment, code: int, detail: str) -> None:
         """The device's connection is gone, for this reason. Detaching twice is harmless."""
-        attachment.detach()
-        device_id = attachment.principal.name
-        if self._attachments.get(device_id) is not attachment:
-            return
-        del self._attachments[device_id]
-        del self._connected_at_ms[device_id]
-        stay = self._stays.pop(device_id)
         advice = CODES[Code(code)].advice if code in CODES else Advice.UNSPECIFIED
-        stay.close = Close(code, advice, detail, self._around.wall_ms())
-        if stay.generation:
-            self._around.spawn(self._end_session(device_id, stay.generation, stay.close))
+        self.connections.detach(attachment, Close(code, advice, detail, self._around.wall_ms()))
 
     # -------------------------------------------------------------------------------------------------------- questions
 
     def connected_devices(self) -> int:
-        return len(self._attachments)
+        return len(self.connections)
 
     def disconnect_device(self, device_id: str, detail: str) -> bool:
         """Closes the device's connection (advice: reconnect); False if it has none."""
-        attachment = self._attachments.get(device_id)
-        if attachment is None:
-            return False
-        attachment.close(Code.CONNECTION_TIMED_OUT, detail)
-        return True
+        return self.connections.close(device_id, detail)
 
     async def describe_device(self, device_id: str) -> DeviceStatus:
         """What is known of a device. Raises Refused(UNKNOWN_RECIPIENT)."""
-        record = await self._store.device(device_id)
-        if record is None:
-            raise Refused(Code.UNKNOWN_RECIPIENT, "no device of this id was ever seen")
-        close = record.last_close or Close(0, Advice.UNSPECIFIED, "", 0)
-        status = DeviceStatus(
-            device_id,
-            record.user_id,
-            connected=False,
-            last_seen_ms=max(record.last_seen_ms, close.at_ms),
-            token_registered=record.push_token is not None,
-            last_close_code=close.code,
-            last_close_detail=close.detail,
-        )
-        attachment = self._attachments.get(device_id)
-        if attachment is None:
-            return replace(status, channels=await self._stored_cursors(device_id))
-        info = attachment.info
-        return replace(
-            status,
-            connected=True,
-            session_id=info.session_id,
-            address=info.address,
-            connected_at_ms=self._connected_at_ms[device_id],
-            last_seen_ms=self._around.wall_ms(),
-            app=info.app,
-            app_version=info.app_version,
-            state=attachment.state,
-            round_trip=attachment.round_trip,
-            channels=attachment.cursors(),
-        )
-
-    async def _stored_cursors(self, device_id: str) -> tuple[ChannelCursor, ...]:
-        """How far a device that is away has come on each channel that it has a cursor of."""
-        rows = []
-        for channel, cursor in (await self._store.cursors(device_id)).items():
-            head = await self._store.head(channel)
-            acknowledged = cursor.offset if cursor.epoch == head.epoch else 0
-            rows.append(ChannelCursor(channel, acknowledged, acknowledged, head.top_offset))
-        return tuple(rows)
+        return await self.devices.describe(device_id)
 
     async def describe_channel(self, name: str) -> ChannelStatus:
         """The state of a channel's log. Raises Refused(UNKNOWN_RECIPIENT) if nothing was ever published or followed there."""

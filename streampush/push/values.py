@@ -512,9 +512,11 @@ class DeviceStatus:
     device_id: str
     user_id: str
     connected: bool
+    attributes: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     session_id: str = ""
     address: str = ""
     connected_at_ms: int = 0
+    first_seen_ms: int = 0
     last_seen_ms: int = 0
     app: str = ""
     app_version: str = ""
@@ -523,6 +525,8 @@ class DeviceStatus:
     round_trip: float | None = None
     last_close_code: int = 0
     last_close_detail: str = ""
+    last_close_advice: Advice = Advice.UNSPECIFIED
+    last_close_at_ms: int = 0
     channels: tuple[ChannelCursor, ...] = ()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -26,32 +25,22 @@ from streampush.config import RestConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.values import Principal, Published, PublishRequest
-from streampush.rest import documents, fields
+from streampush.rest import devices, documents, fields
+from streampush.rest.calls import Call, ChannelConverter, Operation, Route
 from streampush.rest.events import EventStreams
 from streampush.rest.http import ApiRequest, ApiSite
 from streampush.rest.intake import MAX_CONNECTIONS, Intake
-from streampush.rest.keys import Keys
+from streampush.rest.keys import Caller, Keys
 from streampush.rest.ports import PushApi, Readiness, RestMetrics
 from streampush.rest.problems import EVENTS, JSON, Answer, Problem, Stream, Streamed, json_answer, problem_of, unexpected
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A path, as werkzeug writes it, with its method. `scope`: what the key must have; empty: no key is needed."""
-
-    method: str
-    path: str
-    operation: str
-    scope: str = ""
-
+from streampush.rest.queries import parse_query
 
 ROUTES = (
     Route("POST", "/v1/publish", "publish", "publish"),
     Route("POST", "/v1/publish/batch", "publish_batch", "publish"),
     Route("DELETE", "/v1/messages/<string:id>", "recall", "publish"),
-    Route("GET", "/v1/devices/<string:id>", "describe_device", "read"),
-    Route("POST", "/v1/devices/<string:id>/disconnect", "disconnect_device", "disconnect"),
-    Route("GET", "/v1/channels/<path:name>", "describe_channel", "read"),
+    *devices.ROUTES,
+    Route("GET", "/v1/channels/<channel:name>", "describe_channel", "read"),
     Route("GET", "/v1/messages/<string:id>", "describe_message", "read"),
     Route("GET", "/v1/messages/<string:id>/events", "watch_message", "read"),
     Route("GET", "/openapi.json", "openapi"),
@@ -59,20 +48,6 @@ ROUTES = (
     Route("GET", "/healthz", "alive"),
     Route("GET", "/readyz", "ready"),
 )
-
-
-@dataclass(slots=True)
-class Call:
-    """One request on its way. `texts` gives the values of a header; `given_up`: nobody waits for the answer any more."""
-
-    body: bytes = field(repr=False)
-    principal: Principal
-    arguments: dict[str, str]
-    texts: Callable[[str], list[str]] = field(repr=False)
-    given_up: bool = False
-
-
-Operation = Callable[[Call], Awaitable[Answer]]
 
 
 class Api:
@@ -108,8 +83,7 @@ class Api:
             "publish": self._publish,
             "publish_batch": self._publish_batch,
             "recall": self._recall,
-            "describe_device": self._describe_device,
-            "disconnect_device": self._disconnect_device,
+            **devices.DeviceOperations(self._service).operations(),
             "describe_channel": self._describe_channel,
             "describe_message": self._describe_message,
             "watch_message": self._watch_message,
@@ -119,6 +93,7 @@ class Api:
             "ready": self._ready,
         }
         app = Klein()
+        app.url_map.converters["channel"] = ChannelConverter
         app.url_map.merge_slashes = False  # no redirects: a path is right or unknown
         for route in ROUTES:
             endpoint = self._endpoint(route, operations[route.operation])
@@ -148,7 +123,9 @@ class Api:
 
     async def _answer(self, route: Route, operation: Operation, request: ApiRequest, arguments: dict[str, str]) -> Answer:
         try:
-            call = Call(request.body(), self._authorise(route, request), arguments, request.texts)
+            caller = self._authorise(route, request)
+            query = parse_query(request.query(), route.query) if route.query else {}
+            call = Call(request.body(), caller, arguments, query, request.texts)
             return await self._unless_too_late(call, operation)
         except Problem as problem:
             return problem.answer()
@@ -163,12 +140,12 @@ class Api:
             self._log.failure("a request failed: {operation}", operation=route.operation)
             return unexpected().answer()
 
-    def _authorise(self, route: Route, request: ApiRequest) -> Principal:
+    def _authorise(self, route: Route, request: ApiRequest) -> Caller:
         if not route.scope or (route.operation == "metrics" and self._metrics_open):
-            return Principal("nobody", "")
+            return Caller(Principal("nobody", ""), frozenset())
         caller = self._keys.caller(request.texts("Authorization"))
         caller.require(route.scope)
-        return caller.principal
+        return caller
 
     def _unless_too_late(self, call: Call, operation: Operation) -> Deferred[Answer]:
         """The answer, or TimeoutError; the operation itself is not interrupted, and fails into the log if nobody waits."""
@@ -238,13 +215,6 @@ class Api:
 
     async def _recall(self, call: Call) -> Answer:
         return json_answer(documents.recalled(await self._service.recall(call.principal, call.arguments["id"])))
-
-    async def _describe_device(self, call: Call) -> Answer:
-        return json_answer(documents.device(await self._service.describe_device(call.arguments["id"])))
-
-    async def _disconnect_device(self, call: Call) -> Answer:
-        detail = fields.disconnect_detail(fields.parse_object(call.body) if call.body else {})
-        return json_answer({"disconnected": self._service.disconnect_device(call.arguments["id"], detail)})
 
     async def _describe_channel(self, call: Call) -> Answer:
         return json_answer(documents.channel(await self._service.describe_channel(call.arguments["name"])))

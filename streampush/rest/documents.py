@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from streampush.protocol.terms import Milestone
@@ -25,7 +25,8 @@ def recalled(value: Recalled) -> dict[str, Any]:
 
 def device(value: DeviceStatus) -> dict[str, Any]:
     """The answer to GET /v1/devices/{id}."""
-    document = asdict(value) | {"state": value.state.name}
+    document = asdict(replace(value, attributes=dict(value.attributes)))
+    document |= {"state": value.state.name, "last_close_advice": value.last_close_advice.name}
     seconds = document.pop("round_trip")
     return document | {"round_trip_ms": None if seconds is None else round(seconds * 1000, 3)}
 

@@ -121,6 +121,11 @@ class ApiRequest(Request):
         body: bytes = self.content.getvalue()
         return body
 
+    def query(self) -> bytes:
+        """What stands behind the `?` of the request's target, as it was sent."""
+        uri: bytes = self.uri
+        return uri.partition(b"?")[2]
+
     def refuse(self, problem: Problem) -> None:
         """Answers before the request is complete; the connection closes. Refusing twice is harmless."""
         if self._refused or self.startedWriting:

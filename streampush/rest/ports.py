@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from streampush.push.backlog import Backlog
+from streampush.push.dead_letters import DeadLetters
+from streampush.push.devices import Devices
 from streampush.push.progress import MessageProgress
 from streampush.push.values import ChannelStatus, DeviceStatus, Principal, Published, PublishRequest, Recalled
 from streampush.push.watching import Watch, Watcher
@@ -29,6 +32,18 @@ class PushApi(Protocol):
     """The application. `push.service.PushService` is one."""
 
     @property
+    def devices(self) -> Devices:
+        """The devices' records, and who is connected."""
+
+    @property
+    def backlog(self) -> Backlog:
+        """What waits for devices."""
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """What devices did not take."""
+
+    @property
     def receipts(self) -> ReceiptApi:
         """What became of messages."""
 
@@ -41,11 +56,11 @@ class PushApi(Protocol):
     async def describe_device(self, device_id: str) -> DeviceStatus:
         """What is known of a device. Raises Refused(UNKNOWN_RECIPIENT)."""
 
-    async def describe_channel(self, name: str) -> ChannelStatus:
-        """The state of a channel's log. Raises Refused(UNKNOWN_RECIPIENT)."""
-
     def disconnect_device(self, device_id: str, detail: str) -> bool:
         """Closes the device's connection; False if it has none."""
+
+    async def describe_channel(self, name: str) -> ChannelStatus:
+        """The state of a channel's log. Raises Refused(UNKNOWN_RECIPIENT)."""
 
 
 class Readiness(Protocol):

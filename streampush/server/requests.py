@@ -105,7 +105,7 @@ class Requests:
         results: list[Subscription | SubscriptionRefused] = []
         if principal.kind == "device":
             attachment = self._attach(principal, hello, window_messages, window_bytes)
-            await around.service.remember(principal)
+            principal = connection.principal = await around.service.remember(principal)
             results = await around.service.resume(attachment, [wire.subscribe_request(resume) for resume in hello.resume])
         if connection.session.closed:
             return
@@ -209,7 +209,8 @@ class Requests:
 
     async def _do(self, request_id: int, message: m.Message) -> None:
         connection, service = self._connection, self._around.service
-        principal = connection.principal
+        attachment = connection.attachment
+        principal = attachment.principal if attachment is not None else connection.principal
         if principal is None:
             raise Refused(Code.FORBIDDEN)
         if isinstance(message, m.Publish):
@@ -219,7 +220,6 @@ class Requests:
                 connection.send(wire.publish_ok(published), request_id)
                 self._follow(request, published)
             return
-        attachment = connection.attachment
         if attachment is None:
             raise Refused(Code.FORBIDDEN, "only devices follow channels, have a state and a push token")
         service.charge(principal)

@@ -14,7 +14,8 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from streampush.cli.exits import BadCredentials, Failure, NoConnection
 from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
-from streampush.cli.rest_publisher import MAX_REPLY_BYTES, RestPublisher
+from streampush.cli.rest_client import MAX_REPLY_BYTES
+from streampush.cli.rest_publisher import RestPublisher
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import Priority
 from tests.support import authority, make_files

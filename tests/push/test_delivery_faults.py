@@ -69,6 +69,7 @@ def test_a_connection_that_closes_inside_a_write_gets_nothing_more() -> None:
 def test_following_on_a_connection_that_is_gone_leaves_nothing_in_the_fanout() -> None:
     world = World()
     attachment, _ = world.attach(device("d"))
+    world.settle()
     attachment.detach()
     attachment.follow(Subscription("news", "e", 0, 0))
     assert (attachment.feeds, world.fanout._channels, world.turns) == ({}, {}, [])

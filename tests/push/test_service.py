@@ -10,6 +10,7 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import AppState, LossReason, Outcome, Start
 from streampush.push.values import (
+    ChannelCursor,
     Close,
     ConnectionInfo,
     DeviceRecord,
@@ -93,36 +94,13 @@ def test_a_device_is_present_while_its_newest_connection_lasts() -> None:
     older, _ = world.attach(device("d", "u"))
     newer, _ = world.attach(device("d", "u"))
     world.service.detach(older, 1006, "replaced")
+    world.settle()
     session = world.run(world.memory.session("d"))
     assert session is not None
     assert (session.node, session.user_id, session.session_id, session.connected_at_ms) == ("node", "u", "session", 1_000_000)
     world.service.detach(newer, 2001, "heartbeat lost")
+    world.settle()
     assert world.run(world.memory.session("d")) is None
-
-
-def test_a_connection_that_ends_before_the_store_knows_of_it_is_not_present() -> None:
-    memory = MemoryStore(StoreConfig(), lambda: 1, lambda: "epoch")
-    store = SlowStore(memory)
-    world = World(store=store)
-    attachment = world.service.attach(device("d"), RecordingLink(), ConnectionInfo("s", "", 10, 10_000))
-    world.service.detach(attachment, 0, "gone")
-    store.finish("begin_session")
-    assert world.run(memory.session("d")) is not None
-    store.finish("end_session")
-    assert world.run(memory.session("d")) is None
-
-
-def test_the_end_of_a_session_is_told_to_a_store_that_was_away() -> None:
-    memory = MemoryStore(StoreConfig(), lambda: 1, lambda: "epoch")
-    store = SlowStore(memory)
-    world = World(store=store)
-    attachment = world.service.attach(device("d"), RecordingLink(), ConnectionInfo("s", "", 10, 10_000))
-    store.finish("begin_session")
-    world.service.detach(attachment, 0, "gone")
-    store.fail("end_session")
-    world.pause()
-    store.finish("end_session")
-    assert world.run(memory.session("d")) is None
 
 
 # -------------------------------------------------------------------------------------------------------------- resuming
@@ -303,8 +281,10 @@ def test_remembering_keeps_the_binding_and_the_attributes_of_the_backend() -> No
 def test_remembering_keeps_how_the_last_connection_ended() -> None:
     world = World()
     attachment, _ = world.attach(device("d"))
+    world.settle()
     world.service.detach(attachment, 2001, "heartbeat lost")
     world.attach(device("d"))
+    world.settle()
     record = world.run(world.memory.device("d"))
     assert record is not None
     assert record.last_close == Close(2001, Advice.RECONNECT, "heartbeat lost", 1_000_000)
@@ -358,7 +338,7 @@ def test_a_device_that_is_away_is_described_with_its_last_close() -> None:
     world.now += 3
     world.service.detach(attachment, 2001, "heartbeat lost")
     status = world.run(world.service.describe_device("d"))
-    assert (status.connected, status.session_id, status.channels) == (False, "", ())
+    assert (status.connected, status.session_id, status.channels) == (False, "", (ChannelCursor("device:d", 0, 0, 0),))
     assert (status.last_seen_ms, status.last_close_code, status.last_close_detail) == (1_003_000, 2001, "heartbeat lost")
 
 

@@ -46,7 +46,7 @@ def key(name: str, secret: str, *scopes: str) -> KeyConfig:
     return KeyConfig(name, hashlib.sha256(secret.encode()).hexdigest(), ("news", "device:*"), scopes)
 
 
-KEYS = (key("backend", ALL, "publish", "read", "disconnect", "metrics"), key("reader", READER, "read"))
+KEYS = (key("backend", ALL, "publish", "read", "devices", "disconnect", "metrics"), key("reader", READER, "read"))
 
 DEVICE = DeviceStatus(
     "phone-1",
@@ -210,8 +210,8 @@ class Line:
 class Api:
     """The site with its surroundings."""
 
-    def __init__(self, *, address: str = "127.0.0.1", max_connections: int = 8, **settings: Any) -> None:
-        self.push = RecordingPush()
+    def __init__(self, *, address: str = "127.0.0.1", max_connections: int = 8, push: Any = None, **settings: Any) -> None:
+        self.push = RecordingPush() if push is None else push
         self.clock = Clock()
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry, "1")

@@ -76,8 +76,11 @@ def test_operation_scope_and_parameters_are_those_of_the_code(route: Any) -> Non
     described = operation(route)
     assert described["operationId"] == route.operation
     assert described["security"] == ([{"key": [route.scope]}] if route.scope else [])
-    names = [parameter["name"] for parameter in described.get("parameters", []) if parameter["in"] == "path"]
-    assert names == re.findall(r"<\w+:(\w+)>", route.path)
+    names: dict[str, list[str]] = {"path": [], "query": [], "header": []}
+    for parameter in described.get("parameters", []):
+        names[parameter["in"]].append(parameter["name"])
+    del names["header"]
+    assert names == {"path": re.findall(r"<\w+:(\w+)>", route.path), "query": list(route.query)}
 
 
 def test_fields_of_a_message_are_those_that_are_read() -> None:

@@ -1,0 +1,137 @@
+"""What waits for a device: how much on each channel, and the entries of one channel, without payload."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streampush.errors import Refused
+from streampush.protocol.codes import Code
+from streampush.protocol.terms import Priority
+from streampush.push.channels import Kind, device_channel, kind_of, unknown_device
+from streampush.push.cursors import CursorWriter
+from streampush.push.ports import Store
+from streampush.push.values import Publication, Survey, Want
+
+MAX_ENTRIES = 1_000
+"""Of one page."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelBacklog:
+    """How much of a channel waits for a device.
+
+    `waiting` counts offsets behind `acknowledged` that have not expired; a few of them may have been superseded or recalled.
+    `lost` of those behind the device's cursor have left the log; `restarted`: the log was begun anew or cut back, and nothing of
+    the cursor holds.
+    """
+
+    channel: str
+    acknowledged: int
+    top: int
+    waiting: int
+    lost: int
+    restarted: bool
+    durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogEntry:
+    """A publication that waits. `size` in bytes of payload; `recalls`: it is a recall notice for that message."""
+
+    message_id: str
+    offset: int
+    published_at_ms: int
+    expires_at_ms: int
+    size: int
+    content_type: str
+    priority: Priority
+    collapse_key: str
+    recalls: str
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogPage:
+    """Some of what waits, in order. `following`: the offset behind which the next page begins; None: there is no more."""
+
+    channel: str
+    epoch: str
+    entries: tuple[BacklogEntry, ...]
+    following: int | None
+
+
+class Backlog:
+    """`page_bytes`: the most payload that is read from the log for one page."""
+
+    def __init__(self, store: Store, cursors: CursorWriter, page_bytes: int) -> None:
+        self._store = store
+        self._cursors = cursors
+        self._page_bytes = page_bytes
+
+    async def channels(self, device_id: str) -> tuple[ChannelBacklog, ...]:
+        """Every channel that the device has a place in, in order of names. Raises Refused(UNKNOWN_RECIPIENT)."""
+        if await self._store.device(device_id) is None:
+            raise unknown_device()
+        durable = {subscription.channel for subscription in await self._store.subscriptions(device_id)}
+        channels = {device_channel(device_id), *durable, *await self._store.cursors(device_id)}
+        surveys = await self._survey(device_id, sorted(channels))
+        return tuple(self._backlog(device_id, survey, survey.channel in durable) for survey in surveys)
+
+    async def entries(self, device_id: str, channel: str, after: int, limit: int) -> BacklogPage:
+        """At most `limit` (1 to MAX_ENTRIES) publications that wait, behind the offset `after`. May be empty and not the end.
+
+        Raises Refused: UNKNOWN_RECIPIENT for a device that was never seen or what is no name of a channel, NOT_SUBSCRIBED for a
+        channel in which the device has no place.
+        """
+        kind_of(channel)
+        if await self._store.device(device_id) is None:
+            raise unknown_device()
+        (survey,) = await self._survey(device_id, [channel])
+        if channel != device_channel(device_id) and self._place(device_id, survey) is None:
+            raise Refused(Code.NOT_SUBSCRIBED, "the device has no place in this channel", channel=channel)
+        backlog = self._backlog(device_id, survey, durable=False)
+        page = await self._store.read(channel, max(after, backlog.acknowledged), limit, self._page_bytes)
+        following = page.next_offset if page.next_offset < page.head.top_offset else None
+        return BacklogPage(channel, page.head.epoch, tuple(map(_entry, page.publications)), following)
+
+    async def _survey(self, device_id: str, channels: Sequence[str]) -> Sequence[Survey]:
+        """With what is acknowledged and not stored yet."""
+        pending = (self._cursors.pending(device_id, channel) for channel in channels)
+        wants = [Want(channel, (move.offset,) if move else ()) for channel, move in zip(channels, pending, strict=True)]
+        return await self._store.survey(device_id, wants)
+
+    def _place(self, device_id: str, survey: Survey) -> tuple[str, int] | None:
+        """Epoch and offset up to which the device is done."""
+        pending = self._cursors.pending(device_id, survey.channel)
+        places = [(place.epoch, place.offset) for place in (survey.cursor, pending) if place is not None]
+        current = [place for place in places if place[0] == survey.head.epoch]
+        return max(current, default=places[0] if places else None)
+
+    def _backlog(self, device_id: str, survey: Survey, durable: bool) -> ChannelBacklog:
+        head = survey.head
+        place = self._place(device_id, survey)
+        if place is None:  # only its own channel is delivered from the beginning
+            begins = head.floor_offset if kind_of(survey.channel)[0] is Kind.DEVICE else head.top_offset
+            return ChannelBacklog(survey.channel, begins, head.top_offset, head.top_offset - begins, 0, False, durable)
+        epoch, offset = place
+        if epoch != head.epoch or offset > head.top_offset:  # delivery begins anew, at the oldest entry
+            waiting = head.top_offset - head.floor_offset
+            return ChannelBacklog(survey.channel, head.floor_offset, head.top_offset, waiting, 0, True, durable)
+        lost = max(0, head.floor_offset - offset)
+        spot = survey.spots.get(offset)
+        waiting = head.top_offset - offset - lost - (spot.expired if spot is not None and not lost else 0)
+        return ChannelBacklog(survey.channel, offset, head.top_offset, max(0, waiting), lost, False, durable)
+
+
+def _entry(publication: Publication) -> BacklogEntry:
+    return BacklogEntry(
+        publication.message_id,
+        publication.offset,
+        publication.published_at_ms,
+        publication.expires_at_ms,
+        len(publication.payload),
+        publication.content_type,
+        publication.priority,
+        publication.collapse_key,
+        publication.recalls,
+    )

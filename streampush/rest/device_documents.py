@@ -1,0 +1,69 @@
+"""What is known of devices, as the members of JSON objects: `openapi.json` describes them, a test compares."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict
+from typing import Any
+
+from streampush.push.backlog import BacklogEntry, BacklogPage, ChannelBacklog
+from streampush.push.values import ChannelPresence, DeadLetter, DurableSubscription, Session
+
+
+def subscription(value: DurableSubscription) -> dict[str, Any]:
+    """A durable subscription."""
+    return asdict(value)
+
+
+def channel_backlog(value: ChannelBacklog) -> dict[str, Any]:
+    """How much of a channel waits."""
+    return asdict(value)
+
+
+def backlog_page(value: BacklogPage) -> dict[str, Any]:
+    """The entries of a channel that wait."""
+    return {
+        "channel": value.channel,
+        "epoch": value.epoch,
+        "entries": [_entry(entry) for entry in value.entries],
+        "next": value.following,
+    }
+
+
+def _entry(value: BacklogEntry) -> dict[str, Any]:
+    return asdict(value) | {"priority": value.priority.name}
+
+
+def dead_letter(value: DeadLetter, *, with_payload: bool = False) -> dict[str, Any]:
+    """A dead letter. The payload is the application's own affair: only who asks for it gets it."""
+    publication = value.publication
+    document = {
+        "message_id": publication.message_id,
+        "channel": publication.channel,
+        "offset": publication.offset,
+        "at_ms": value.at_ms,
+        "attempts": value.attempts,
+        "reason": value.reason,
+        "published_at_ms": publication.published_at_ms,
+        "expires_at_ms": publication.expires_at_ms,
+        "size": len(publication.payload),
+        "content_type": publication.content_type,
+        "priority": publication.priority.name,
+        "collapse_key": publication.collapse_key,
+    }
+    if with_payload:
+        document |= {
+            "headers": dict(publication.headers),
+            "payload_base64": base64.b64encode(publication.payload).decode("ascii"),
+        }
+    return document
+
+
+def session(value: Session) -> dict[str, Any]:
+    """A device that is connected."""
+    return asdict(value)
+
+
+def channel_presence(value: ChannelPresence) -> dict[str, Any]:
+    """Who follows a channel."""
+    return asdict(value) | {"device_ids": list(value.device_ids)}

@@ -1,0 +1,167 @@
+"""What waits for a device, counted and listed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streampush.config import DeliveryConfig, StoreConfig
+from streampush.errors import Refused
+from streampush.protocol.codes import Code
+from streampush.protocol.terms import Outcome
+from streampush.push.backlog import BacklogPage, ChannelBacklog
+from streampush.push.values import CursorMove, DeviceRecord
+from tests.push.slow_world import lose_log
+from tests.push.world import World
+
+
+def known(**settings: Any) -> World:
+    world = World(**settings)
+    world.run(world.memory.remember_device(DeviceRecord("d", "ada")))
+    return world
+
+
+def place(world: World, channel: str, offset: int) -> None:
+    head = world.run(world.memory.head(channel))
+    world.run(world.memory.record([CursorMove("d", channel, head.epoch, offset)]))
+
+
+def rows(world: World) -> dict[str, ChannelBacklog]:
+    return {row.channel: row for row in world.run(world.service.backlog.channels("d"))}
+
+
+def page(world: World, channel: str, after: int = 0, limit: int = 1000) -> BacklogPage:
+    return world.run(world.service.backlog.entries("d", channel, after, limit))
+
+
+def test_device_that_never_connected_has_its_own_channel_only() -> None:
+    world = known()
+    world.publish("device:d")
+    assert {name: row.waiting for name, row in rows(world).items()} == {"device:d": 1}
+
+
+def test_what_is_behind_the_cursor_waits() -> None:
+    world = known()
+    for _ in range(5):
+        world.publish("news")
+    place(world, "news", 2)
+    row = rows(world)["news"]
+    assert (row.acknowledged, row.top, row.waiting, row.lost, row.restarted) == (2, 5, 3, 0, False)
+
+
+def test_acknowledgement_counts_before_it_is_stored() -> None:
+    world = World()
+    attachment, _ = world.follower("d", "news")
+    for _ in range(3):
+        world.publish("news")
+    world.settle()
+    attachment.acknowledge("news", 2, Outcome.DELIVERED)
+    assert rows(world)["news"].waiting == 1
+    assert [entry.offset for entry in page(world, "news").entries] == [3]
+
+
+def test_what_has_expired_does_not_wait() -> None:
+    world = known()
+    place(world, "news", 0)
+    world.publish("news", ttl=1.0)
+    world.publish("news")
+    world.now += 2
+    assert rows(world)["news"].waiting == 1
+    assert [entry.offset for entry in page(world, "news").entries] == [2]
+
+
+def test_what_has_left_the_log_is_lost_and_does_not_wait() -> None:
+    world = known(limits=StoreConfig(history_messages=3))
+    place(world, "news", 0)
+    for _ in range(10):
+        world.publish("news")
+    row = rows(world)["news"]
+    assert (row.waiting, row.lost, row.restarted) == (3, 7, False)
+
+
+def test_log_that_was_begun_anew_waits_as_a_whole() -> None:
+    world = known()
+    world.publish("news")
+    place(world, "news", 1)
+    lose_log(world, "news")
+    world.publish("news")
+    row = rows(world)["news"]
+    assert (row.waiting, row.lost, row.restarted) == (1, 0, True)
+
+
+def test_durable_subscription_is_told_from_one_of_a_connection() -> None:
+    world = known()
+    for channel in ("news", "sport"):
+        place(world, channel, 0)
+    world.run(world.memory.add_subscription("d", "news", 1, 10))
+    assert {name: row.durable for name, row in rows(world).items()} == {"device:d": False, "news": True, "sport": False}
+
+
+def test_entries_are_listed_in_pages_without_payload() -> None:
+    world = known()
+    place(world, "news", 1)
+    for number in range(6):
+        world.publish("news", b"x" * number)
+    first = page(world, "news", limit=2)
+    assert [(entry.offset, entry.size) for entry in first.entries] == [(2, 1), (3, 2)]
+    offsets, following = [], first.following
+    while following is not None:
+        more = page(world, "news", following, 2)
+        offsets += [entry.offset for entry in more.entries]
+        following = more.following
+    assert offsets == [4, 5, 6]
+    assert "payload" not in repr(first)
+
+
+def test_entries_that_are_acknowledged_are_not_listed_whatever_is_asked_for() -> None:
+    world = known()
+    for _ in range(3):
+        world.publish("news")
+    place(world, "news", 2)
+    assert [entry.offset for entry in page(world, "news", after=0).entries] == [3]
+
+
+def test_one_page_reads_no_more_payload_than_a_delivery_does() -> None:
+    world = known(delivery=DeliveryConfig(page_bytes=1024))
+    place(world, "news", 0)
+    for _ in range(4):
+        world.publish("news", bytes(600))
+    found = page(world, "news")
+    assert ([entry.offset for entry in found.entries], found.following) == ([1], 1)
+
+
+def test_end_of_the_log_is_the_end_of_the_pages() -> None:
+    world = known()
+    world.publish("device:d")
+    assert page(world, "device:d").following is None
+    assert page(world, "device:d", after=10**18 - 1).entries == ()
+
+
+@pytest.mark.parametrize(
+    ("device_id", "channel", "code"),
+    [
+        ("nobody", "device:nobody", Code.UNKNOWN_RECIPIENT),
+        ("d", "no name", Code.UNKNOWN_RECIPIENT),
+        ("d", "news", Code.NOT_SUBSCRIBED),
+        ("d", "device:other", Code.NOT_SUBSCRIBED),
+    ],
+)
+def test_question_that_has_no_answer_is_refused(device_id: str, channel: str, code: Code) -> None:
+    world = known()
+    world.publish("news")
+    with pytest.raises(Refused) as caught:
+        world.run(world.service.backlog.entries(device_id, channel, 0, 10))
+    assert caught.value.code is code
+
+
+def test_backlog_of_an_unknown_device_is_refused() -> None:
+    with pytest.raises(Refused) as caught:
+        World().run(World().service.backlog.channels("d"))
+    assert caught.value.code is Code.UNKNOWN_RECIPIENT
+
+
+def test_device_that_is_connected_and_up_to_date_has_nothing_waiting() -> None:
+    world = World()
+    world.follower("d", "news")
+    assert rows(world)["news"].waiting == 0
