@@ -2,10 +2,11 @@
 'use strict';
 
 const { enumeration } = require('./schema');
-const { OUTCOME_RETRY_LATER: RETRY_LATER, OUTCOME_REJECTED: REJECTED } = enumeration('Outcome');
+const { OUTCOME_PROCESSED: PROCESSED, OUTCOME_RETRY_LATER: RETRY_LATER, OUTCOME_REJECTED: REJECTED } = enumeration('Outcome');
 
-function isOpen({ finished, retry }) {
-  return !finished && !retry;
+// Whether the application has not answered it, neither for good nor for now.
+function isOpen({ finished, later }) {
+  return !finished && !later;
 }
 
 class Channel {
@@ -13,19 +14,25 @@ class Channel {
     this.name = name;
     this.epoch = '';
     this.anew = true; // the next Subscribed says where to begin, whatever was taken before
+    this._wanting = false; // the last connection ended while something was wanted later
+    this._here = false; // a Subscribed has come on this connection,
+    this._newEpoch = false; // and another one that named another epoch
     this._reset(0n, '');
   }
 
   _reset(offset, messageId) {
     this._position = { offset, messageId }; // everything up to here is finished
-    this._taken = []; // above the position, in order: {offset, messageId, finished, retry}
+    // Above the position, in order: {offset, messageId, finished, later, held}. `later`: the application wants it when it comes
+    // again. `held`: it was answered with RETRY_LATER on this connection, and not otherwise since.
+    this._taken = [];
     this._owed = []; // repeats of what is finished, not yet acknowledged on this connection
   }
 
-  // For Hello.resume. Without a proof (the server did not know the id of the publication where we began) there is no position.
+  // For Hello.resume. Without a proof (the server did not know the id of the publication where we began) there is no position; nor
+  // while something is wanted later: the server's cursor knows more of that.
   resume() {
     const { offset, messageId } = this._position;
-    if (this.epoch === '' || (offset > 0n && messageId === '')) return { channel: this.name };
+    if (this.epoch === '' || this._wanting || (offset > 0n && messageId === '')) return { channel: this.name };
     return { channel: this.name, position: { epoch: this.epoch, offset, last_message_id: messageId } };
   }
 
@@ -33,20 +40,34 @@ class Channel {
   // says nothing of a new epoch; we see it ourselves.
   subscribed({ epoch, offset, last_message_id: messageId, loss }) {
     const lost = loss !== 0 || (!this.anew && epoch !== this.epoch);
+    this._newEpoch ||= this._here && epoch !== this.epoch;
+    this._here = true;
+    this._wanting = false;
     if (this.anew || lost) {
       this.epoch = epoch;
       this.anew = false;
       this._reset(offset, messageId);
+    } else if (offset > this._position.offset) { // a dead letter, for instance: the server has done with it
+      this._position = { offset, messageId };
+      this._taken = this._taken.filter((taken) => taken.offset > offset);
     }
     return lost;
   }
 
-  // Says whether the delivery is new, not a repeat.
+  // The Ack to send; it names the epoch once there was more than one on this connection.
+  ack(offset, outcome) {
+    return { channel: this.name, offset, outcome, epoch: this._newEpoch ? this.epoch : '' };
+  }
+
+  // Says whether the delivery is for the application: new, or wanted again. Otherwise it is a repeat.
   take({ offset, message_id: messageId }) {
     const known = this._taken.find((taken) => taken.offset === offset);
     if (offset <= this._position.offset || known?.finished) this._owed.push(offset);
-    else if (!known) {
-      this._taken.push({ offset, messageId, finished: false, retry: false });
+    else if (known?.later) {
+      known.later = false;
+      return true;
+    } else if (!known) {
+      this._taken.push({ offset, messageId, finished: false, later: false, held: false });
       this._taken.sort((a, b) => (a.offset < b.offset ? -1 : 1));
       return true;
     }
@@ -57,29 +78,36 @@ class Channel {
   acknowledge(offset, outcome) {
     const upTo = this._taken.filter((taken) => taken.offset <= offset);
     const last = upTo.at(-1);
-    if (last?.offset !== offset) return false;
-    if (outcome === RETRY_LATER || outcome === REJECTED) {
-      if (upTo.some((taken) => taken !== last && isOpen(taken))) throw new RangeError('earlier deliveries are open');
-      if (outcome === RETRY_LATER) last.retry = true;
-      else last.finished = true;
-    } else upTo.forEach((taken) => (taken.finished = true));
-    while (this._taken.length > 0 && this._taken[0].finished && !this._taken[0].retry) this._position = this._taken.shift();
+    if (last?.offset !== offset) return outcome === PROCESSED && offset <= this._position.offset; // was DELIVERED before
+    if (last.held) last.finished = true; // this answer is for this one alone
+    else if (outcome === RETRY_LATER || outcome === REJECTED) {
+      if (upTo.some((taken) => taken !== last && isOpen(taken) && !taken.held)) throw new RangeError('earlier deliveries are open');
+      last.finished = true;
+    } else upTo.filter((taken) => !taken.held).forEach((taken) => (taken.finished = true));
+    if (outcome === RETRY_LATER) Object.assign(last, { finished: false, later: true, held: true });
+    else last.held = false;
+    while (this._taken[0]?.finished) this._position = this._taken.shift();
     this._owed = this._owed.filter((owed) => owed > offset);
     return true;
   }
 
-  // The offset up to which repeats can be acknowledged now, or null. An Ack is cumulative: it must not run over what is open.
+  // The offset up to which repeats can be acknowledged now, or null. An Ack is cumulative: it must not run over what is open. What is
+  // held it does not cover.
   owed() {
-    const open = this._taken.find(isOpen);
+    const open = this._taken.find((taken) => isOpen(taken) && !taken.held);
     const due = this._owed.filter((owed) => !open || owed < open.offset);
     this._owed = this._owed.filter((owed) => open && owed > open.offset);
     return due.length > 0 ? due[due.length - 1] : null;
   }
 
-  // The connection is gone: what was answered with RETRY_LATER comes again, as new.
+  // The connection is gone: what is wanted later comes again, as new.
   disconnected() {
-    this._taken = this._taken.filter((taken) => !taken.retry);
+    this._wanting = this._taken.some((taken) => taken.later || taken.held);
+    this._taken = this._taken.filter((taken) => !taken.later);
+    this._taken.forEach((taken) => (taken.held = false));
     this._owed = [];
+    this._here = false;
+    this._newEpoch = false;
   }
 }
 

@@ -11,6 +11,7 @@ const { enumeration } = require('./streampush');
 const Code = enumeration('Code');
 const Outcome = enumeration('Outcome');
 const LossReason = enumeration('LossReason');
+const Milestone = enumeration('Milestone');
 const Start = enumeration('Start');
 const NEWS = 'news/today';
 const OWN = 'device:phone-1';
@@ -97,6 +98,25 @@ async function fieldsArriveAsSent({ device, publisher }) {
   assert.deepEqual([delivery.message_id, delivery.offset], [ok.message_id, ok.offset]);
   assert.equal(delivery.expires_at_ms - delivery.published_at_ms, 60000n);
   device.acknowledge(delivery);
+}
+
+async function receiptsAreTold({ stage, device }) {
+  const teller = stage.client('publisher', { hello: { features: 1 } });
+  assert.equal((await teller.connected()).features, 1n);
+  const { message_id: id } = await teller.publish(OWN, 'was it read?', { want_receipt: true, idempotency_key: 'once' });
+  const again = await teller.publish(OWN, 'was it read?', { want_receipt: true, idempotency_key: 'once' });
+  assert.deepEqual([again.message_id, again.duplicate], [id, true]);
+  await device.receives(OWN, ['was it read?']);
+  device.acknowledge(device.delivered[0], Outcome.OUTCOME_DELIVERED);
+  device.acknowledge(device.delivered[0], Outcome.OUTCOME_PROCESSED);
+  const wanted = [Milestone.MILESTONE_DELIVERED, Milestone.MILESTONE_PROCESSED];
+  const told = () => teller.receipts.filter((receipt) => receipt.device_id === 'phone-1').map(({ milestone }) => milestone);
+  await teller.until('both receipts', () => wanted.every((milestone) => told().includes(milestone)));
+  assert.ok(teller.receipts.every((receipt) => receipt.message_id === id && receipt.channel === OWN && receipt.at_ms > 0n));
+  assert.equal(new Set(told()).size, told().length);
+  teller.stop();
+  await teller.stopped();
+  return { milestones: told() };
 }
 
 async function windowHoldsBack({ device, publisher }) {
@@ -364,6 +384,7 @@ const SCENARIOS = [
   publishedIsDelivered,
   publishedOverRestIsDelivered,
   fieldsArriveAsSent,
+  receiptsAreTold,
   windowHoldsBack,
   requestsAreRefusedByCode,
   faultsAreSurvived,

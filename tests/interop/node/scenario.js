@@ -11,6 +11,8 @@ const WAIT = 10000;
 // Where a client keeps what it hears: the list of each event.
 const LISTS = {
   delivery: 'delivered',
+  recall: 'recalls',
+  receipt: 'receipts',
   repeat: 'repeated',
   fault: 'faults',
   goAway: 'goAways',
@@ -88,7 +90,7 @@ class Recording extends Client {
   }
 
   forget() {
-    for (const list of ['delivered', 'repeated', 'faults', 'goAways', 'ends', 'losses']) this[list].length = 0;
+    for (const list of ['delivered', 'recalls', 'receipts', 'repeated', 'faults', 'goAways', 'ends', 'losses']) this[list].length = 0;
   }
 }
 

@@ -21,8 +21,8 @@ class RequestFailed extends Error {
   }
 }
 
-// Events: 'welcome' (message), 'delivery' (message), 'repeat' (message; dropped), 'subscribed' (message), 'loss' (Subscribed),
-// 'backlogEnd', 'receipt', 'fault' (an Error with id 0), 'goAway' (message), 'end' ({goAway, refused, error, established}, one per
+// Events: 'welcome' (message), 'delivery' (message), 'recall' (a Delivery with `recalls`; acknowledged like the others), 'repeat'
+// (message; dropped), 'subscribed' (message), 'loss' (Subscribed), 'backlogEnd', 'receipt', 'fault' (an Error with id 0), 'goAway' (message), 'end' ({goAway, refused, error, established}, one per
 // connection), and 'stopped' when no new connection will be tried.
 class Client extends EventEmitter {
   // addresses: [{host, port}]. serverName: if it is not the host. credentials: {ca, cert, key}, PEM. hello: fields of Hello besides
@@ -38,7 +38,7 @@ class Client extends EventEmitter {
     this._random = random;
     this._reconnect = new Reconnect(random);
     this._channels = new Map();
-    this._own = new Set(); // channels that are followed by themselves
+    this._own = new Set(); // channels that the server follows for us: our own, and durable subscriptions
     this._requests = new Map();
     this._lastId = 1n; // 1 is Hello
     this._address = 0;
@@ -61,13 +61,13 @@ class Client extends EventEmitter {
     this._timer = null;
   }
 
-  async subscribe(channel, { start = 0 } = {}) {
+  async subscribe(channel, { start = 0, durable = false } = {}) {
     const known = this._channels.get(channel);
     const entry = known ?? new Channel(channel);
     entry.anew = true;
     this._channels.set(channel, entry);
     try {
-      return (await this.request('subscribe', { channel, start })).message;
+      return (await this.request('subscribe', { channel, start, durable })).message;
     } catch (error) {
       if (error.code !== 0 && !known) this._channels.delete(channel);
       throw error;
@@ -86,14 +86,14 @@ class Client extends EventEmitter {
   acknowledge({ channel, offset }, outcome = Outcome.OUTCOME_PROCESSED) {
     const entry = this._channels.get(channel);
     if (!entry?.acknowledge(offset, outcome)) return;
-    this.connection.send('ack', { channel, offset, outcome });
+    this.connection.send('ack', entry.ack(offset, outcome));
     this._acknowledgeRepeats(entry);
   }
 
   // What is dropped is acknowledged again, or its room in the window would never be free.
   _acknowledgeRepeats(entry) {
     const offset = entry.owed();
-    if (offset !== null) this.connection.send('ack', { channel: entry.name, offset, outcome: Outcome.OUTCOME_DELIVERED });
+    if (offset !== null) this.connection.send('ack', entry.ack(offset, Outcome.OUTCOME_DELIVERED));
   }
 
   credit(messages, bytes = 0) {
@@ -144,7 +144,7 @@ class Client extends EventEmitter {
     connection.on('end', (end) => this._ended(connection, end));
   }
 
-  // An own channel is resumed by the stored cursor if we have no position; all others must be named.
+  // A channel that the server follows for us is resumed by the stored cursor if we have no position; all others must be named.
   _resumes() {
     const resumes = [...this._channels.values()].map((channel) => channel.resume());
     return resumes.filter((resume) => resume.position || !this._own.has(resume.channel));
@@ -153,15 +153,19 @@ class Client extends EventEmitter {
   _welcomed(welcome) {
     this._welcomedAt = performance.now();
     this._reconnect.welcomed(welcome.reconnect);
-    for (const subscribed of welcome.subscribed) {
-      if (!this._channels.has(subscribed.channel)) {
-        this._channels.set(subscribed.channel, new Channel(subscribed.channel));
-        this._own.add(subscribed.channel);
-      }
-      if (subscribed.code === 0) this._subscribed(subscribed);
-      else this._channels.delete(subscribed.channel);
-    }
+    for (const subscribed of welcome.subscribed) this._told(subscribed);
     this.emit('welcome', welcome);
+  }
+
+  // The server says by itself what we follow, or no longer: in Welcome, or because a backend wants it so.
+  _told(subscribed) {
+    const { channel, code } = subscribed;
+    if (code !== 0) this._channels.delete(channel);
+    else if (!this._channels.has(channel)) {
+      this._channels.set(channel, new Channel(channel));
+      this._own.add(channel);
+    }
+    this._subscribed(subscribed);
   }
 
   _subscribed(subscribed) {
@@ -180,7 +184,8 @@ class Client extends EventEmitter {
       this._leaveIfDone();
     } else if (kind === 'subscribed') {
       // At once, not when the promise is looked at: a Delivery may stand right behind it.
-      this._subscribed(message);
+      if (id === 0n) this._told(message);
+      else this._subscribed(message);
       this._answer(id, (request) => request.resolve(envelope));
     } else if (kind === 'error' && id === 0n) this.emit('fault', message);
     else if (kind === 'error') this._answer(id, (request) => request.reject(new RequestFailed(message)));
@@ -191,7 +196,7 @@ class Client extends EventEmitter {
     const channel = this._channels.get(delivery.channel);
     if (!channel) return; // crossed our Unsubscribe
     if (channel.take(delivery)) {
-      this.emit('delivery', delivery);
+      this.emit(delivery.recalls === '' ? 'delivery' : 'recall', delivery);
       return;
     }
     this.repeats += 1;
