@@ -103,9 +103,7 @@ async function fieldsArriveAsSent({ device, publisher }) {
 async function receiptsAreTold({ stage, device }) {
   const teller = stage.client('publisher', { hello: { features: 1 } });
   assert.equal((await teller.connected()).features, 1n);
-  const { message_id: id } = await teller.publish(OWN, 'was it read?', { want_receipt: true, idempotency_key: 'once' });
-  const again = await teller.publish(OWN, 'was it read?', { want_receipt: true, idempotency_key: 'once' });
-  assert.deepEqual([again.message_id, again.duplicate], [id, true]);
+  const { message_id: id } = await teller.publish(OWN, 'was it read?', { want_receipt: true });
   await device.receives(OWN, ['was it read?']);
   device.acknowledge(device.delivered[0], Outcome.OUTCOME_DELIVERED);
   device.acknowledge(device.delivered[0], Outcome.OUTCOME_PROCESSED);
