@@ -2,7 +2,7 @@
 'use strict';
 
 const { enumeration } = require('./schema');
-const { OUTCOME_PROCESSED: PROCESSED, OUTCOME_RETRY_LATER: RETRY_LATER, OUTCOME_REJECTED: REJECTED } = enumeration('Outcome');
+const { OUTCOME_DELIVERED: DELIVERED, OUTCOME_PROCESSED: PROCESSED, OUTCOME_RETRY_LATER: RETRY_LATER, OUTCOME_REJECTED: REJECTED } = enumeration('Outcome');
 
 // Whether the application has not answered it, neither for good nor for now.
 function isOpen({ finished, later }) {
@@ -25,6 +25,7 @@ class Channel {
     // Above the position, in order: {offset, messageId, finished, later, held}. `later`: the application wants it when it comes
     // again. `held`: it was answered with RETRY_LATER on this connection, and not otherwise since.
     this._taken = [];
+    this._processed = 0n; // the highest that was answered with PROCESSED
     this._owed = []; // repeats of what is finished, not yet acknowledged on this connection
   }
 
@@ -78,6 +79,7 @@ class Channel {
   acknowledge(offset, outcome) {
     const upTo = this._taken.filter((taken) => taken.offset <= offset);
     const last = upTo.at(-1);
+    if (outcome === PROCESSED && offset > this._processed) this._processed = offset;
     if (last?.offset !== offset) return outcome === PROCESSED && offset <= this._position.offset; // was DELIVERED before
     if (last.held) last.finished = true; // this answer is for this one alone
     else if (outcome === RETRY_LATER || outcome === REJECTED) {
@@ -91,13 +93,14 @@ class Channel {
     return true;
   }
 
-  // The offset up to which repeats can be acknowledged now, or null. An Ack is cumulative: it must not run over what is open. What is
+  // The answer that repeats get now, or null: the outcome that the application gave, as far as a cumulative Ack can say it. An Ack is cumulative: it must not run over what is open. What is
   // held it does not cover.
   owed() {
     const open = this._taken.find((taken) => isOpen(taken) && !taken.held);
     const due = this._owed.filter((owed) => !open || owed < open.offset);
     this._owed = this._owed.filter((owed) => open && owed > open.offset);
-    return due.length > 0 ? due[due.length - 1] : null;
+    if (due.length === 0) return null;
+    return this.ack(due.at(-1), due.at(-1) <= this._processed ? PROCESSED : DELIVERED);
   }
 
   // The connection is gone: what is wanted later comes again, as new.

@@ -106,15 +106,61 @@ async function receiptsAreTold({ stage, device }) {
   const { message_id: id } = await teller.publish(OWN, 'was it read?', { want_receipt: true });
   await device.receives(OWN, ['was it read?']);
   device.acknowledge(device.delivered[0], Outcome.OUTCOME_DELIVERED);
-  device.acknowledge(device.delivered[0], Outcome.OUTCOME_PROCESSED);
-  const wanted = [Milestone.MILESTONE_DELIVERED, Milestone.MILESTONE_PROCESSED];
+  const wanted = [Milestone.MILESTONE_DELIVERED];
   const told = () => teller.receipts.filter((receipt) => receipt.device_id === 'phone-1').map(({ milestone }) => milestone);
-  await teller.until('both receipts', () => wanted.every((milestone) => told().includes(milestone)));
+  await teller.until('the receipts', () => wanted.every((milestone) => told().includes(milestone)));
   assert.ok(teller.receipts.every((receipt) => receipt.message_id === id && receipt.channel === OWN && receipt.at_ms > 0n));
   assert.equal(new Set(told()).size, told().length);
   teller.stop();
   await teller.stopped();
   return { milestones: told() };
+}
+
+async function aRepeatedPublishIsStoredOnce({ device, publisher }) {
+  const fields = { idempotency_key: 'order-17' };
+  const first = await publisher.publish(NEWS, 'once', fields);
+  const second = await publisher.publish(NEWS, 'once', fields);
+  assert.deepEqual([second.message_id, second.offset, first.duplicate, second.duplicate], [first.message_id, first.offset, false, true]);
+  assert.equal(await refusal(publisher.publish(NEWS, 'another', fields)), Code.CODE_DUPLICATE);
+  await publisher.publish(NEWS, 'end');
+  await device.receives(NEWS, ['once', 'end']);
+  device.acknowledge(device.delivered.at(-1));
+}
+
+async function recalledIsTakenBack({ stage, device, publisher }) {
+  const { message_id: id } = await publisher.publish(OWN, 'wrong', { priority: 3, collapse_key: 'offer' });
+  await device.receives(OWN, ['wrong']);
+  const [wrong] = device.delivered;
+  assert.deepEqual([wrong.priority, wrong.collapse_key], [3, 'offer']);
+  device.acknowledge(wrong);
+  await stage.delete(`/v1/messages/${id}`);
+  await device.until('the recall notice', () => device.recalls.length === 1);
+  const [notice] = device.recalls;
+  assert.deepEqual([notice.recalls, notice.payload.length, notice.offset], [id, 0, wrong.offset + 1n]);
+  assert.notEqual(notice.message_id, id);
+  assert.deepEqual(device.texts(OWN), ['wrong']);
+  device.acknowledge(notice);
+  await device.settled();
+  const before = device.welcomes.length;
+  device.connection.abort();
+  const { subscribed } = await device.reconnected(before);
+  const own = subscribed.find(({ channel }) => channel === OWN);
+  assert.deepEqual([own.recovered, own.offset, own.last_message_id], [true, notice.offset, notice.message_id]);
+}
+
+async function recalledWhileAwayIsNotDelivered({ stage, device, publisher }) {
+  device.stop();
+  await device.stopped();
+  const { message_id: id } = await publisher.publish(NEWS, 'never seen');
+  await publisher.publish(NEWS, 'seen');
+  await stage.delete(`/v1/messages/${id}`);
+  const { subscribed } = await device.connected();
+  assert.equal(subscribed.find(({ channel }) => channel === NEWS).recovered, true);
+  await device.receives(NEWS, ['seen']);
+  await device.until('the recall notice', () => device.recalls.length === 1);
+  assert.equal(device.recalls[0].recalls, id);
+  device.acknowledge(device.recalls[0]);
+  await device.settled();
 }
 
 async function windowHoldsBack({ device, publisher }) {
@@ -382,7 +428,10 @@ const SCENARIOS = [
   publishedIsDelivered,
   publishedOverRestIsDelivered,
   fieldsArriveAsSent,
+  aRepeatedPublishIsStoredOnce,
   receiptsAreTold,
+  recalledIsTakenBack,
+  recalledWhileAwayIsNotDelivered,
   windowHoldsBack,
   requestsAreRefusedByCode,
   faultsAreSurvived,

@@ -119,11 +119,23 @@ class Stage {
   }
 
   async post(path, document = {}) {
+    return this._ask('POST', path, JSON.stringify(document));
+  }
+
+  async delete(path) {
+    return this._ask('DELETE', path);
+  }
+
+  async put(path, document = {}) {
+    return this._ask('PUT', path, JSON.stringify(document));
+  }
+
+  async _ask(method, path, body) {
     const key = fs.readFileSync(this._config.rest_key, 'utf8').trim();
     const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
-    const response = await fetch(`http://${this._config.rest}${path}`, { method: 'POST', headers, body: JSON.stringify(document) });
-    assert.equal(response.status, 200, `${path}: ${response.status}`);
-    return response.json();
+    const response = await fetch(`http://${this._config.rest}${path}`, { method, headers, body });
+    assert.ok(response.ok, `${method} ${path}: ${response.status}`);
+    return response.status === 204 ? null : response.json();
   }
 
   // Has the test do something to the server; gives its answer.

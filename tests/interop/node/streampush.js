@@ -92,8 +92,8 @@ class Client extends EventEmitter {
 
   // What is dropped is acknowledged again, or its room in the window would never be free.
   _acknowledgeRepeats(entry) {
-    const offset = entry.owed();
-    if (offset !== null) this.connection.send('ack', entry.ack(offset, Outcome.OUTCOME_DELIVERED));
+    const ack = entry.owed();
+    if (ack !== null) this.connection.send('ack', ack);
   }
 
   credit(messages, bytes = 0) {
