@@ -111,6 +111,7 @@ class DeliveryConfig:
     max_subscriptions: int = setting(1_000, "channels", "what one connection may follow", 1, 100_000)
     page_messages: int = setting(64, "messages", "read from the log at a time for a connection that lags", 1, 10_000)
     page_bytes: int = setting(256 * 1024, "bytes", "the same in bytes of payload", 1024, 16 * 1024 * 1024)
+    max_reads: int = setting(16, "pages", "read from the log at once over all connections; bounds a turn, and memory", 1, 10_000)
     ack_timeout: float = setting(30.0, "s", "an unacknowledged delivery is repeated; doubles with each attempt", 0.1, 86_400)
     redelivery_max_interval: float = setting(600.0, "s", "longest wait between two attempts", 0.1, 86_400)
     max_attempts: int = setting(10, "deliveries", "in vain, before a message is a dead letter and the channel goes on", 1, 1_000)

@@ -36,6 +36,8 @@ PRINCIPAL_KINDS = ("device", "publisher", "key", "probe")
 NOT_PUBLISHED = ("duplicate", "superseded")
 RECALLED = ("stored", "scheduled", "recalled", "processed")
 REST_STATUSES = ("200", "400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "500", "503", "507")
+IGNORED = ("older", "other_epoch")
+IN_VAIN = ("timeout", "retry_later")
 
 MILLISECOND_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From what one turn of the reactor takes to what a person would notice."""
@@ -112,6 +114,11 @@ class Metrics:
         milestones = [milestone.name.lower() for milestone in Milestone if milestone]
         self._receipts = Tally("streampush_receipts_total", "Milestones told to publishers.", ("milestone",), (milestones,))
         self._receipts_dropped = Tally("streampush_receipts_dropped_total", "Messages whose receipts are told no more.")
+        self._acknowledgements_ignored = Tally(
+            "streampush_acknowledgements_ignored_total", "Acknowledgements that changed nothing.", ("reason",), (IGNORED,)
+        )
+        self._redelivered = Tally("streampush_redelivered_total", "Deliveries written again.", ("reason",), (IN_VAIN,))
+        self._dead_lettered = Tally("streampush_dead_letters_total", "Messages given up for a device.", ("reason",), (IN_VAIN,))
         losses = [reason.name.lower() for reason in LossReason if reason]
         self._lost = Tally("streampush_positions_lost_total", "Positions not recovered without loss.", ("reason",), (losses,))
         self._marks_dropped = Tally("streampush_marks_dropped_total", "Milestones of receipts that could not be stored.")
@@ -167,6 +174,18 @@ class Metrics:
     def acknowledged(self, outcome: str) -> None:
         """An acknowledgement arrived; `outcome` is the lower-case name of a terms.Outcome."""
         self._acknowledged.add(outcome)
+
+    def acknowledgement_ignored(self, reason: str) -> None:
+        """An acknowledgement changed nothing: "older" or "other_epoch"."""
+        self._acknowledgements_ignored.add(reason)
+
+    def redelivered(self, reason: str) -> None:
+        """A delivery was written again: "timeout" or "retry_later"."""
+        self._redelivered.add(reason)
+
+    def dead_lettered(self, reason: str) -> None:
+        """A publication was given up for a device: "timeout" or "retry_later"."""
+        self._dead_lettered.add(reason)
 
     def positions_lost(self, reason: str) -> None:
         """A position was not recovered; `reason` is the lower-case name of a terms.LossReason."""
@@ -295,6 +314,8 @@ class Metrics:
         for tally in (self._refused, self._acknowledged, self._lost, self._marks_dropped, self._receipts, self._receipts_dropped):
             yield tally.export()
         yield GaugeMetricFamily("streampush_event_streams", "Event streams of the REST API.", value=self._event_streams)
+        for tally in (self._acknowledgements_ignored, self._redelivered, self._dead_lettered):
+            yield tally.export()
         for tally in (self._reloads, self._probes, self._rest, self._rest_refused, self._clock_steps):
             yield tally.export()
         yield self._counter("frames", "Frames of the stream protocol.", "direction", self._frames_received, self._frames_sent)

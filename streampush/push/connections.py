@@ -65,7 +65,7 @@ class Connections:
 
     def detach(self, attachment: Attachment, close: Close) -> None:
         """The device's connection is gone, for this reason. Detaching twice is harmless."""
-        attachment.detach()
+        attachment.detach(close.code)
         device_id = attachment.principal.name
         connected = self._connected.get(device_id)
         if connected is not None and connected.attachment is attachment:

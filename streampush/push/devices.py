@@ -161,7 +161,7 @@ class Devices:
             app=info.app,
             app_version=info.app_version,
             state=attachment.state,
-            round_trip=attachment.round_trip,
+            round_trip=attachment.heartbeats.last,
             channels=attachment.cursors(),
         )
 

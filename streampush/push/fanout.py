@@ -7,6 +7,9 @@ singly and makes a queue of messages cheap; coalescing per connection was measur
 A notification is a hint: the log is the truth. A follower takes an offer only if it continues what it has; otherwise it reads
 the log (`delivery`), so a lost, repeated or reordered notification, or one of another epoch, does no harm.
 
+Priority: at the end of a turn the channels with a publication of high priority come first, those with nothing but low ones last.
+Within a channel the order is that of the log.
+
 A failure in one follower or channel is raised to whoever runs the turn, and does not reach the others: the channel's followers
 read the log, the other channels are offered theirs in a turn of their own.
 """
@@ -14,8 +17,11 @@ read the log, the other channels are offered theirs in a turn of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
+from streampush.protocol.terms import Priority
+from streampush.push.channels import Kind, kind_of
 from streampush.push.ports import Encoder, PushMetrics, Scheduler
 from streampush.push.values import Appended, Publication
 
@@ -24,20 +30,40 @@ RUN_BYTES = 64 * 1024
 """The most that is offered as one piece, but for a single larger message: followers with a small window can still take some."""
 
 
+@dataclass(slots=True)
+class Piece:
+    """Publications with `before` < offset <= `last`, none missing, as frames; `at`: monotonic seconds of the offer.
+
+    `urgent`: offset of the newest of high priority, 0: none. `receipts`: the publisher of one of them wants a receipt.
+    """
+
+    epoch: str
+    before: int
+    last: int
+    frames: bytes
+    messages: int
+    at: float = 0.0
+    urgent: int = 0
+    receipts: bool = False
+
+
 class Follower(Protocol):
     """Somebody who follows one channel."""
 
-    def offer(self, epoch: str, before: int, last: int, frames: bytes, messages: int) -> bool:
-        """Publications with `before` < offset <= `last`, as frames. True: written. False: it has them or will read the log."""
+    def offer(self, piece: Piece) -> bool:
+        """True: written. False: it has them, or will read the log."""
 
     def missed(self) -> None:
         """An offer may not have come: what the follower has is to be compared with the log."""
 
 
 class _Channel:
-    __slots__ = ("epoch", "followers", "pending", "since", "top")
+    __slots__ = ("epoch", "followers", "name", "pending", "rank", "since", "top", "topic")
 
-    def __init__(self, epoch: str, top: int) -> None:
+    def __init__(self, name: str, epoch: str, top: int) -> None:
+        self.name = name
+        self.topic = kind_of(name)[0] is Kind.TOPIC  # its receipts are counts, and the others' are kept by the feeds
+        self.rank = Priority.UNSPECIFIED  # the highest priority of what waits
         self.followers: dict[Follower, None] = {}
         self.pending: list[Publication] = []
         self.since = 0.0
@@ -54,8 +80,12 @@ class FanOut:
         call_soon: Scheduler,
         clock: Callable[[], float],
         metrics: PushMetrics,
+        written: Callable[[str, str, int, int, int], None],
         heard: Callable[[Appended], None] = lambda appended: None,
     ) -> None:
+        """`written` is told of a topic's channel, epoch, first and last offset with receipts, and number of connections."""
+        self._written = written
+        self._uneven = False  # something of another than normal priority is due
         self._encode = encode
         self._heard = heard
         self._call_soon = call_soon
@@ -68,7 +98,7 @@ class FanOut:
         """From now on the follower is offered what is appended. `epoch`, `top`: of the log, as far as the caller knows."""
         entry = self._channels.get(channel)
         if entry is None:
-            entry = self._channels[channel] = _Channel(epoch, top)
+            entry = self._channels[channel] = _Channel(channel, epoch, top)
         elif entry.epoch == epoch:
             entry.top = max(entry.top, top)
         entry.followers[follower] = None
@@ -113,6 +143,10 @@ class FanOut:
             entry.epoch, entry.top = appended.epoch, 0
             entry.pending.clear()
         entry.pending.append(publication)
+        if publication.priority is not Priority.NORMAL:
+            self._uneven = True
+        if publication.priority > entry.rank:
+            entry.rank = publication.priority
         entry.since = min(entry.since, accepted_at)
         entry.top = max(entry.top, publication.offset)
         return len(entry.followers)
@@ -120,6 +154,9 @@ class FanOut:
     def flush(self) -> None:
         """Offers what was appended since the last flush."""
         due, self._due = self._due, []
+        if self._uneven:
+            self._uneven = False
+            due.sort(key=_rank, reverse=True)
         due.reverse()
         try:
             while due:
@@ -132,42 +169,63 @@ class FanOut:
 
     def _flush_channel(self, entry: _Channel) -> None:
         epoch, pending, entry.pending = entry.epoch, entry.pending, []
+        entry.rank = Priority.UNSPECIFIED
         if not entry.followers:
             return
         pending.sort(key=_offset)  # appends may finish out of order
         try:
             for run in _runs(pending):
-                for first, last, frames, messages in self._pieces(run):
-                    self._offer(entry, epoch, first - 1, last, frames, messages)
+                for piece in self._pieces(epoch, run):
+                    self._offer(entry, piece)
         except Exception:
             for follower in list(entry.followers):
                 follower.missed()
             raise
 
-    def _pieces(self, run: list[Publication]) -> Iterator[tuple[int, int, bytes, int]]:
-        """A run without a hole in pieces of bounded size: first and last offset, joined frames, number of messages."""
+    def _pieces(self, epoch: str, run: list[Publication]) -> Iterator[Piece]:
+        """A run without a hole, in pieces of bounded size."""
         encode = self._encode
         if len(run) == 1:  # nearly always
-            yield run[0].offset, run[0].offset, encode(run[0]), 1
+            yield _piece(epoch, run, encode(run[0]))
             return
-        first, size = run[0].offset, 0
+        start = size = 0
         frames: list[bytes] = []
-        for publication in run:
+        for number, publication in enumerate(run):
             frame = encode(publication)
             if frames and (len(frames) >= RUN_MESSAGES or size + len(frame) > RUN_BYTES):
-                yield first, publication.offset - 1, b"".join(frames), len(frames)
-                first, size, frames = publication.offset, 0, []
+                yield _piece(epoch, run[start:number], b"".join(frames))
+                start, size, frames = number, 0, []
             frames.append(frame)
             size += len(frame)
-        yield first, run[-1].offset, b"".join(frames), len(frames)
+        yield _piece(epoch, run[start:], b"".join(frames))
 
-    def _offer(self, entry: _Channel, epoch: str, before: int, last: int, frames: bytes, messages: int) -> None:
+    def _offer(self, entry: _Channel, piece: Piece) -> None:
         written = 0
+        piece.at = self._clock()
         for follower in list(entry.followers):
-            if follower.offer(epoch, before, last, frames, messages):
+            if follower.offer(piece):
                 written += 1
         if written:
+            messages = piece.messages
             self._metrics.fanned_out(written * messages, messages, self._clock() - entry.since)
+            if piece.receipts and entry.topic:
+                self._written(entry.name, piece.epoch, piece.before + 1, piece.last, written)
+
+
+def _piece(epoch: str, publications: list[Publication], frames: bytes) -> Piece:
+    first, last = publications[0], publications[-1]
+    piece = Piece(epoch, first.offset - 1, last.offset, frames, len(publications))
+    for publication in publications:
+        if publication.priority is Priority.HIGH:
+            piece.urgent = publication.offset
+        if publication.want_receipt:
+            piece.receipts = True
+    return piece
+
+
+def _rank(entry: _Channel) -> int:
+    """UNSPECIFIED counts as NORMAL."""
+    return entry.rank or Priority.NORMAL
 
 
 def _offset(publication: Publication) -> int:

@@ -28,6 +28,7 @@ from streampush.push.values import (
     Session,
     StoreStatus,
     Subscription,
+    SubscriptionRefused,
     Survey,
     Undeliverable,
     Want,
@@ -265,8 +266,12 @@ class Link(Protocol):
     def backlog_end(self, channel: str, offset: int) -> None:
         """Tells the device that the backlog of the channel is out."""
 
-    def repositioned(self, subscription: Subscription) -> None:
-        """Tells the device that it fell behind what the log keeps, and where delivery goes on."""
+    def repositioned(self, subscription: Subscription | SubscriptionRefused) -> None:
+        """Tells the device unasked where delivery on a channel goes on: it fell behind what the log keeps, or was subscribed by
+        a backend; or that a backend has ended its subscription."""
+
+    def wake_by(self, deadline: float) -> None:
+        """`Attachment.tick` is to be called then (monotonic seconds), or soon after; an earlier wish stands."""
 
     def close(self, code: Code, detail: str) -> None:
         """Closes the connection for a reason of the application's."""
@@ -301,6 +306,15 @@ class PushMetrics(Protocol):
 
     def acknowledged(self, outcome: str) -> None:
         """An acknowledgement moved a cursor, or named an outcome."""
+
+    def acknowledgement_ignored(self, reason: str) -> None:
+        """An acknowledgement said nothing new ("older"), or was of another log ("other_epoch")."""
+
+    def redelivered(self, reason: str) -> None:
+        """A delivery was written again: not answered in time ("timeout"), or the device had asked for it ("retry_later")."""
+
+    def dead_lettered(self, reason: str) -> None:
+        """A publication was given up for a device: "timeout" or "retry_later"."""
 
     def positions_lost(self, reason: str) -> None:
         """A subscription could not be recovered without loss."""

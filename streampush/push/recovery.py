@@ -68,6 +68,9 @@ def _locate(request: SubscribeRequest, survey: Survey, cursor: Cursor | None) ->
     earliest = request.start is Start.EARLIEST
     if request.start is Start.UNSPECIFIED and kind_of(request.channel)[0] is Kind.DEVICE:
         earliest = True  # it was addressed by name: nothing sent before its first connection is lost
+        if head.floor_offset:
+            lost = LossReason.TRIMMED, head.floor_offset
+            return Subscription(request.channel, head.epoch, head.floor_offset, head.top_offset, False, *lost)
     offset = head.floor_offset if earliest else head.top_offset
     return Subscription(request.channel, head.epoch, offset, head.top_offset)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from streampush.config import DeliveryConfig, PublishConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import CODES, Advice, Code
-from streampush.protocol.terms import Start
+from streampush.protocol.terms import Milestone, Start
 from streampush.push.alarm import Alarm
 from streampush.push.backlog import Backlog
 from streampush.push.channels import kind_of, may_subscribe, own_channels
@@ -21,9 +21,11 @@ from streampush.push.fanout import FanOut
 from streampush.push.ports import Delayer, Encoder, Link, PushMetrics, Scheduler, Spawner, Store
 from streampush.push.presence import Presence
 from streampush.push.publishing import Publishing
+from streampush.push.reading import ReadQueue
 from streampush.push.recall import Recalls
 from streampush.push.receipts import Receipts
 from streampush.push.recovery import locate, wants
+from streampush.push.redelivery import Patience
 from streampush.push.schedule import Schedule
 from streampush.push.turns import Turns
 from streampush.push.values import (
@@ -32,6 +34,7 @@ from streampush.push.values import (
     Close,
     ConnectionInfo,
     DeviceStatus,
+    Mark,
     Principal,
     Published,
     PublishRequest,
@@ -76,7 +79,7 @@ class PushService:
             alarm=Alarm(around.clock, around.call_later),
             retry_later=around.retry_later,
         )
-        self._fanout = FanOut(around.encode, around.call_soon, around.clock, around.metrics, self.receipts.appended)
+        self._fanout = FanOut(around.encode, around.call_soon, around.clock, around.metrics, self._written, self.receipts.appended)
         self._cursors = CursorWriter(
             around.store, around.call_soon, around.spawn, around.retry_later, around.metrics, self.receipts.recorded, self._cleared
         )
@@ -121,15 +124,17 @@ class PushService:
         self._delivery = DeliverySurroundings(
             around.store,
             self._fanout,
+            ReadQueue(delivery.max_reads, around.call_soon, around.spawn),
+            self._cursors,
             around.encode,
             around.metrics,
-            around.call_soon,
-            around.spawn,
-            self._cursors.move,
+            around.clock,
+            around.wall_ms,
             around.retry_later,
+            self._written,
+            Patience.of(delivery),
             delivery.page_messages,
             delivery.page_bytes,
-            around.wall_ms,
             self.presence.follows,
         )
         self.connections = Connections(self._delivery, self.presence, around.node, around.wall_ms, self._follow_too)
@@ -145,6 +150,11 @@ class PushService:
     def stop(self) -> None:
         """Scheduled messages wait in the store for the next start."""
         self._schedule.stop()
+
+    def _written(self, channel: str, epoch: str, first: int, last: int, connections: int) -> None:
+        """Messages of a topic, of some of which receipts are wanted, were written to so many connections."""
+        now_ms = self._around.wall_ms()
+        self._cursors.mark(Mark("", channel, epoch, first, last, Milestone.WRITTEN, now_ms, connections))
 
     # ------------------------------------------------------------------------------------------------------- publishing
 
@@ -190,7 +200,7 @@ class PushService:
 
     async def watch(self, principal: Principal, channel: str, link: Link, info: ConnectionInfo) -> Attachment:
         """An attachment of the server's own, on any channel, from the newest publication on. It is no device."""
-        attachment = Attachment(principal, link, info, self._delivery)
+        attachment = Attachment(principal, link, info, self._delivery, known=False)
         request = SubscribeRequest(channel, start=Start.LATEST)
         (survey,) = await self._store.survey(principal.name, [wants(request)])
         attachment.follow(locate(request, survey))

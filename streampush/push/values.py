@@ -506,6 +506,30 @@ class ChannelCursor:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """How delivery on one channel of a connected device goes; offsets as in ChannelCursor, times in seconds.
+
+    `unacknowledged`: deliveries under way; `attempts`: how often the publication behind `acknowledged` was delivered in vain;
+    `held`: publications that the device wants later; `redeliveries`: how many were repeated on this connection. `live`: nothing
+    newer waits in the log. `unanswered_for`: since the oldest delivery under way was written, or since the last answer;
+    `next_attempt_in`: until something is repeated, None if nothing has to be.
+    """
+
+    channel: str
+    acknowledged: int
+    sent: int
+    top: int
+    unacknowledged: int
+    attempts: int
+    held: int
+    redeliveries: int
+    live: bool
+    durable: bool
+    unanswered_for: float
+    next_attempt_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceStatus:
     """For GET /v1/devices/{id}. Times are Unix milliseconds, 0: never."""
 

@@ -26,7 +26,7 @@ from streampush.protocol.state import State
 from streampush.push.delivery import Attachment
 from streampush.push.ports import Spawner
 from streampush.push.service import PushService
-from streampush.push.values import Principal, Subscription
+from streampush.push.values import Principal, Subscription, SubscriptionRefused
 from streampush.server import wire
 from streampush.server.gate import Gate, Rejected
 from streampush.server.ports import ServerMetrics, StreamTransport
@@ -199,8 +199,12 @@ class StreamConnection:
     def backlog_end(self, channel: str, offset: int) -> None:
         self.send(m.BacklogEnd(channel, offset))
 
-    def repositioned(self, subscription: Subscription) -> None:
+    def repositioned(self, subscription: Subscription | SubscriptionRefused) -> None:
         self.send(wire.subscribed(subscription))
+
+    def wake_by(self, deadline: float) -> None:
+        """The wheel asks the attachment itself, see `deadline`."""
+        self._around.reschedule(self)
 
     def close(self, code: Code, detail: str) -> None:
         """Ends the connection with a GoAway; harmless if it is ending already."""
@@ -215,7 +219,8 @@ class StreamConnection:
     def deadline(self) -> float:
         """When to call `tick` at the latest."""
         stalled = self._full_since + self._around.config.session.send_stall_timeout
-        return min(self.session.deadline, self._close_at, stalled)
+        unanswered = NEVER if self.attachment is None else self.attachment.deadline
+        return min(self.session.deadline, self._close_at, stalled, unanswered)
 
     def tick(self) -> None:
         """A deadline may have come."""
@@ -228,6 +233,8 @@ class StreamConnection:
             self._full_since = NEVER
             self.close(Code.SLOW_CONSUMER, "the send buffer did not move")
             return
+        if self.attachment is not None and now >= self.attachment.deadline:
+            self.attachment.tick(now)
         was = self.session.state
         events = self.session.tick(now)
         self._moved(was)
@@ -334,11 +341,15 @@ class StreamConnection:
         elif isinstance(event, RoundTripped):
             around.metrics.round_trip(event.seconds)
             if self.attachment is not None:
-                self.attachment.round_trip = event.seconds
+                self.attachment.heartbeats.answered(event.seconds)
         elif isinstance(event, PingMissed):
             around.metrics.ping_missed()
+            if self.attachment is not None:
+                self.attachment.heartbeats.misses += 1
         elif isinstance(event, Jittered):
             around.metrics.jitter(event.silence)
+            if self.attachment is not None:
+                self.attachment.heartbeats.jitters += 1
 
     def _received(self, event: Received) -> None:
         message = event.message

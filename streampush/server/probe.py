@@ -19,7 +19,7 @@ from streampush.protocol.terms import Outcome
 from streampush.push.delivery import Attachment
 from streampush.push.ports import Spawner
 from streampush.push.service import PushService
-from streampush.push.values import ChannelRules, ConnectionInfo, Principal, PublishRequest, Subscription
+from streampush.push.values import ChannelRules, ConnectionInfo, Principal, PublishRequest, Subscription, SubscriptionRefused
 from streampush.server.ports import ServerMetrics
 
 PROBE_TTL = 60.0
@@ -49,8 +49,11 @@ class LoopbackSession:
     def backlog_end(self, channel: str, offset: int) -> None:
         """Of no interest here."""
 
-    def repositioned(self, subscription: Subscription) -> None:
+    def repositioned(self, subscription: Subscription | SubscriptionRefused) -> None:
         """A probe that was lost is missed by its id."""
+
+    def wake_by(self, deadline: float) -> None:
+        """What does not come back at once is missed by the probe itself."""
 
     def close(self, code: Code, detail: str) -> None:
         """Nobody closes a session of the server's own."""

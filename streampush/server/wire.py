@@ -59,6 +59,7 @@ def subscribed(result: Subscription | SubscriptionRefused) -> m.Subscribed:
         result.loss,
         result.lost_at_most,
         last_message_id=result.message_id,
+        durable=result.durable,
     )
 
 
@@ -69,7 +70,7 @@ def subscribe_request(message: m.Subscribe | m.Resume) -> SubscribeRequest:
         position = Position(message.position.epoch, message.position.offset, message.position.last_message_id)
     if isinstance(message, m.Resume):
         return SubscribeRequest(message.channel, position)
-    return SubscribeRequest(message.channel, position, message.start)
+    return SubscribeRequest(message.channel, position, message.start, message.durable)
 
 
 def publish_request(message: m.Publish) -> PublishRequest:
@@ -141,4 +142,5 @@ def limits(config: Config, window_messages: int, window_bytes: int) -> m.Limits:
         config.delivery.max_subscriptions,
         window_messages,
         window_bytes,
+        int(config.delivery.ack_timeout * 1000),
     )

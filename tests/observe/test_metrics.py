@@ -127,12 +127,18 @@ def test_push_figures(registry: CollectorRegistry, metrics: Metrics) -> None:
     push.acknowledged("processed")
     push.positions_lost("trimmed")
     push.marks_dropped(3)
+    push.acknowledgement_ignored("older")
+    push.redelivered("timeout")
+    push.dead_lettered("retry_later")
     assert registry.get_sample_value("streampush_published_total", {"kind": "key"}) == 1
     assert registry.get_sample_value("streampush_published_bytes_total", {"kind": "key"}) == 128
     assert registry.get_sample_value("streampush_refused_total", {"code": "3003"}) == 1
     assert registry.get_sample_value("streampush_acknowledgements_total", {"outcome": "processed"}) == 1
     assert registry.get_sample_value("streampush_positions_lost_total", {"reason": "trimmed"}) == 1
     assert registry.get_sample_value("streampush_marks_dropped_total") == 3
+    assert registry.get_sample_value("streampush_acknowledgements_ignored_total", {"reason": "older"}) == 1
+    assert registry.get_sample_value("streampush_redelivered_total", {"reason": "timeout"}) == 1
+    assert registry.get_sample_value("streampush_dead_letters_total", {"reason": "retry_later"}) == 1
 
 
 def test_server_figures(registry: CollectorRegistry, metrics: Metrics) -> None:

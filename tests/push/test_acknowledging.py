@@ -7,9 +7,9 @@ import pytest
 from streampush.config import StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
-from streampush.protocol.terms import Durability, LossReason, Outcome
+from streampush.protocol.terms import Durability, LossReason, Milestone, Outcome, Start
 from streampush.push.delivery import Attachment
-from streampush.push.values import Appended, ConnectionInfo, Cursor, Publication, Subscription
+from streampush.push.values import Appended, ConnectionInfo, Cursor, Position, Publication, Subscription, SubscriptionRefused
 from tests.push.slow_world import lose_log, stored
 from tests.push.world import RecordingLink, World, device
 
@@ -35,6 +35,117 @@ def test_an_older_acknowledgement_changes_nothing() -> None:
     attachment.acknowledge("news", 3, Outcome.PROCESSED)
     attachment.acknowledge("news", 1, Outcome.PROCESSED)
     assert stored(world, "d", "news") == 3
+    assert world.metrics.named("acknowledgement_ignored") == [("older",)]
+
+
+def cursor(*acks: tuple[int, Outcome]) -> tuple[int, int]:
+    """Offset and processed offset of the stored cursor behind five deliveries and these acknowledgements."""
+    world = World()
+    attachment, _ = world.follower("d", "news")
+    for _ in range(5):
+        world.publish("news")
+    world.settle()
+    for offset, outcome in acks:
+        attachment.acknowledge("news", offset, outcome)
+        world.settle()
+    found = world.run(world.memory.cursors("d"))["news"]
+    return found.offset, found.processed
+
+
+def test_delivered_and_processed_are_two_marks() -> None:
+    assert cursor((3, Outcome.DELIVERED)) == (3, 0)
+    assert cursor((3, Outcome.DELIVERED), (2, Outcome.PROCESSED)) == (3, 2)
+    assert cursor((3, Outcome.DELIVERED), (3, Outcome.PROCESSED)) == (3, 3)
+    assert cursor((3, Outcome.PROCESSED), (5, Outcome.DELIVERED)) == (5, 3)
+
+
+def test_nothing_behind_what_is_held_counts_as_processed_before_it_is_answered() -> None:
+    held = ((2, Outcome.RETRY_LATER), (5, Outcome.PROCESSED))
+    assert cursor(*held) == (1, 1)
+    assert cursor(*held, (2, Outcome.PROCESSED)) == (5, 5)
+    assert cursor(*held, (2, Outcome.DELIVERED)) == (5, 1)
+    assert cursor(*held, (2, Outcome.DELIVERED), (5, Outcome.PROCESSED)) == (5, 5)
+
+
+def receipts(world: World, message_id: str, device_id: str = "d") -> set[Milestone]:
+    """The milestones of a message on one device."""
+    world.settle()
+    record = world.run(world.memory.message(message_id, 10))
+    assert record is not None
+    return {milestone for receipt in record.devices if receipt.device_id == device_id for milestone in receipt.times}
+
+
+def test_a_message_to_the_device_is_written_delivered_and_processed_one_after_the_other() -> None:
+    world = World()
+    attachment, _ = world.attach(device("d"))
+    world.subscribe(attachment, "device:d")
+    world.settle()
+    message_id = world.publish("device:d").message_id
+    assert receipts(world, message_id) == {Milestone.WRITTEN}
+    attachment.acknowledge("device:d", 1, Outcome.DELIVERED)
+    assert receipts(world, message_id) == {Milestone.WRITTEN, Milestone.DELIVERED}
+    attachment.acknowledge("device:d", 1, Outcome.PROCESSED)
+    assert receipts(world, message_id) == {Milestone.WRITTEN, Milestone.DELIVERED, Milestone.PROCESSED}
+
+
+def test_a_message_that_is_rejected_has_that_milestone_and_is_not_processed() -> None:
+    world = World()
+    attachment, _ = world.attach(device("d"))
+    world.subscribe(attachment, "device:d")
+    ids = [world.publish("device:d").message_id for _ in range(2)]
+    world.settle()
+    attachment.acknowledge("device:d", 1, Outcome.REJECTED)
+    attachment.acknowledge("device:d", 2, Outcome.PROCESSED)
+    assert receipts(world, ids[0]) == {Milestone.WRITTEN, Milestone.DELIVERED, Milestone.REJECTED}
+    assert Milestone.PROCESSED in receipts(world, ids[1])
+
+
+def test_a_message_may_be_rejected_behind_its_delivery_but_not_behind_its_processing() -> None:
+    world = World()
+    attachment, _ = world.attach(device("d"))
+    world.subscribe(attachment, "device:d")
+    ids = [world.publish("device:d").message_id for _ in range(2)]
+    world.settle()
+    attachment.acknowledge("device:d", 1, Outcome.PROCESSED)
+    attachment.acknowledge("device:d", 2, Outcome.DELIVERED)
+    attachment.acknowledge("device:d", 2, Outcome.REJECTED)
+    attachment.acknowledge("device:d", 1, Outcome.REJECTED)
+    assert Milestone.REJECTED in receipts(world, ids[1])
+    assert Milestone.REJECTED not in receipts(world, ids[0])
+
+
+def test_what_is_left_out_of_a_page_is_not_written() -> None:
+    world = World()
+    attachment, _ = world.attach(device("d"))
+    ids = [world.publish("device:d", ttl=ttl).message_id for ttl in (0, 1, 0)]
+    world.now += 2
+    world.subscribe(attachment, "device:d")
+    world.settle()
+    assert [receipts(world, message_id) for message_id in ids] == [{Milestone.WRITTEN}, set(), {Milestone.WRITTEN}]
+    attachment.acknowledge("device:d", 3, Outcome.PROCESSED)
+    assert receipts(world, ids[1]) == set()
+
+
+def test_a_position_that_the_device_proves_says_that_it_has_everything_up_to_it() -> None:
+    world = World()
+    attachment, _ = world.attach(device("d"))
+    world.subscribe(attachment, "device:d")
+    world.settle()
+    published = [world.publish("device:d") for _ in range(2)]
+    world.settle()
+    world.service.detach(attachment, 0, "the acknowledgement was lost")
+    again, _ = world.attach(device("d"))
+    world.subscribe(again, "device:d", position=Position(published[0].epoch, 1, published[0].message_id))
+    assert receipts(world, published[0].message_id) == {Milestone.WRITTEN, Milestone.DELIVERED}
+    assert receipts(world, published[1].message_id) == {Milestone.WRITTEN}
+
+
+def test_what_a_device_skips_has_no_receipt() -> None:
+    world = World()
+    attachment, _ = world.attach(device("d"))
+    message_id = world.publish("device:d").message_id
+    world.subscribe(attachment, "device:d", start=Start.LATEST)
+    assert receipts(world, message_id) == set()
 
 
 def test_what_was_never_sent_cannot_be_acknowledged() -> None:
@@ -71,7 +182,13 @@ def acknowledged(*acks: tuple[int, Outcome]) -> int:
 def test_retry_later_keeps_the_cursor_in_front_whatever_comes_behind() -> None:
     assert acknowledged((3, Outcome.RETRY_LATER)) == 2
     assert acknowledged((3, Outcome.RETRY_LATER), (5, Outcome.PROCESSED)) == 2
-    assert acknowledged((3, Outcome.RETRY_LATER), (3, Outcome.PROCESSED)) == 2
+    assert acknowledged((3, Outcome.RETRY_LATER), (2, Outcome.PROCESSED)) == 2
+
+
+def test_an_answer_to_what_is_held_lets_the_cursor_jump_over_what_was_done_behind_it() -> None:
+    for outcome in (Outcome.DELIVERED, Outcome.PROCESSED, Outcome.REJECTED):
+        assert acknowledged((3, Outcome.RETRY_LATER), (4, Outcome.PROCESSED), (3, outcome)) == 4
+    assert acknowledged((2, Outcome.RETRY_LATER), (4, Outcome.RETRY_LATER), (2, Outcome.PROCESSED)) == 3
 
 
 def test_the_first_retry_later_counts_since_a_later_one_deals_with_all_below() -> None:
@@ -151,9 +268,40 @@ def test_a_live_feed_notices_a_log_that_was_begun_anew() -> None:
     told = [event[1] for event in link.events if event[0] == "repositioned"]
     assert [(one.loss, one.offset, one.lost_at_most) for one in told] == [(LossReason.EPOCH_CHANGED, 0, 0)]
     assert link.offsets("news") == [1, 2, 3, 1]
-    attachment.acknowledge("news", 1, Outcome.PROCESSED)
+    attachment.acknowledge("news", 1, Outcome.PROCESSED, told[0].epoch)
     world.settle()
-    assert world.run(world.memory.cursors("d"))["news"] == Cursor(told[0].epoch, 1)
+    assert world.run(world.memory.cursors("d"))["news"] == Cursor(told[0].epoch, 1, 1)
+
+
+def test_an_acknowledgement_of_another_log_is_ignored_and_counted() -> None:
+    world = World()
+    attachment, _ = world.follower("d", "news")
+    world.publish("news")
+    world.settle()
+    attachment.acknowledge("news", 1, Outcome.PROCESSED, "another epoch")
+    assert stored(world, "d", "news") == 0
+    attachment.acknowledge("news", 1, Outcome.PROCESSED, attachment.feeds["news"].epoch)
+    assert stored(world, "d", "news") == 1
+    assert world.metrics.named("acknowledgement_ignored") == [("other_epoch",)]
+
+
+def test_behind_a_change_of_the_log_an_acknowledgement_must_name_it() -> None:
+    world = World()
+    attachment, _ = world.follower("d", "news")
+    for _ in range(2):
+        world.publish("news")
+    world.settle()
+    lose_log(world, "news")
+    world.publish("news")
+    world.settle()
+    attachment.acknowledge("news", 1, Outcome.PROCESSED)  # perhaps of the old log: on its way when the new one was told
+    assert stored(world, "d", "news") == 0
+    subscription = world.subscribe(attachment, "news")  # does not help: it may still be under way
+    world.settle()
+    attachment.acknowledge("news", 1, Outcome.PROCESSED)
+    assert stored(world, "d", "news") == 0
+    attachment.acknowledge("news", 1, Outcome.PROCESSED, subscription.epoch)
+    assert stored(world, "d", "news") == 1
 
 
 def test_what_was_open_of_a_lost_log_does_not_fill_the_window() -> None:
@@ -189,7 +337,7 @@ class ClosingLink(RecordingLink):
 
     attachment: Attachment | None = None
 
-    def repositioned(self, subscription: Subscription) -> None:
+    def repositioned(self, subscription: Subscription | SubscriptionRefused) -> None:
         super().repositioned(subscription)
         assert self.attachment is not None
         self.attachment.detach()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from streampush.protocol.terms import Durability
-from streampush.push.fanout import RUN_BYTES, RUN_MESSAGES, FanOut
+from streampush.push.fanout import RUN_BYTES, RUN_MESSAGES, FanOut, Piece
 from streampush.push.values import Appended, Publication
 from tests.push.world import RecordingMetrics, World, decode, encode
 
@@ -26,9 +27,9 @@ class Follower:
         self.misses = 0
         self.hook: Callable[[], object] = lambda: None
 
-    def offer(self, epoch: str, before: int, last: int, frames: bytes, messages: int) -> bool:
-        self.offers.append((epoch, before, last, messages))
-        self.frames.append(frames)
+    def offer(self, piece: Piece) -> bool:
+        self.offers.append((piece.epoch, piece.before, piece.last, piece.messages))
+        self.frames.append(piece.frames)
         self.hook()
         return self.takes
 
@@ -44,7 +45,11 @@ class Bench:
         self.turns: list[Callable[[], None]] = []
         self.encoded: list[int] = []
         self.metrics = RecordingMetrics()
-        self.fanout = FanOut(self.encode, self.turns.append, lambda: self.now, self.metrics)
+        self.receipts: list[tuple[Any, ...]] = []
+        self.fanout = FanOut(self.encode, self.turns.append, lambda: self.now, self.metrics, self.written)
+
+    def written(self, *receipts: Any) -> None:
+        self.receipts.append(receipts)
 
     def encode(self, publication: Publication) -> bytes:
         self.encoded.append(publication.offset)

@@ -13,6 +13,7 @@ from streampush.config import PublishConfig, StoreConfig
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability, Priority
+from streampush.push.fanout import Piece
 from streampush.push.publish_rules import fingerprint
 from streampush.push.values import ChannelRules, DeviceRecord, Principal, Published, PublishRequest
 from streampush.store.memory import MemoryStore
@@ -231,8 +232,8 @@ class Recorder:
     def __init__(self) -> None:
         self.offers: list[tuple[str, int, int, int]] = []
 
-    def offer(self, epoch: str, before: int, last: int, frames: bytes, messages: int) -> bool:
-        self.offers.append((epoch, before, last, messages))
+    def offer(self, piece: Piece) -> bool:
+        self.offers.append((piece.epoch, piece.before, piece.last, piece.messages))
         return True
 
     def missed(self) -> None:

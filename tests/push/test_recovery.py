@@ -76,6 +76,16 @@ def test_what_cannot_be_proven_is_named_as_a_loss_and_begins_at_the_oldest(name:
     assert at(world, position) == Subscription("news", epoch, offset, 5, False, loss, lost)
 
 
+def test_a_device_that_is_new_is_told_what_of_its_own_channel_has_left_the_log() -> None:
+    world = World(limits=StoreConfig(history_messages=2))
+    world.run(world.memory.remember_device(DeviceRecord("d")))
+    epoch = world.publish("device:d").epoch
+    assert at(world, channel="device:d") == Subscription("device:d", epoch, 0, 1)
+    for _ in range(3):
+        world.publish("device:d")
+    assert at(world, channel="device:d") == Subscription("device:d", epoch, 2, 4, False, LossReason.TRIMMED, 2)
+
+
 def test_what_expired_behind_the_position_is_counted() -> None:
     world, epoch = with_log(1)
     for ttl in (1.0, 0.0, 1.0):

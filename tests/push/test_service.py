@@ -323,7 +323,7 @@ def test_a_connected_device_is_described() -> None:
     world.publish("news")
     world.settle()
     attachment.state = AppState.BACKGROUND
-    attachment.round_trip = 0.25
+    attachment.heartbeats.answered(0.25)
     world.now += 1
     status = world.run(world.service.describe_device("d"))
     assert (status.connected, status.session_id, status.address) == (True, "s1", "192.0.2.7")

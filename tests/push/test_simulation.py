@@ -28,6 +28,7 @@ from streampush.push.values import (
     PublishRequest,
     SubscribeRequest,
     Subscription,
+    SubscriptionRefused,
 )
 from streampush.store.memory import MemoryStore
 from tests.push.world import PUBLISHER, World, decode, device
@@ -130,8 +131,12 @@ class ModelLink:
         assert self.alive
         assert offset >= self.last[channel]
 
-    def repositioned(self, subscription: Subscription) -> None:
+    def wake_by(self, deadline: float) -> None:
         assert self.alive
+
+    def repositioned(self, subscription: Subscription | SubscriptionRefused) -> None:
+        assert self.alive
+        assert isinstance(subscription, Subscription)
         channel = subscription.channel
         assert subscription.loss is not LossReason.UNSPECIFIED
         if subscription.loss is LossReason.TRIMMED:
@@ -175,7 +180,7 @@ class ModelLink:
                 self.phone.held[channel] = epoch, offset
         elif channel not in self.phone.held and (position is None or position.epoch != epoch or position.offset < offset):
             self.phone.positions[channel] = Position(epoch, offset, message_id)
-        self.attachment.acknowledge(channel, offset, outcome)
+        self.attachment.acknowledge(channel, offset, outcome, epoch)
 
 
 class Simulation(World):
@@ -217,7 +222,7 @@ class Simulation(World):
         action()
         for phone in self.phones:
             attachment = phone.link.attachment if phone.link else None
-            assert attachment is None or len(attachment._lagging) <= len(attachment.feeds)
+            assert attachment is None or len(attachment._pump) <= len(attachment.feeds)
 
     def publishes(self) -> None:
         random = self.random
@@ -476,7 +481,7 @@ class Simulation(World):
                 for offset in range(max(begun, head.floor_offset) + 1, head.top_offset + 1):
                     if not 0 < entries[offset].expires_at_ms <= now_ms:
                         assert offset in phone.got[channel, feed.epoch], f"{phone.principal.name} never got {channel} {offset}"
-            assert (attachment._open_messages, attachment._open_bytes, len(attachment._lagging)) == (0, 0, 0)
+            assert (attachment._open_messages, attachment._open_bytes, len(attachment._pump)) == (0, 0, 0)
 
     def nothing_is_left(self) -> None:
         for phone in self.phones:

@@ -24,6 +24,7 @@ from streampush.push.values import (
     PublishRequest,
     SubscribeRequest,
     Subscription,
+    SubscriptionRefused,
 )
 from streampush.store.memory import MemoryStore
 
@@ -94,6 +95,15 @@ class RecordingMetrics:
     def acknowledged(self, outcome: str) -> None:
         self.calls.append(("acknowledged", outcome))
 
+    def acknowledgement_ignored(self, reason: str) -> None:
+        self.calls.append(("acknowledgement_ignored", reason))
+
+    def redelivered(self, reason: str) -> None:
+        self.calls.append(("redelivered", reason))
+
+    def dead_lettered(self, reason: str) -> None:
+        self.calls.append(("dead_lettered", reason))
+
     def positions_lost(self, reason: str) -> None:
         self.calls.append(("positions_lost", reason))
 
@@ -110,6 +120,7 @@ class RecordingLink:
         self.writes: list[bytes] = []
         self.events: list[tuple[Any, ...]] = []
         self.closed: tuple[Code, str] | None = None
+        self.deadlines: list[float] = []
 
     @property
     def frames(self) -> list[Frame]:
@@ -131,7 +142,10 @@ class RecordingLink:
     def backlog_end(self, channel: str, offset: int) -> None:
         self.events.append(("backlog_end", channel, offset))
 
-    def repositioned(self, subscription: Subscription) -> None:
+    def wake_by(self, deadline: float) -> None:
+        self.deadlines.append(deadline)
+
+    def repositioned(self, subscription: Subscription | SubscriptionRefused) -> None:
         self.events.append(("repositioned", subscription))
 
     def close(self, code: Code, detail: str) -> None:
@@ -261,6 +275,14 @@ class World:
         later, self.later[:] = list(self.later), []
         for work in later:
             work()
+        self.settle()
+
+    def passes(self, seconds: float, *attachments: Attachment) -> None:
+        """Time passes, and the wheel looks at these attachments."""
+        self.now += seconds
+        for attachment in attachments:
+            if attachment.deadline <= self.now:
+                attachment.tick(self.now)
         self.settle()
 
     # ------------------------------------------------------------------------------------------------------ what tests do
