@@ -33,7 +33,7 @@ from streampush.client.events import (
 from streampush.client.stream import StreamClient
 from streampush.client.tls import ClientTls
 from streampush.protocol.messages import Delivery
-from streampush.protocol.terms import Outcome, Start
+from streampush.protocol.terms import Outcome, Priority, Start
 
 OUTCOMES = {
     "processed": Outcome.PROCESSED,
@@ -223,7 +223,7 @@ def as_json(message: Delivery) -> str:
         row["payload"] = message.payload.decode()
     except UnicodeDecodeError:
         row["payload_base64"] = base64.b64encode(message.payload).decode()
-    if message.priority:
+    if message.priority not in (Priority.UNSPECIFIED, Priority.NORMAL):
         row["priority"] = message.priority.name
     if message.collapse_key:
         row["collapse_key"] = message.collapse_key

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol as Port
 
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime, ITCPTransport, ITransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -253,3 +253,15 @@ class StreamConnection(Protocol):
 
 def _from_peer(message: m.GoAway | m.Error) -> Loss:
     return Loss(message.code, message.advice, message.detail, message.retry_after_ms, message.jitter_ms, by_peer=True)
+
+
+class OneConnection(Factory):
+    """Hands out a connection that exists already."""
+
+    noisy = False
+
+    def __init__(self, connection: StreamConnection) -> None:
+        self._connection = connection
+
+    def buildProtocol(self, addr: object) -> StreamConnection:
+        return self._connection

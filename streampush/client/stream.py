@@ -14,11 +14,10 @@ from typing import Unpack
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from streampush.client.connection import StreamConnection
+from streampush.client.connection import OneConnection, StreamConnection
 from streampush.client.errors import ClientStopped, ConnectionLost, NotConnected
 from streampush.client.events import ClientEvent, Connected, Degraded, Disconnected, Fault, ReceiptArrived, Stopped, StopReason
 from streampush.client.inbox import Inbox, OnMessage, Window
@@ -243,7 +242,7 @@ class StreamClient:
         if self._short:
             self._collecting = self._reactor.callLater(COLLECT_TIMEOUT, self._collected_too_slowly)
         self._connection = connection
-        connecting = self._security.connect(self._reactor, address, _OneConnection(connection))
+        connecting = self._security.connect(self._reactor, address, OneConnection(connection))
         self._connecting = connecting
         connecting.addCallbacks(self._reached, self._unreachable, callbackArgs=(connection,), errbackArgs=(connection,))
 
@@ -402,18 +401,6 @@ class StreamClient:
             self._on_event(event)
         except Exception as error:  # noqa: BLE001 - the application's code; its text may quote anything
             _log.error("on_event raised {kind} for {event}", kind=type(error).__name__, event=type(event).__name__)
-
-
-class _OneConnection(Factory):
-    """Hands out a connection that exists already."""
-
-    noisy = False
-
-    def __init__(self, connection: StreamConnection) -> None:
-        self._connection = connection
-
-    def buildProtocol(self, addr: object) -> StreamConnection:
-        return self._connection
 
 
 async def _leave_it(message: m.Delivery) -> Outcome | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
-from streampush.cli.listen import describe_event, recalled_as_json, recalled_as_line
+from streampush.cli.listen import as_json, describe_event, recalled_as_json, recalled_as_line
 from streampush.cli.main import main
 from streampush.client.events import (
     BacklogEnded,
@@ -23,8 +24,8 @@ from streampush.client.events import (
     SubscriptionLost,
 )
 from streampush.protocol.codes import Advice, Code
-from streampush.protocol.messages import Welcome
-from streampush.protocol.terms import LossReason
+from streampush.protocol.messages import Delivery, Welcome
+from streampush.protocol.terms import LossReason, Priority
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,13 @@ from streampush.protocol.terms import LossReason
 )
 def test_an_event_is_one_line_or_none(event: ClientEvent, line: str) -> None:
     assert describe_event(event) == line
+
+
+def test_json_has_the_rarer_fields_only_if_they_say_something() -> None:
+    plain = Delivery("news/a", 7, "m-1", b"x", priority=Priority.NORMAL)
+    assert not json.loads(as_json(plain)).keys() & {"priority", "collapse_key", "expires_at_ms"}
+    row = json.loads(as_json(replace(plain, priority=Priority.HIGH, collapse_key="offer", expires_at_ms=9)))
+    assert (row["priority"], row["collapse_key"], row["expires_at_ms"]) == ("HIGH", "offer", 9)
 
 
 def test_a_recall_is_a_line_like_a_message() -> None:
