@@ -173,6 +173,8 @@ class _Reader:
         for field in fields(kind):
             given = self._given.get((*path, field.name))
             if given is None:
+                if field.metadata.get("unit") == "file" and field.default:
+                    values[field.name] = os.path.normpath(os.path.join(self._base, str(field.default)))
                 continue
             try:
                 raw = _from_text(given.value, hints[field.name]) if given.is_text else given.value

@@ -29,7 +29,7 @@ from twisted.web.server import Site
 from streampush.config import Config, RestConfig
 from streampush.config_files import check_files
 from streampush.config_rules import fd_budget
-from streampush.errors import ConfigError, Refused
+from streampush.errors import ConfigError
 from streampush.loading import read_config, refuse
 from streampush.observe.health import Flag, Health, ProbeWatch
 from streampush.observe.lag import LagWatch
@@ -56,8 +56,7 @@ from streampush.server.node import StreamNode
 from streampush.server.probe import Probe
 from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
-from streampush.store.memory import MemoryStore
-from streampush.store.sweeping import Sweeper
+from streampush.store.keeping import Keeping, MemoryKeeping, SqliteKeeping
 
 STORE_RETRY = 1.0
 """Seconds before something that the store could not do is tried again."""
@@ -140,7 +139,9 @@ class StreampushService(Service):
         self._gate = Gate(config, self._revocations, lambda: dt.datetime.now(dt.UTC))
         self._admission = Admission(config.admission, cap)
         self._time = SteadyClock(time.time_ns, boot_ns)
-        self.store = MemoryStore(config.store, self._time.wall_ms, lambda: ids.random_id(os.urandom))
+        keeping = MemoryKeeping if config.store.backend == "memory" else SqliteKeeping
+        self._keeping: Keeping = keeping(reactor, config, self._time.wall_ms, lambda: ids.random_id(os.urandom), self.metrics)
+        self.store = self._keeping.store
         self.service = PushService(self._push_surroundings(), config.publish, config.delivery)
         self.node = StreamNode(
             reactor,
@@ -154,7 +155,7 @@ class StreampushService(Service):
         self._connection_surroundings = self._make_connection_surroundings()
         self._draining = Flag()
         watch = ProbeWatch(config.probe.interval, config.probe.failures)
-        self.health = Health({"draining": self._draining, "probe": watch})
+        self.health = Health({"draining": self._draining, "store": self._keeping.reason, "probe": watch})
         self._probe = Probe(
             reactor,
             self.service,
@@ -165,7 +166,6 @@ class StreampushService(Service):
             arrived_at=watch.succeeded,
         )
         self._lease = NodeLease(self.service.presence, config.heartbeat.interval, self._reactor.callLater, self.spawn)
-        self._sweeper = Sweeper(reactor, self.store)
         self._lag = LagWatch(reactor, self.metrics)
         self._clock_watch = ClockWatch(reactor, self._time, self.metrics)
         self._stream_port: StreamPort | None = None
@@ -306,6 +306,7 @@ class StreampushService(Service):
         """Everything runs when this returns; the node is ready when its first probe has come through."""
         if self._stream_port is None:
             self.privilegedStartService()
+        self._open_store()
         super().startService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         if self._observer is not None:
             self._observer.start()
@@ -313,9 +314,8 @@ class StreampushService(Service):
         self.service.start()
         self._lag.start()
         self._clock_watch.start()
-        self._sweeper.start()
         self._lease.start()
-        self.spawn(self._start_probe())
+        self.spawn(self._probe.start())
         self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
         for warning in self._warnings:
             self._log.warn("{problem}", problem=warning)
@@ -328,11 +328,13 @@ class StreampushService(Service):
             node=self._node_name,
         )
 
-    async def _start_probe(self) -> None:
+    def _open_store(self) -> None:
+        """The store is opened in the process that will use it: behind the fork to the background, with the rights that are kept."""
         try:
-            await self._probe.start()
-        except Refused as refused:
-            self._log.error("the probe cannot start: {problem}", problem=str(refused))
+            self._keeping.start()
+        except ConfigError as error:
+            print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
+            raise SystemExit(1) from None
 
     def _hangup(self, signum: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self.reload)
@@ -373,18 +375,18 @@ class StreampushService(Service):
                 signal.signal(number, before)
         self.node.stop()
         self.service.stop()
-        if not await self.service.settle():
-            self._log.error("the store is away: what devices acknowledged last is not stored, they get it again")
+        self._probe.stop()
         if self._rest_port is not None:
             stopped = self._rest_port.stopListening()
             if stopped is not None:
                 await stopped
-        self._probe.stop()
+        if not await self.service.settle():
+            self._log.error("the store is away: what devices acknowledged last is not stored, they get it again")
         self.service.receipts.stop()
-        self._sweeper.stop()
         self._lease.stop()
         self._lag.stop()
         self._clock_watch.stop()
+        await self._keeping.stop()
         if self._old_hangup is not None:
             signal.signal(signal.SIGHUP, self._old_hangup)
         self._log.info("stopped")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streampush.config import Config, HeartbeatConfig, KeyConfig, PublisherConfig, TlsConfig
+from streampush.config import Config, HeartbeatConfig, KeyConfig, PublisherConfig, StoreConfig, TlsConfig
 from streampush.config_rules import check_rules, fd_budget
 from streampush.errors import ConfigError
 from streampush.loading import load_config, problems, read_config
@@ -46,7 +46,11 @@ def warnings(tmp_path: Path, text: str) -> list[str]:
 
 def test_a_file_with_tls_only_gives_the_defaults(tmp_path: Path) -> None:
     config = load(tmp_path)
-    assert replace(config, file="(defaults)", tls=TlsConfig()) == Config()
+    assert replace(config, file="(defaults)", tls=TlsConfig(), store=StoreConfig()) == Config()
+
+
+def test_a_default_path_counts_from_the_files_folder_too(tmp_path: Path) -> None:
+    assert load(tmp_path).store == replace(StoreConfig(), path=str(tmp_path / "streampush.db"))
 
 
 def test_the_configuration_remembers_its_file(tmp_path: Path) -> None:

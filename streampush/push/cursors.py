@@ -107,6 +107,7 @@ class CursorWriter:
         self._due = _Batch()
         self._under_way: _Batch | None = None
         self._begun = False  # a flush is under way, or will be
+        self._settled = False  # the node ends: what cannot be stored now is not tried again
         self._waiting: list[Deferred[None]] = []  # for the end of what is under way
 
     def move(self, move: CursorMove) -> None:
@@ -169,6 +170,8 @@ class CursorWriter:
             try:
                 await self._write()
             except StoreUnavailable:
+                if self._settled:
+                    return
                 self._begun = True
                 self._retry_later(self._start)
                 return
@@ -181,7 +184,9 @@ class CursorWriter:
         self._begun = self._under_way is not None
 
     async def settle(self) -> bool:
-        """Stores what is due, and waits for what is under way. False if the store cannot take it now."""
+        """For the end: stores what is due, and waits for what is under way. False if the store cannot take it now. What comes
+        later is tried once."""
+        self._settled = True
         try:
             while self._due or self._under_way is not None:
                 if self._under_way is None:

@@ -92,15 +92,29 @@ class Probe:
         self._publishing = False
         self._early: set[str] = set()  # arrived before the publisher was told the id
         self._call: IDelayedCall | None = None
+        self._stopped = False
 
     async def start(self) -> None:
-        """Begins with a first message at once. Raises Refused if the store does not work."""
+        """Begins with a first message at once, or as soon as the store works."""
         info = ConnectionInfo("$probe", "", 1000, 1 << 20)
-        self._session.attachment = await self._service.watch(self._principal, self._channel, self._session, info)
+        self._call = None
+        try:
+            attachment = await self._service.watch(self._principal, self._channel, self._session, info)
+        except Refused as refused:
+            self._metrics.probe(None)
+            self._log.warn("the probe cannot start: {code} {detail}", code=int(refused.code), detail=refused.detail)
+            if not self._stopped:
+                self._call = self._reactor.callLater(self._interval, lambda: self._spawn(self.start()))
+            return
+        if self._stopped:  # while the store was asked
+            attachment.detach()
+            return
+        self._session.attachment = attachment
         self._fire()
 
     def stop(self) -> None:
         """Leaves no timer behind."""
+        self._stopped = True
         if self._call is not None:
             self._call.cancel()
             self._call = None

@@ -64,8 +64,10 @@ def test_the_configuration_is_the_defaults_but_for_what_matters(made: Developmen
         publishers={},
         delivery=replace(config.delivery, subscribe=()),
         rest=replace(config.rest, keys=()),
+        store=StoreConfig(),
     )
     assert plain == Config()
+    assert config.store.path == str(made.toml.with_name("streampush.db"))
 
 
 def test_every_commented_default_is_the_default(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class PublishTests(NodeTestCase):
         for number, channel in enumerate(("device:phone-1", "user:alice", "news/today"), 3):
             publisher.send(m.Publish(channel, channel.encode(), "text/plain", {"k": "v"}), number)
             answer = await publisher.expect(m.PublishOk)
-            self.assertEqual((answer.channel, answer.offset, answer.durability), (channel, 1, Durability.MEMORY))
+            self.assertEqual((answer.channel, answer.offset, answer.durability), (channel, 1, Durability.LOCAL_FSYNC))
             delivery = await phone.expect(m.Delivery)
             self.assertEqual((delivery.channel, delivery.message_id), (channel, answer.message_id))
             self.assertEqual(
@@ -66,7 +66,7 @@ class PublishTests(NodeTestCase):
 
     @run
     async def test_more_durability_than_the_store_gives(self) -> None:
-        publish = m.Publish("news/a", b"x", durability=Durability.LOCAL_FSYNC)
+        publish = m.Publish("news/a", b"x", durability=Durability.REPLICATED)
         await self._refused(await self.publisher(), publish, Code.FORBIDDEN)
 
     @run

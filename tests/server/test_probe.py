@@ -78,3 +78,36 @@ class ProbeTests(TestCase):
         self.clock.advance(5.0)
         self.settle()
         self.assertEqual((self.count("ok"), self.count("failed"), self.arrived), (1, 1, [5.0]))
+
+    def test_it_begins_when_a_store_that_failed_at_the_start_works_again(self) -> None:
+        self.settle()
+        self.probe.stop()
+        other = self.other()
+        self.world.spawn(other.start())
+        self.store.fail("survey")
+        self.arrived.clear()
+        self.clock.advance(5.0)
+        self.settle()
+        self.assertEqual(len(self.arrived), 1)
+        other.stop()
+
+    def test_one_that_is_stopped_while_the_store_is_asked_leaves_nothing_behind(self) -> None:
+        self.settle()
+        self.probe.stop()
+        other = self.other()
+        self.world.spawn(other.start())
+        other.stop()
+        self.settle()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def other(self) -> Probe:
+        """A probe that is not started."""
+        return Probe(
+            self.clock,  # type: ignore[arg-type]  # Clock is an IReactorTime, which Twisted has not told mypy
+            self.world.service,
+            Metrics(CollectorRegistry(), "1"),
+            self.world.spawn,
+            node_name="other",
+            interval=5.0,
+            arrived_at=self.arrived.append,
+        )

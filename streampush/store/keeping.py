@@ -1,0 +1,145 @@
+"""A store with everything that belongs to it, from the start of the process to its end. `tap` chooses which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from streampush.config import Config
+from streampush.errors import ConfigError, StoreUnavailable
+from streampush.push.ports import Store
+from streampush.push.values import StoreStatus
+from streampush.store.memory import MemoryStore
+from streampush.store.sqlite import FileFault, SqliteStore
+from streampush.store.sqlite.upkeep import StoreMetrics, Upkeep, Watch
+from streampush.store.sweeping import Sweeper
+
+STATUS_INTERVAL = 5.0
+"""Seconds between two looks at how much the store holds."""
+
+
+class KeepingMetrics(StoreMetrics, Protocol):
+    """What is shown of any store."""
+
+    def store_holds(self, status: StoreStatus) -> None:
+        """How much it holds."""
+
+
+class Keeping(Protocol):
+    """What `tap` needs of a store beside its port."""
+
+    @property
+    def store(self) -> Store:
+        """Takes calls between `start` and `stop`."""
+
+    def start(self) -> None:
+        """The store works from now on. Blocks on the disk. Raises ConfigError."""
+
+    async def stop(self) -> None:
+        """Everything that was accepted is stored, and nothing is left behind."""
+
+    def reason(self, now: float) -> str:
+        """A check for observe.health."""
+
+
+class MemoryKeeping:
+    """Of the store in memory."""
+
+    def __init__(
+        self, reactor: Any, config: Config, wall_ms: Callable[[], int], new_epoch: Callable[[], str], metrics: KeepingMetrics
+    ) -> None:
+        self.store = MemoryStore(config.store, wall_ms, new_epoch, max_dead_letters=config.delivery.max_dead_letters)
+        self._sweeper = Sweeper(reactor, self.store)
+        self._status = StatusWatch(reactor, self.store, metrics)
+
+    def start(self) -> None:
+        self._sweeper.start()
+        self._status.start()
+
+    async def stop(self) -> None:
+        self._status.stop()
+        self._sweeper.stop()
+
+    def reason(self, now: float) -> str:
+        return ""
+
+
+class SqliteKeeping:
+    """Of the store on disk."""
+
+    _log = Logger(namespace="streampush.store")
+
+    def __init__(
+        self, reactor: Any, config: Config, wall_ms: Callable[[], int], new_epoch: Callable[[], str], metrics: KeepingMetrics
+    ) -> None:
+        self._config = config
+        writes, reads = Watch("writes", metrics, counts=True), Watch("reads", metrics, counts=False)
+        self.store = SqliteStore(
+            config.store.path,
+            config.store,
+            wall_ms,
+            new_epoch,
+            reactor,
+            max_dead_letters=config.delivery.max_dead_letters,
+            observe_writes=writes,
+            observe_reads=reads,
+        )
+        self._upkeep = Upkeep(reactor, self.store, writes, reads)
+        self._status = StatusWatch(reactor, self.store, metrics)
+
+    def reason(self, now: float) -> str:
+        return self._upkeep.reason(now)
+
+    def start(self) -> None:
+        try:
+            self.store.open()
+        except FileFault as fault:
+            raise ConfigError(self._config.file, "store.path", str(fault)) from fault
+        self._upkeep.start()
+        self._status.start()
+
+    async def stop(self) -> None:
+        self._status.stop()
+        self._upkeep.stop()
+        if not await self.store.stop():
+            self._log.error("the disk does not answer: what waited for it is not stored, and nobody was told that it is")
+
+
+class StatusWatch:
+    """Shows every few seconds how much a store holds."""
+
+    _log = Logger(namespace="streampush.store")
+
+    def __init__(self, reactor: Any, store: Store, metrics: KeepingMetrics) -> None:
+        self._reactor = reactor
+        self._store = store
+        self._metrics = metrics
+        self._call: IDelayedCall | None = None
+        self._running = False
+
+    def start(self) -> None:
+        """Looks at once, and then again and again."""
+        self._running = True
+        self._look()
+
+    def stop(self) -> None:
+        """Leaves no timer behind."""
+        self._running = False
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _look(self) -> None:
+        self._call = None
+        looking = Deferred.fromCoroutine(self._store.status())
+        looking.addCallbacks(self._metrics.store_holds, lambda failure: failure.trap(StoreUnavailable))
+        looking.addErrback(lambda failure: self._log.failure("the store's status failed", failure=failure))
+        looking.addBoth(lambda done: self._again())
+
+    def _again(self) -> None:
+        if self._running:
+            self._call = self._reactor.callLater(STATUS_INTERVAL, self._look)

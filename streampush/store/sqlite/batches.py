@@ -1,0 +1,209 @@
+"""A batch of operations as one transaction: done wholly, or not at all; and what happens when the disk fails."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+from streampush.config import StoreConfig
+from streampush.errors import Refused, StoreUnavailable
+from streampush.store.sqlite.appending import DURABILITY, Appending
+from streampush.store.sqlite.devices import Devices
+from streampush.store.sqlite.file import READER_CACHE_KIB, WRITER_CACHE_KIB, connect, explain, is_of_one_operation, tune
+from streampush.store.sqlite.keys import Keys
+from streampush.store.sqlite.ledger import Ledger
+from streampush.store.sqlite.reading import Reading
+from streampush.store.sqlite.recording import Recording
+from streampush.store.sqlite.retention import Retention
+from streampush.store.sqlite.sweeping import Sweeping
+from streampush.store.sqlite.waiting import Waiting
+from streampush.store.sqlite.worker import Report, Task
+
+APPEND = "append"
+RECORD = "record"
+BULK = (APPEND, RECORD)
+"""Kinds of which all that wait are done together; the others are done one by one, and in their order."""
+
+
+class _Session(Protocol):
+    """What is done on one connection, until it fails."""
+
+    def perform(self, tasks: Sequence[Task[Any]]) -> list[Any]:
+        """A result or Refused for each task; raises what the disk does."""
+
+
+class Writing:
+    """The writer's session."""
+
+    def __init__(self, db: sqlite3.Connection, limits: StoreConfig, max_dead_letters: int) -> None:
+        self._ledger = ledger = Ledger(db)
+        retention = Retention(ledger, limits)
+        self._appending = Appending(ledger, limits, retention, Keys(ledger, limits.max_idempotency_keys, DURABILITY))
+        self._recording = Recording(ledger, max_dead_letters)
+        devices = Devices(ledger, limits.max_devices)
+        waiting = Waiting(ledger, limits, self._appending)
+        self._single: dict[str, Callable[..., Any]] = {
+            "remember_device": devices.remember,
+            "forget_device": devices.forget,
+            "closed": devices.closed,
+            "forget_cursor": devices.forget_cursor,
+            "add_subscription": devices.add_subscription,
+            "remove_subscription": devices.remove_subscription,
+            "drop_dead_letter": devices.drop_dead_letter,
+            "fire_due": waiting.fire_due,
+            "recall": waiting.recall,
+            "outbox_add": waiting.outbox_add,
+            "outbox_lease": waiting.outbox_lease,
+            "outbox_complete": waiting.outbox_complete,
+            "outbox_release": waiting.outbox_release,
+            "sweep": Sweeping(ledger, retention).sweep,
+            "touch": ledger.change,
+        }
+
+    def perform(self, tasks: Sequence[Task[Any]]) -> list[Any]:
+        outcomes: dict[Task[Any], Any] = {}
+        waiting: list[Task[Any]] = []
+        for task in tasks:
+            if task.kind in BULK:
+                waiting.append(task)
+                continue
+            self._bulk(waiting, outcomes)
+            waiting = []
+            try:
+                outcomes[task] = self._single[task.kind](*task.arguments)
+            except Refused as refused:
+                outcomes[task] = refused
+        self._bulk(waiting, outcomes)
+        self._ledger.write()
+        return [outcomes[task] for task in tasks]
+
+    def _bulk(self, tasks: Sequence[Task[Any]], outcomes: dict[Task[Any], Any]) -> None:
+        """Appends first: what is recorded is about publications that were told of, so about earlier ones."""
+        appends = [task for task in tasks if task.kind == APPEND]
+        records = [task for task in tasks if task.kind == RECORD]
+        if appends:
+            done = self._appending.append([task.arguments for task in appends])
+            outcomes.update(zip(appends, done, strict=True))
+        if records:
+            self._recording.record([task.arguments for task in records])
+            outcomes.update(dict.fromkeys(records))
+
+
+class ReadingSession:
+    """The reader's session."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._reading = Reading(db)
+
+    def perform(self, tasks: Sequence[Task[Any]]) -> list[Any]:
+        return [getattr(self._reading, task.kind)(*task.arguments) for task in tasks]
+
+
+class BatchRunner:
+    """Runs batches on a connection that is opened when it is needed, and again after every failure.
+
+    `begin`: SQL. After a failure everything is forgotten that was not committed.
+    """
+
+    def __init__(self, path: str, begin: str, make_session: Callable[[sqlite3.Connection], _Session], cache_kib: int) -> None:
+        self._path = path
+        self._begin = begin
+        self._make_session = make_session
+        self._cache_kib = cache_kib
+        self._db: sqlite3.Connection | None = None
+        self._session: _Session | None = None
+        self._failed = False
+
+    def run(self, tasks: Sequence[Task[Any]]) -> Report:
+        started_at = perf_counter()
+        try:
+            outcomes = self._attempt(tasks)
+        except Exception as error:  # noqa: BLE001 - whatever it is, callers get an answer, and it is reported
+            return self._after(error, tasks, started_at)
+        return Report(outcomes, seconds=perf_counter() - started_at)
+
+    def _attempt(self, tasks: Sequence[Task[Any]]) -> list[Any]:
+        db = self._open()
+        db.execute(self._begin)
+        if self._session is None:
+            self._session = self._make_session(db)
+        outcomes = self._session.perform(tasks)
+        db.execute("COMMIT")
+        return outcomes
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is None:
+            db = connect(self._path)
+            try:
+                tune(db, self._cache_kib)
+                if self._failed and self._begin != READ:
+                    _save_log(db)
+            except BaseException:
+                db.close()
+                raise
+            self._db, self._failed = db, False
+        return self._db
+
+    def _after(self, error: Exception, tasks: Sequence[Task[Any]], started_at: float) -> Report:
+        """Nothing of the batch is done. If one of its tasks is at fault, the others are tried again, each alone."""
+        kind, text = explain(error)
+        alone = is_of_one_operation(error)
+        self._forget(close=not alone)
+        if not alone:
+            outcomes = [StoreUnavailable(text) for _ in tasks]
+            return Report(outcomes, (kind, text), seconds=perf_counter() - started_at)
+        if len(tasks) == 1:
+            return Report([StoreUnavailable(text)], bug=error, seconds=perf_counter() - started_at)
+        reports = [self.run([task]) for task in tasks]
+        fault = next((report.fault for report in reports if report.fault), None)
+        bug = next((report.bug for report in reports if report.bug), error)
+        outcomes = [outcome for report in reports for outcome in report.outcomes]
+        return Report(outcomes, fault, bug, perf_counter() - started_at)
+
+    def _forget(self, *, close: bool) -> None:
+        self._session = None
+        db = self._db
+        if db is None:
+            self._failed = True
+            return
+        try:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+        except sqlite3.Error:
+            close = True  # closing rolls back
+        if close:
+            self._failed = True
+            self.close()
+
+    def close(self) -> None:
+        db, self._db, self._session = self._db, None, None
+        if db is not None:
+            try:
+                db.close()
+            except sqlite3.Error:
+                return  # it was on its way out; what is committed is committed
+
+
+def _save_log(db: sqlite3.Connection) -> None:
+    """Copies the write-ahead log into the file.
+
+    What a failed sync left in the log is in the system's memory and perhaps not on the disk, and would not be synced again.
+    """
+    if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        raise sqlite3.OperationalError("the write-ahead log cannot be copied into the file now")
+
+
+READ = "BEGIN"
+WRITE = "BEGIN IMMEDIATE"
+
+
+def make_writer(path: str, limits: StoreConfig, max_dead_letters: int) -> BatchRunner:
+    """Runs the tasks that change something."""
+    return BatchRunner(path, WRITE, lambda db: Writing(db, limits, max_dead_letters), WRITER_CACHE_KIB)
+
+
+def make_reader(path: str) -> BatchRunner:
+    """Runs the tasks that only look."""
+    return BatchRunner(path, READ, ReadingSession, READER_CACHE_KIB)

@@ -1,0 +1,253 @@
+"""The file on disk: opening, its schema and versions, who may use it, and what its faults mean in English."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from importlib import resources
+from typing import Final
+from urllib.parse import quote
+
+from streampush.errors import StreampushError
+
+APPLICATION_ID: Final = 0x53505348
+"""In the header of every file of ours ("SPSH"), so that no other database is taken for one."""
+
+BUSY_TIMEOUT = 1.0
+"""Seconds that a statement waits for a lock of another process, `streampush store backup` for one, before it fails."""
+
+WRITER_CACHE_KIB = 16 * 1024
+READER_CACHE_KIB = 8 * 1024
+"""Pages kept in memory by each connection: they hold the upper levels of trees over millions of rows."""
+
+CHECKPOINT_PAGES = 1000
+"""Pages of 4 KiB in the write-ahead log before they are copied into the file, by the writer between two batches."""
+
+WAL_LIMIT_BYTES = 64 * 1024 * 1024
+"""To this the write-ahead log is cut back after a rush."""
+
+MIN_SQLITE = (3, 37, 0)
+"""Has strict tables."""
+
+_MAGIC = b"SQLite format 3\x00"
+
+
+class FileFault(StreampushError):
+    """The store's file cannot be used; `str()` is one line without the setting's name. Waiting does not help."""
+
+
+class Locked(FileFault):
+    """Another process has the file."""
+
+
+def schema_steps() -> list[tuple[int, str]]:
+    """The schema's versions with the SQL that leads to each from the one before, the oldest first."""
+    folder = resources.files("streampush.store").joinpath("schema")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(int(name.partition("_")[0]), folder.joinpath(name).read_text("utf-8")) for name in names]
+
+
+SCHEMA_VERSION = len(schema_steps())
+
+
+class FileLock:
+    """Keeps other servers away from the file while it is held: `<path>.lock`, locked, with the holder's process id in it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = f"{path}.lock"
+        self._descriptor = -1
+
+    def take(self) -> None:
+        """Raises Locked if another process holds it, FileFault if it cannot be made."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise FileFault(f"{self._path} cannot be made: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise FileFault(f"{self._path} cannot be locked: {error.strerror}") from error
+            raise Locked(f"{self._path[:-5]} is in use by another server, process {holder or 'unknown'}") from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """The next one may have it. The lock file stays: removing it would let two processes lock two files of one name."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def prepare(path: str, new_epoch: Callable[[], str], now_ms: int) -> None:
+    """Makes the file if it is not there (mode 0600), or brings it to our version of the schema, each step in one transaction.
+
+    Raises FileFault: no folder, no permission, not a database of ours, of a later version, damaged.
+    """
+    if sqlite3.sqlite_version_info < MIN_SQLITE:
+        raise FileFault(f"SQLite {sqlite3.sqlite_version} is too old, {'.'.join(map(str, MIN_SQLITE))} is needed")
+    is_new = _look(path)
+    try:
+        connection = connect(path)
+        try:
+            if is_new:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            _upgrade(connection, path, new_epoch, now_ms)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise FileFault(f"{path}: {explain(error)[1]}") from error
+    except OSError as error:
+        raise FileFault(f"{path}: {error.strerror}") from error
+    if is_new:
+        _sync_folder(path)
+
+
+def check_header(path: str) -> None:
+    """Raises FileFault if the file is not there, or is no database of ours; opens it for reading only."""
+    if not os.path.exists(path):
+        raise FileFault(f"{path} is not there")
+    if _look(path, create=False):
+        raise FileFault(f"{path} is empty")
+    try:
+        connection = connect_read_only(path)
+        try:
+            _check_version(connection, path)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise FileFault(f"{path}: {explain(error)[1]}") from error
+
+
+def _look(path: str, *, create: bool = True) -> bool:
+    """Makes an empty private file if there is none; whether the file is empty. Raises FileFault."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise FileFault(f"{path}: there is no folder {folder}")
+    flags = (os.O_RDWR | os.O_CREAT) if create else os.O_RDONLY
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except IsADirectoryError as error:
+        raise FileFault(f"{path} is a folder") from error
+    except OSError as error:
+        raise FileFault(f"{path} cannot be opened: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileFault(f"{path} is not a regular file")
+        head = os.read(descriptor, len(_MAGIC))
+    except OSError as error:
+        raise FileFault(f"{path} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+    if head and head != _MAGIC:
+        raise FileFault(f"{path} is not an SQLite database, or its header is damaged")
+    return not head
+
+
+def _check_version(connection: sqlite3.Connection, path: str) -> int:
+    """The file's version of the schema; 0: it is new. Raises FileFault if it is not for us."""
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application != APPLICATION_ID and (application or version or tables):
+        raise FileFault(f"{path} is an SQLite database of another program")
+    if version > SCHEMA_VERSION:
+        raise FileFault(
+            f"{path} has version {version} of the schema, this streampush knows up to {SCHEMA_VERSION}: use a newer one"
+        )
+    return version
+
+
+def _upgrade(connection: sqlite3.Connection, path: str, new_epoch: Callable[[], str], now_ms: int) -> None:
+    version = _check_version(connection, path)
+    tune(connection, WRITER_CACHE_KIB)
+    for number, statements in schema_steps():
+        if number > version:
+            script = f"BEGIN IMMEDIATE;\n{statements}\nPRAGMA user_version = {number};\nPRAGMA application_id = {APPLICATION_ID};"
+            connection.executescript(script)
+            if number == 1:
+                connection.execute("INSERT INTO store (id, epoch, created_at) VALUES (1, ?, ?)", (new_epoch(), now_ms))
+            connection.execute("COMMIT")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+
+def _sync_folder(path: str) -> None:
+    """Makes the new file's name as durable as what will be in it."""
+    descriptor = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """A connection for whichever thread uses it, one at a time; transactions are begun by hand. Raises sqlite3.Error."""
+    address = f"file:{quote(os.path.abspath(path))}?mode=rw"  # never makes a file
+    return sqlite3.connect(
+        address, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT, cached_statements=256
+    )
+
+
+def connect_read_only(path: str) -> sqlite3.Connection:
+    """As `connect`, for reading only, beside a server that writes."""
+    address = f"file:{quote(os.path.abspath(path))}?mode=ro"
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT)
+
+
+def tune(connection: sqlite3.Connection, cache_kib: int) -> None:
+    """Sets what SQLite does not keep in the file. Raises sqlite3.Error."""
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"the file system does not take a write-ahead log (journal mode {mode})")
+    connection.execute("PRAGMA synchronous = FULL")  # every commit is on the disk when it returns
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA trusted_schema = OFF")
+
+
+_KINDS = {
+    sqlite3.SQLITE_FULL: ("full", "the disk is full"),
+    sqlite3.SQLITE_BUSY: ("locked", "another process holds a lock on the file"),
+    sqlite3.SQLITE_LOCKED: ("locked", "another process holds a lock on the file"),
+    sqlite3.SQLITE_PROTOCOL: ("locked", "another process holds a lock on the file"),
+    sqlite3.SQLITE_CORRUPT: ("damaged", "the file is damaged, see `streampush store check`"),
+    sqlite3.SQLITE_NOTADB: ("damaged", "the file is damaged, see `streampush store check`"),
+    sqlite3.SQLITE_READONLY: ("readonly", "the file cannot be written"),
+    sqlite3.SQLITE_PERM: ("readonly", "the file cannot be written"),
+    sqlite3.SQLITE_CANTOPEN: ("unopened", "the file cannot be opened"),
+    sqlite3.SQLITE_IOERR: ("io", "the disk failed to read or write"),
+    sqlite3.SQLITE_NOMEM: ("memory", "there is no memory left"),
+}
+
+FAULT_KINDS = (*dict.fromkeys(kind for kind, _ in _KINDS.values()), "stopped", "slow", "other")
+"""Labels of the metric of faults."""
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """What a fault is, as one of FAULT_KINDS and in words that name no data."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) or 0
+        name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+        kind, text = _KINDS.get(code & 0xFF, ("other", "SQLite failed"))
+        return kind, f"{text} ({name})"
+    if isinstance(error, OSError):
+        kind = "full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "io"
+        return kind, f"the disk failed: {os.strerror(error.errno or 0)}"
+    return "other", f"an error of streampush itself ({type(error).__name__}), see the log"
+
+
+def is_of_one_operation(error: Exception) -> bool:
+    """Whether the fault comes from what one operation asked for, not from the disk: others may do their work."""
+    if isinstance(error, sqlite3.Error):
+        code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+        return code not in _KINDS and not (isinstance(error, sqlite3.OperationalError) and code == 0)
+    return not isinstance(error, OSError | MemoryError)

@@ -1,0 +1,119 @@
+"""Idempotency keys: what was answered to a request the first time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streampush.errors import Refused
+from streampush.protocol.codes import Code
+from streampush.protocol.terms import Durability
+from streampush.push.values import Accepted, Idempotency
+from streampush.store.sqlite.ledger import Ledger
+from streampush.store.sqlite.rows import as_json, read_list, read_many, write_many
+
+_READ_SCOPES = "SELECT json_group_array(json_array(id, name, keys)) FROM scopes WHERE name IN (SELECT value FROM json_each(?))"
+_READ_KEYS = (
+    "SELECT json_group_array(json_array(scope, key, hex(fingerprint), expires_at, message_id, channel, position, epoch,"
+    " superseded, deliver_at)) FROM idempotency WHERE (scope, key) IN (VALUES"
+)
+_INSERT_KEYS = (
+    "INSERT OR REPLACE INTO idempotency (scope, key, fingerprint, expires_at, message_id, channel, position, epoch,"
+    " superseded, deliver_at) VALUES"
+)
+_FORGET_OLDEST = "DELETE FROM idempotency WHERE id IN (SELECT id FROM idempotency WHERE scope = ? ORDER BY id LIMIT ?)"
+
+
+@dataclass(slots=True)
+class _Scope:
+    id: int
+    keys: int
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    fingerprint: bytes
+    expires_at_ms: int
+    accepted: Accepted
+
+
+class Keys:
+    """Of each scope at most `per_scope`, the newest. `fetch`, then ask, then `write`, within one transaction."""
+
+    def __init__(self, ledger: Ledger, per_scope: int, durability: Durability) -> None:
+        self._ledger = ledger
+        self._per_scope = per_scope
+        self._durability = durability
+        self._scopes: dict[str, _Scope] = {}
+        self._answers: dict[tuple[str, str], _Answer] = {}
+        self._new: list[tuple[Any, ...]] = []
+
+    def fetch(self, asked: Sequence[Idempotency]) -> None:
+        """Reads what is known of these."""
+        self._scopes.clear()
+        self._answers.clear()
+        if not asked:
+            return
+        db = self._ledger.db
+        names = as_json(list({one.scope for one in asked}))
+        self._scopes = {name: _Scope(number, keys) for number, name, keys in read_list(db, _READ_SCOPES, (names,))}
+        by_id = {scope.id: name for name, scope in self._scopes.items()}
+        wanted = {(self._scopes[one.scope].id, one.key): None for one in asked if one.scope in self._scopes}
+        for scope, key, fingerprint, expires_at, message_id, channel, position, epoch, superseded, deliver_at in read_many(
+            db, _READ_KEYS, list(wanted)
+        ):
+            accepted = Accepted(
+                message_id, channel, position, epoch, self._durability, superseded=bool(superseded), deliver_at_ms=deliver_at
+            )
+            self._answers[by_id[scope], key] = _Answer(bytes.fromhex(fingerprint), expires_at, accepted)
+
+    def answer(self, asked: Idempotency, now_ms: int, channel: str) -> Accepted | None:
+        """The first answer. Raises Refused(DUPLICATE) if the key was used for another request."""
+        found = self._answers.get((asked.scope, asked.key))
+        if found is None or found.expires_at_ms <= now_ms:
+            return None
+        if found.fingerprint != asked.fingerprint:
+            raise Refused(Code.DUPLICATE, "the idempotency key was used for another request", channel=channel)
+        return found.accepted
+
+    def keep(self, asked: Idempotency, accepted: Accepted) -> None:
+        """Keeps the first answer, to be written."""
+        scope = self._scopes.get(asked.scope)
+        if scope is None:
+            row = self._ledger.db.execute("INSERT INTO scopes (name, keys) VALUES (?, 0) RETURNING id", (asked.scope,)).fetchone()
+            scope = self._scopes[asked.scope] = _Scope(row[0], 0)
+        if (asked.scope, asked.key) not in self._answers:
+            scope.keys += 1
+        scope.changed = True
+        self._answers[asked.scope, asked.key] = _Answer(asked.fingerprint, asked.expires_at_ms, accepted)
+        self._new.append(
+            (
+                scope.id,
+                asked.key,
+                asked.fingerprint,
+                asked.expires_at_ms,
+                accepted.message_id,
+                accepted.channel,
+                accepted.offset,
+                accepted.epoch,
+                int(accepted.superseded),
+                accepted.deliver_at_ms,
+            )
+        )
+
+    def write(self) -> None:
+        """Writes what was kept, and forgets the oldest keys of a scope that has too many."""
+        if not self._new:
+            return
+        db = self._ledger.db
+        write_many(db, _INSERT_KEYS, self._new)
+        self._new.clear()
+        for scope in self._scopes.values():
+            if scope.changed:
+                excess = scope.keys - self._per_scope
+                if excess > 0:
+                    scope.keys -= db.execute(_FORGET_OLDEST, (scope.id, excess)).rowcount
+                db.execute("UPDATE scopes SET keys = ? WHERE id = ?", (scope.keys, scope.id))
+                scope.changed = False

@@ -1,0 +1,263 @@
+"""What devices have reached: cursors, receipts and dead letters, for a whole batch in few steps."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from streampush.protocol.terms import Milestone
+from streampush.push.values import CursorMove, Mark, Undeliverable
+from streampush.store.sqlite.ledger import Ledger, Log
+from streampush.store.sqlite.rows import FREED, as_json, entry_id, read_list, read_many, write_many
+
+MAX_CURSORS_PER_DEVICE = 1_000
+"""Channels; the cursor that moved longest ago is dropped. As many as a connection may follow by default."""
+
+RECEIPT_COLUMNS = {
+    Milestone.WRITTEN: "written",
+    Milestone.DELIVERED: "delivered",
+    Milestone.PROCESSED: "processed",
+    Milestone.REJECTED: "rejected",
+    Milestone.DEAD_LETTERED: "dead_lettered",
+}
+"""Of the tables receipts and receipt_counts."""
+
+Recorded = tuple[Sequence[CursorMove], Sequence[Mark], Sequence[Undeliverable], int]
+"""The arguments of push.ports.CursorStore.record, and the Unix milliseconds of the call."""
+
+READABLE = f"e.flags < {FREED} AND e.superseded_by = 0 AND e.recalled_at = 0 AND (e.expires_at = 0 OR e.expires_at > {{now}})"
+"""Which entries may be read, `now` is a parameter; none whose payload is gone, whatever the clock says."""
+
+_READ_CURSORS = (
+    "SELECT json_group_array(json_array(device, channel, epoch, position, processed, attempts))"
+    " FROM cursors WHERE (device, channel) IN (VALUES"
+)
+_WRITE_CURSORS = "INSERT INTO cursors (device, channel, epoch, position, processed, attempts, moved) VALUES"
+_UPDATE_CURSORS = (
+    "ON CONFLICT (device, channel) DO UPDATE SET epoch = excluded.epoch, position = excluded.position,"
+    " processed = excluded.processed, attempts = excluded.attempts, moved = excluded.moved"
+)
+_DROP_CURSORS = """
+DELETE FROM cursors WHERE device = ?1 AND channel IN (
+    SELECT c.channel FROM cursors AS c LEFT JOIN subscriptions AS s ON s.device = c.device AND s.channel = c.channel
+    WHERE c.device = ?1 ORDER BY s.channel IS NOT NULL, c.moved LIMIT max(0, (SELECT count(*) FROM cursors WHERE device = ?1) - ?2)
+)
+"""
+
+_SPAN = "json_extract(j.value, '$[0]') AS low, json_extract(j.value, '$[1]') AS high, json_extract(j.value, '$[2]') AS device"
+_SPANS = f"(SELECT {_SPAN}, json_extract(j.value, '$[3]') AS at FROM json_each(?) AS j) AS s"
+_FIRST_TIME = "ON CONFLICT (entry, device) DO UPDATE SET {0} = coalesce(receipts.{0}, excluded.{0})"
+_MARKED = f"""
+INSERT INTO receipts (entry, device, {{0}})
+SELECT e.id, s.device, s.at FROM {_SPANS} CROSS JOIN entries AS e ON e.id > s.low AND e.id <= s.high WHERE true
+{_FIRST_TIME}
+"""
+_DELIVERED = f"""
+INSERT INTO receipts (entry, device, delivered)
+SELECT e.id, s.device, s.at FROM {_SPANS} CROSS JOIN entries AS e ON e.id > s.low AND e.id <= s.high
+LEFT JOIN receipts AS r ON r.entry = e.id AND r.device = s.device
+WHERE r.dead_lettered IS NULL AND (r.written IS NOT NULL OR ({READABLE.format(now="?")}))
+{_FIRST_TIME.format("delivered")}
+"""
+_PROCESSED = f"""
+INSERT INTO receipts (entry, device, processed)
+SELECT e.id, s.device, s.at FROM {_SPANS} CROSS JOIN entries AS e ON e.id > s.low AND e.id <= s.high
+CROSS JOIN receipts AS r ON r.entry = e.id AND r.device = s.device
+WHERE r.delivered IS NOT NULL AND r.rejected IS NULL
+{_FIRST_TIME.format("processed")}
+"""
+_COUNTED = "UPDATE receipt_counts SET {0} = {0} + ? WHERE entry > ? AND entry <= ?"
+_COUNTED_READABLE = f"""
+UPDATE receipt_counts SET {{0}} = {{0}} + ? WHERE entry > ? AND entry <= ? AND entry NOT IN (SELECT value FROM json_each(?))
+AND EXISTS (SELECT 1 FROM entries AS e WHERE e.id = receipt_counts.entry AND {READABLE.format(now="?")})
+"""
+
+_INSERT_LETTER = """
+INSERT INTO dead_letters (device, at, attempts, reason, weight, message_id, channel, position, published_at, expires_at,
+    priority, flags, collapse_key, recalls, content_type, headers, payload)
+SELECT ?, ?, ?, ?, weight, message_id, ?, ?, published_at, expires_at,
+    priority, flags, collapse_key, recalls, content_type, headers, payload FROM entries WHERE id = ?
+"""
+
+
+class _Span(NamedTuple):
+    """A range of entries of one log that one device has reached."""
+
+    low: int
+    high: int
+    device: str
+    at: int
+
+
+class _Cursor:
+    __slots__ = ("attempts", "epoch", "moved", "offset", "processed")
+
+    def __init__(self, epoch: str, offset: int, processed: int, attempts: int) -> None:
+        self.epoch = epoch
+        self.offset = offset
+        self.processed = processed
+        self.attempts = attempts
+        self.moved = 0
+
+
+class Recording:
+    """The writer's part of push.ports.CursorStore.record. `max_dead_letters`: of one device."""
+
+    def __init__(self, ledger: Ledger, max_dead_letters: int) -> None:
+        self._ledger = ledger
+        self._max_dead_letters = max_dead_letters
+
+    def record(self, batch: Sequence[Recorded]) -> None:
+        """Records everything, in this order: marks, dead letters, moves."""
+        named = [one.channel for moves, marks, failed, _ in batch for kind in (moves, marks, failed) for one in kind]
+        self._ledger.fetch(named)
+        now_ms = batch[-1][3]
+        self._mark([mark for _, marks, _, _ in batch for mark in marks])
+        dead = self._bury([one for _, _, failed, _ in batch for one in failed], now_ms)
+        self._move([move for moves, _, _, _ in batch for move in moves], dead, now_ms)
+
+    def _log(self, channel: str, epoch: str) -> Log | None:
+        """The log, if it is begun and has this epoch."""
+        return self._ledger.log(channel) if epoch == self._ledger.epoch else None
+
+    # ------------------------------------------------------------------------------------------------------------ marks
+
+    def _mark(self, marks: Iterable[Mark]) -> None:
+        spans: dict[Milestone, list[_Span]] = defaultdict(list)
+        counts: Counter[tuple[Milestone, int, int]] = Counter()
+        for mark in marks:
+            log = self._log(mark.channel, mark.epoch)
+            if log is None:
+                continue
+            low, high = _range(log, mark.first - 1, mark.last)
+            if low >= high:
+                continue
+            if _is_addressed(log):
+                spans[mark.milestone].append(_Span(low, high, mark.device_id, mark.at_ms))
+            elif log.receipted >= mark.first:
+                counts[mark.milestone, low, high] += mark.count
+        db = self._ledger.db
+        for milestone, reached in spans.items():
+            db.execute(_MARKED.format(RECEIPT_COLUMNS[milestone]), (as_json(reached),))
+        for (milestone, low, high), count in counts.items():
+            db.execute(_COUNTED.format(RECEIPT_COLUMNS[milestone]), (count, low, high))
+
+    # ------------------------------------------------------------------------------------------------------------ moves
+
+    def _move(self, moves: Sequence[CursorMove], dead: dict[tuple[str, str], frozenset[int]], now_ms: int) -> None:
+        if not moves:
+            return
+        delivered: list[_Span] = []
+        processed: list[_Span] = []
+        counts: Counter[tuple[Milestone, int, int, frozenset[int]]] = Counter()
+        for move, before in self._move_cursors(moves):
+            log = self._log(move.channel, move.epoch)
+            if log is None:
+                continue
+            spans = (
+                (delivered, Milestone.DELIVERED, *_range(log, max(before[0], move.begun), move.offset)),
+                (processed, Milestone.PROCESSED, *_range(log, max(before[1], move.begun), move.processed)),
+            )
+            for reached, milestone, low, high in spans:
+                if low >= high:
+                    continue
+                if _is_addressed(log):
+                    reached.append(_Span(low, high, move.device_id, move.at_ms))
+                elif entry_id(log.id, log.receipted) > low:
+                    counts[milestone, low, high, dead.get((move.device_id, move.channel), frozenset())] += 1
+        db = self._ledger.db
+        if delivered:
+            db.execute(_DELIVERED, (as_json(delivered), now_ms))
+        if processed:
+            db.execute(_PROCESSED, (as_json(processed),))
+        for (milestone, low, high, without), count in counts.items():
+            statement = _COUNTED_READABLE.format(RECEIPT_COLUMNS[milestone])
+            db.execute(statement, (count, low, high, as_json(list(without)), now_ms))
+
+    def _move_cursors(self, moves: Sequence[CursorMove]) -> list[tuple[CursorMove, tuple[int, int]]]:
+        """Moves the cursors; gives the moves that were not back, with the offset and processed offset that each began at."""
+        db, totals = self._ledger.db, self._ledger.totals
+        keys = list({(move.device_id, move.channel): None for move in moves})
+        cursors = {(device, channel): _Cursor(*rest) for device, channel, *rest in read_many(db, _READ_CURSORS, keys)}
+        known = set(cursors)
+        done: list[tuple[CursorMove, tuple[int, int]]] = []
+        for move in moves:
+            key = (move.device_id, move.channel)
+            cursor = cursors.get(key)
+            totals.moves += 1
+            if cursor is None or cursor.epoch != move.epoch:
+                cursor = cursors[key] = _Cursor(move.epoch, move.offset, move.processed, move.attempts)
+                done.append((move, (0, 0)))
+            elif move.offset >= cursor.offset:
+                done.append((move, (cursor.offset, cursor.processed)))
+                cursor.offset, cursor.attempts = move.offset, move.attempts
+                cursor.processed = max(cursor.processed, move.processed)
+            cursor.moved = totals.moves
+        rows = [(*key, one.epoch, one.offset, one.processed, one.attempts, one.moved) for key, one in cursors.items()]
+        write_many(db, _WRITE_CURSORS, rows, _UPDATE_CURSORS)
+        for device in {device for device, _ in cursors.keys() - known}:
+            self._drop_cursors(device)
+        return done
+
+    def _drop_cursors(self, device_id: str) -> None:
+        """A device that has more cursors than it may loses those that moved longest ago, of durable subscriptions last."""
+        self._ledger.db.execute(_DROP_CURSORS, (device_id, MAX_CURSORS_PER_DEVICE))
+
+    # ----------------------------------------------------------------------------------------------------- dead letters
+
+    def _bury(self, failed: Iterable[Undeliverable], now_ms: int) -> dict[tuple[str, str], frozenset[int]]:
+        """Makes dead letters; gives the offsets that are one now, by device and channel."""
+        dead: dict[tuple[str, str], frozenset[int]] = {}
+        for one in failed:
+            log = self._log(one.channel, one.epoch)
+            if log is not None and log.floor < one.offset <= log.top and self._bury_one(one, log, now_ms):
+                key = (one.device_id, one.channel)
+                dead[key] = dead.get(key, frozenset()) | {entry_id(log.id, one.offset)}
+        return dead
+
+    def _bury_one(self, one: Undeliverable, log: Log, now_ms: int) -> bool:
+        db, totals = self._ledger.db, self._ledger.totals
+        entry = entry_id(log.id, one.offset)
+        found: Any = db.execute(
+            f"SELECT message_id, weight, flags & 1 FROM entries AS e WHERE id = ? AND {READABLE.format(now='?')}", (entry, now_ms)
+        ).fetchone()
+        if found is None:
+            return False
+        message_id, weight, wants_receipt = found
+        drop_letters(self._ledger, "device = ? AND message_id = ?", (one.device_id, message_id))
+        letter = (one.device_id, one.at_ms, one.attempts, one.reason, one.channel, one.offset, entry)
+        db.execute(_INSERT_LETTER, letter)
+        totals.dead_letters += 1
+        totals.bytes += weight
+        drop_letters(
+            self._ledger,
+            "id IN (SELECT id FROM dead_letters WHERE device = ?1 ORDER BY id LIMIT"
+            " max(0, (SELECT count(*) FROM dead_letters WHERE device = ?1) - ?2))",
+            (one.device_id, self._max_dead_letters),
+        )
+        if _is_addressed(log):
+            span = _Span(entry - 1, entry, one.device_id, one.at_ms)
+            db.execute(_MARKED.format("dead_lettered"), (as_json([span]),))
+        elif wants_receipt:
+            db.execute(_COUNTED.format("dead_lettered"), (1, entry - 1, entry))
+        return True
+
+
+def drop_letters(ledger: Ledger, condition: str, parameters: tuple[object, ...]) -> int:
+    """Removes the dead letters that fit; gives how many."""
+    weights = read_list(ledger.db, f"SELECT json_group_array(weight) FROM dead_letters WHERE {condition}", parameters)
+    if weights:
+        ledger.db.execute(f"DELETE FROM dead_letters WHERE {condition}", parameters)
+        ledger.totals.dead_letters -= len(weights)
+        ledger.totals.bytes -= sum(weights)
+    return len(weights)
+
+
+def _is_addressed(log: Log) -> bool:
+    return log.name.startswith(("device:", "user:"))
+
+
+def _range(log: Log, after: int, last: int) -> tuple[int, int]:
+    """The keys of the entries of a log with after < offset <= last, as far as they are there: low < key <= high."""
+    return entry_id(log.id, max(after, log.floor)), entry_id(log.id, min(max(last, 0), log.top))

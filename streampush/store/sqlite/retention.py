@@ -1,0 +1,159 @@
+"""What goes: entries over the limits of their channel, payloads that expired, old keys. Always a bounded number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from streampush.config import StoreConfig
+from streampush.store.sqlite.ledger import Ledger, Log
+from streampush.store.sqlite.rows import FREED, MAX_OFFSET, OFFSET_BITS, as_json, entry_id, offset_of, read_list
+
+TRIM_AT_ONCE = 100
+"""Entries that one append or sweep drops from a channel at most; what is left goes with the next ones."""
+
+FREE_AT_ONCE = 1_000
+"""Payloads that are freed in one step when a full store looks for room."""
+
+_LISTED = "(SELECT value FROM json_each(?))"
+_OLDEST = """
+SELECT json_group_array(json_array(id, message_id, weight, published_at, expires_at, collapse_key <> '' OR version > 0)) FROM (
+    SELECT e.* FROM json_each(?) AS j
+    CROSS JOIN entries AS e ON e.id > json_extract(j.value, '$[0]') AND e.id <= json_extract(j.value, '$[1]')
+    ORDER BY e.id
+)
+"""
+_AGED = """
+SELECT json_group_array(name) FROM (
+    SELECT name FROM channels WHERE top > floor + 1 AND oldest_at < ? ORDER BY oldest_at LIMIT ?
+)
+"""
+_DROP_NEWEST = f"""
+DELETE FROM collapses WHERE (channel, key, position) IN (
+    SELECT id >> {OFFSET_BITS}, collapse_key, id & {MAX_OFFSET} FROM entries WHERE id IN {_LISTED}
+)
+"""
+_DROP_VERSIONS = f"""
+UPDATE collapses SET version = 0, versioned = 0 WHERE (channel, key, versioned) IN (
+    SELECT id >> {OFFSET_BITS}, collapse_key, id & {MAX_OFFSET} FROM entries WHERE id IN {_LISTED}
+)
+"""
+
+
+class Retention:
+    """The writer's sweeping. Nothing here outlives the transaction but what the ledger keeps."""
+
+    def __init__(self, ledger: Ledger, limits: StoreConfig) -> None:
+        self._ledger = ledger
+        self._limits = limits
+        self._behind: dict[str, None] = {}  # channels with more to drop than one step may
+
+    def trim(self, logs: Iterable[Log], added: int, now_ms: int) -> None:
+        """Drops what is over the count, the bytes or the age of each channel, in steps for all of them together; the newest
+        entry always stays. `added`: how many were appended just now. What is left is for `trim_more`."""
+        oldest_ms = now_ms - int(self._limits.history_age * 1000)
+        over = {log.id: log for log in logs if self._is_over(log, log.oldest_at, oldest_ms)}
+        if not over:
+            return
+        spans = []
+        for log in over.values():
+            most = min(len(log) - 1, max(TRIM_AT_ONCE, added))
+            spans.append((entry_id(log.id, log.floor), entry_id(log.id, log.floor + most + 1)))
+        gone, touched_keys = self._choose(over, read_list(self._ledger.db, _OLDEST, (as_json(spans),)), oldest_ms)
+        self._drop(over.values(), gone, touched_keys)
+        for log in over.values():
+            self._ledger.touch(log)
+            if self._is_over(log, log.oldest_at, oldest_ms):
+                self._behind[log.name] = None
+
+    def trim_more(self, now_ms: int, at_most: int) -> bool:
+        """As `trim`, for so many channels that have more to drop, or were not appended to since their entries are too old;
+        whether there may be others."""
+        names = list(self._behind)[:at_most]
+        for name in names:
+            del self._behind[name]
+        oldest_ms = now_ms - int(self._limits.history_age * 1000)
+        names += read_list(self._ledger.db, _AGED, (oldest_ms, at_most))
+        self._ledger.fetch(names)
+        self.trim([log for name in dict.fromkeys(names) if (log := self._ledger.log(name)) is not None], 0, now_ms)
+        return len(names) >= at_most
+
+    def _is_over(self, log: Log, oldest_at: int, oldest_ms: int) -> bool:
+        limits = self._limits
+        return len(log) > 1 and (len(log) > limits.history_messages or log.size > limits.history_bytes or oldest_at < oldest_ms)
+
+    def _choose(self, over: dict[int, Log], rows: list[Any], oldest_ms: int) -> tuple[list[int], list[int]]:
+        """Moves the floors of the logs; gives the keys of the entries that go, and of those among them that may be the newest
+        of a collapse key."""
+        gone, newest = [], []
+        totals = self._ledger.totals
+        for entry, message_id, weight, published_at, expires_at, has_key in rows:
+            log = over[entry >> OFFSET_BITS]
+            offset = offset_of(entry)
+            if offset != log.floor + 1:
+                continue  # an entry before this one stays, and so does this
+            log.oldest_at = published_at
+            if not self._is_over(log, published_at, oldest_ms):
+                continue
+            gone.append(entry)
+            if has_key:
+                newest.append(entry)
+            log.floor = offset
+            log.floor_id = message_id
+            log.size -= weight
+            log.expiring -= expires_at > 0
+            totals.bytes -= weight
+            totals.publications -= 1
+        return gone, newest
+
+    def _drop(self, logs: Iterable[Log], gone: list[int], newest: list[int]) -> None:
+        db = self._ledger.db
+        if newest:
+            keys = as_json(newest)
+            db.execute(_DROP_VERSIONS, (keys,))
+            db.execute(_DROP_NEWEST, (keys,))
+        if not gone:
+            return
+        keys = as_json(gone)
+        if any(log.name.startswith(("device:", "user:")) for log in logs):
+            db.execute(f"DELETE FROM receipts WHERE entry IN {_LISTED}", (keys,))
+        if any(log.receipted for log in logs):
+            db.execute(f"DELETE FROM receipt_counts WHERE entry IN {_LISTED}", (keys,))
+        db.execute(f"DELETE FROM entries WHERE id IN {_LISTED}", (keys,))
+
+    def free_expired(self, log: Log, now_ms: int) -> None:
+        """Frees payloads of one channel that have expired."""
+        if log.expiring:
+            self._free(
+                "SELECT id FROM entries WHERE id > ? AND id <= ? AND expires_at BETWEEN 1 AND ?",
+                (entry_id(log.id, log.floor), entry_id(log.id, log.top), now_ms),
+            )
+
+    def free_any_expired(self, now_ms: int, at_most: int) -> bool:
+        """Frees so many payloads that have expired, whatever their channel; whether there may be more."""
+        query = f"SELECT id FROM entries WHERE expires_at > 0 AND flags < {FREED} AND expires_at <= ? ORDER BY expires_at"
+        return self._free(query, (now_ms,), at_most) >= at_most
+
+    def _free(self, query: str, parameters: tuple[int, ...], at_most: int = FREE_AT_ONCE) -> int:
+        db = self._ledger.db
+        listing = (
+            "SELECT json_group_array(json_array(e.id, e.weight - length(e.content_type), c.name)) FROM entries AS e"
+            f" JOIN channels AS c ON c.id = e.id >> {OFFSET_BITS} WHERE e.id IN ({query} LIMIT ?) AND e.flags < {FREED}"
+        )
+        rows = read_list(db, listing, (*parameters, at_most))
+        if not rows:
+            return 0
+        ledger = self._ledger
+        ledger.fetch([name for _, _, name in rows])
+        for _, freed, name in rows:
+            log = ledger.log(name)
+            assert log is not None
+            log.size -= freed
+            ledger.totals.bytes -= freed
+            ledger.touch(log)
+        db.execute(
+            f"UPDATE entries SET payload = x'', headers = '', weight = length(content_type), flags = flags | {FREED}"
+            f" WHERE id IN {_LISTED}",
+            (as_json([row[0] for row in rows]),),
+        )
+        return len(rows)

@@ -1,0 +1,127 @@
+"""Rows and values: how publications lie in the tables, and SQL that does much in one step.
+
+Every step of SQLite lets go of the interpreter's lock and has to wait for it afterwards, up to a switch interval if the reactor's
+thread is busy. So many rows are written by one statement of many VALUES, and read as one JSON text: what counts is steps, not rows.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+from streampush.protocol.terms import Priority
+from streampush.push.values import NO_HEADERS, Draft, Publication
+
+OFFSET_BITS = 39
+MAX_OFFSET = (1 << OFFSET_BITS) - 1
+"""Publications of one channel: ten thousand a second for more than a year."""
+
+MAX_CHANNELS = (1 << (63 - OFFSET_BITS)) - 1
+"""Channels of one file."""
+
+WANTS_RECEIPT, CLEAR_ON_PROCESSED, FREED = 1, 2, 4
+"""Bits of entries.flags."""
+
+CHUNKS = (64, 16, 4, 1)
+"""Rows in one statement: few enough sizes that SQLite keeps each of them prepared."""
+
+
+def entry_id(channel: int, offset: int) -> int:
+    """The key of an entry."""
+    return channel << OFFSET_BITS | offset
+
+
+def offset_of(entry: int) -> int:
+    """The offset of an entry by its key."""
+    return entry & MAX_OFFSET
+
+
+def weight(headers: Mapping[str, str], payload: bytes, content_type: str) -> int:
+    """Bytes that count against the limits: payload, headers, content type; each character as one byte."""
+    size = len(payload) + len(content_type)
+    if headers:
+        size += sum(len(name) + len(value) for name, value in headers.items())
+    return size
+
+
+def pack_headers(headers: Mapping[str, str]) -> str:
+    """Text for a column; empty for none."""
+    return json.dumps(dict(headers), ensure_ascii=False, separators=(",", ":")) if headers else ""
+
+
+def unpack_headers(text: str) -> Mapping[str, str]:
+    """What `pack_headers` was given."""
+    return json.loads(text) if text else NO_HEADERS
+
+
+def pack_flags(draft: Draft) -> int:
+    """Bits of entries.flags for what is new."""
+    return (WANTS_RECEIPT if draft.want_receipt else 0) | (CLEAR_ON_PROCESSED if draft.clear_on_processed else 0)
+
+
+PUBLICATION_COLUMNS = "message_id, published_at, expires_at, content_type, headers, priority, collapse_key, recalls, flags"
+"""In the order in which `publication` takes them."""
+
+
+def publication(channel: str, offset: int, payload: bytes, row: Sequence[Any]) -> Publication:
+    """A publication from its PUBLICATION_COLUMNS."""
+    message_id, published_at, expires_at, content_type, headers, priority, collapse_key, recalls, flags = row
+    return Publication(
+        channel,
+        offset,
+        message_id,
+        payload,
+        published_at,
+        expires_at,
+        content_type,
+        unpack_headers(headers),
+        Priority(priority),
+        collapse_key,
+        recalls,
+        bool(flags & WANTS_RECEIPT),
+        bool(flags & CLEAR_ON_PROCESSED),
+    )
+
+
+@lru_cache(maxsize=256)
+def _values(head: str, tail: str, width: int, count: int) -> str:
+    row = f"({','.join('?' * width)})"
+    return f"{head} {','.join([row] * count)} {tail}"
+
+
+def write_many(db: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:
+    """Executes `head (?, ...), (?, ...) ... tail` for all rows, in few steps."""
+    start = 0
+    for size in CHUNKS:
+        while len(rows) - start >= size:
+            chunk = rows[start : start + size]
+            db.execute(_values(head, tail, len(chunk[0]), size), tuple(chain.from_iterable(chunk)))
+            start += size
+
+
+def read_many(db: sqlite3.Connection, head: str, keys: Sequence[Sequence[Any]], tail: str = ")") -> list[Any]:
+    """As `write_many` for a query that gives one JSON list a step: `SELECT json_group_array(...) ... IN (VALUES`."""
+    found: list[Any] = []
+    start = 0
+    for size in CHUNKS:
+        while len(keys) - start >= size:
+            chunk = keys[start : start + size]
+            row = db.execute(_values(head, tail, len(chunk[0]), size), tuple(chain.from_iterable(chunk))).fetchone()
+            found += json.loads(row[0])
+            start += size
+    return found
+
+
+def read_list(db: sqlite3.Connection, query: str, parameters: Iterable[Any] = ()) -> list[Any]:
+    """The JSON list that is the query's only value."""
+    found: list[Any] = json.loads(db.execute(query, tuple(parameters)).fetchone()[0])
+    return found
+
+
+def as_json(value: object) -> str:
+    """For json_each."""
+    return json.dumps(value, separators=(",", ":"))

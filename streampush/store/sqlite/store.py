@@ -1,0 +1,271 @@
+"""See push.ports.Store: everything in one SQLite file, written by one thread and read by another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from streampush.config import DeliveryConfig, StoreConfig
+from streampush.push.values import (
+    Accepted,
+    Appended,
+    ChannelPresence,
+    Close,
+    Cursor,
+    CursorMove,
+    DeadLetter,
+    DeviceRecord,
+    Draft,
+    DurableSubscription,
+    Head,
+    Mark,
+    MessageRecord,
+    OutboxEntry,
+    Page,
+    Session,
+    StoreStatus,
+    Survey,
+    Undeliverable,
+    Want,
+)
+from streampush.store.presence import PresenceTable
+from streampush.store.sqlite.appending import DURABILITY
+from streampush.store.sqlite.batches import APPEND, RECORD, make_reader, make_writer
+from streampush.store.sqlite.file import FileLock, prepare
+from streampush.store.sqlite.worker import Executor, InlineExecutor, Observer, ReactorThreads, Report, ThreadExecutor
+
+
+def _ignore(report: Report, waiting: int) -> None:
+    """For a store that nobody watches."""
+
+
+class SqliteStore:
+    """The store of one process. `wall_ms` gives Unix milliseconds; `new_epoch` a random id.
+
+    With a `reactor` the work is done in threads between `open` and `stop`; without one at once, in the calling thread.
+    `observe_writes` and `observe_reads` are told what came of each batch.
+    """
+
+    durability = DURABILITY
+
+    def __init__(
+        self,
+        path: str,
+        limits: StoreConfig,
+        wall_ms: Callable[[], int],
+        new_epoch: Callable[[], str],
+        reactor: ReactorThreads | None = None,
+        *,
+        max_dead_letters: int = DeliveryConfig().max_dead_letters,
+        observe_writes: Observer = _ignore,
+        observe_reads: Observer = _ignore,
+    ) -> None:
+        self._path = path
+        self._wall_ms = wall_ms
+        self._new_epoch = new_epoch
+        self._lock = FileLock(path)
+        self._presence = PresenceTable(wall_ms)
+        self._writer: Executor
+        self._reader: Executor
+        writer, reader = make_writer(path, limits, max_dead_letters), make_reader(path)
+        if reactor is None:
+            self._writer = InlineExecutor(writer, observe_writes)
+            self._reader = InlineExecutor(reader, observe_reads)
+        else:
+            bounds = {"max_queue": limits.max_queue, "max_batch": limits.max_batch}
+            self._writer = ThreadExecutor("writer", writer, observe_writes, reactor, **bounds)
+            self._reader = ThreadExecutor("reader", reader, observe_reads, reactor, **bounds)
+
+    # ------------------------------------------------------------------------------------------------------ open and stop
+
+    def open(self) -> None:
+        """Takes the file, makes it if it is not there, and starts to work. Blocks on the disk.
+
+        Raises FileFault, or its subclass Locked if another server has the file.
+        """
+        self._lock.take()
+        try:
+            prepare(self._path, self._new_epoch, self._wall_ms())
+        except BaseException:
+            self._lock.release()
+            raise
+        self._writer.start()
+        self._reader.start()
+
+    async def stop(self) -> bool:
+        """Finishes what waits, and lets go of the file. False if the disk did not answer in time."""
+        read = await self._reader.stop()
+        written = await self._writer.stop()  # the last connection copies the write-ahead log into the file
+        if read and written:
+            self._lock.release()
+        return read and written
+
+    @property
+    def writer(self) -> Executor:
+        """For whoever watches it."""
+        return self._writer
+
+    @property
+    def reader(self) -> Executor:
+        """For whoever watches it."""
+        return self._reader
+
+    def sweep(self) -> Deferred[bool]:
+        """Drops and frees a bounded number of things that are too old; whether there is more to do."""
+        return self._write("sweep", self._wall_ms())
+
+    def touch(self) -> Deferred[None]:
+        """Writes something, to see whether that can be done."""
+        return self._write("touch")
+
+    def _write(self, kind: str, *arguments: Any) -> Deferred[Any]:
+        return self._writer.submit(kind, *arguments)
+
+    def _read(self, kind: str, *arguments: Any) -> Deferred[Any]:
+        return self._reader.submit(kind, *arguments)
+
+    # ------------------------------------------------------------------------------------------------------------- logs
+
+    async def append(self, draft: Draft) -> Accepted:
+        accepted: Accepted = await self._write(APPEND, draft, self._wall_ms())
+        return accepted
+
+    async def head(self, channel: str) -> Head:
+        head: Head = await self._read("head", channel)
+        return head
+
+    async def peek(self, channel: str) -> Head | None:
+        head: Head | None = await self._read("peek", channel)
+        return head
+
+    async def read(self, channel: str, after: int, max_messages: int, max_bytes: int) -> Page:
+        page: Page = await self._read("read", channel, after, max_messages, max_bytes, self._wall_ms())
+        return page
+
+    async def survey(self, device_id: str, wants: Sequence[Want]) -> Sequence[Survey]:
+        surveys: list[Survey] = await self._read("survey", device_id, tuple(wants), self._wall_ms())
+        return surveys
+
+    async def next_due_ms(self) -> int | None:
+        due: int | None = await self._read("next_due_ms")
+        return due
+
+    async def fire_due(self, now_ms: int, limit: int) -> Sequence[Appended]:
+        fired: list[Appended] = await self._write("fire_due", now_ms, limit)
+        return fired
+
+    async def status(self) -> StoreStatus:
+        status: StoreStatus = await self._read("status")
+        return status
+
+    # ---------------------------------------------------------------------------------------------------------- cursors
+
+    async def cursors(self, device_id: str) -> Mapping[str, Cursor]:
+        cursors: dict[str, Cursor] = await self._read("cursors", device_id)
+        return cursors
+
+    async def record(
+        self, moves: Sequence[CursorMove], marks: Sequence[Mark] = (), undeliverable: Sequence[Undeliverable] = ()
+    ) -> None:
+        if moves or marks or undeliverable:
+            await self._write(RECORD, tuple(moves), tuple(marks), tuple(undeliverable), self._wall_ms())
+
+    async def forget_cursor(self, device_id: str, channel: str) -> None:
+        await self._write("forget_cursor", device_id, channel)
+
+    async def add_subscription(self, device_id: str, channel: str, at_ms: int, at_most: int) -> bool:
+        return bool(await self._write("add_subscription", device_id, channel, at_ms, at_most))
+
+    async def remove_subscription(self, device_id: str, channel: str) -> bool:
+        return bool(await self._write("remove_subscription", device_id, channel))
+
+    async def subscriptions(self, device_id: str) -> Sequence[DurableSubscription]:
+        found: list[DurableSubscription] = await self._read("subscriptions", device_id)
+        return found
+
+    # ---------------------------------------------------------------------------------------------------------- devices
+
+    async def device(self, device_id: str) -> DeviceRecord | None:
+        record: DeviceRecord | None = await self._read("device", device_id)
+        return record
+
+    async def remember_device(self, record: DeviceRecord) -> None:
+        await self._write("remember_device", record)
+
+    async def forget_device(self, device_id: str) -> bool:
+        return bool(await self._write("forget_device", device_id))
+
+    async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
+        found: list[DeviceRecord] = await self._read("devices_of_user", user_id, limit)
+        return found
+
+    async def dead_letters(self, device_id: str, before_ms: int, limit: int) -> Sequence[DeadLetter]:
+        found: list[DeadLetter] = await self._read("dead_letters", device_id, before_ms, limit)
+        return found
+
+    async def dead_letter(self, device_id: str, message_id: str) -> DeadLetter | None:
+        letter: DeadLetter | None = await self._read("dead_letter", device_id, message_id)
+        return letter
+
+    async def drop_dead_letter(self, device_id: str, message_id: str) -> bool:
+        return bool(await self._write("drop_dead_letter", device_id, message_id))
+
+    # --------------------------------------------------------------------------------------------------------- messages
+
+    async def message(self, message_id: str, max_devices: int) -> MessageRecord | None:
+        record: MessageRecord | None = await self._read("message", message_id, max_devices)
+        return record
+
+    async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
+        appended: Appended | None = await self._write("recall", message_id, notice_id, at_ms, self._wall_ms())
+        return appended
+
+    # --------------------------------------------------------------------------------------------------------- presence
+
+    async def begin_session(self, session: Session) -> int:
+        return self._presence.begin(session)
+
+    async def end_session(self, device_id: str, generation: int, close: Close) -> bool:
+        if not self._presence.end(device_id, generation):
+            return False
+        await self._write("closed", device_id, close)
+        return True
+
+    async def session_follows(self, device_id: str, generation: int, channels: Sequence[str], *, follows: bool) -> None:
+        self._presence.follows(device_id, generation, channels, follows=follows)
+
+    async def extend_node(self, node: str, until_ms: int) -> None:
+        self._presence.extend_node(node, until_ms)
+
+    async def forget_node(self, node: str) -> None:
+        self._presence.forget_node(node)
+
+    async def session(self, device_id: str) -> Session | None:
+        return self._presence.session(device_id)
+
+    async def user_sessions(self, user_id: str, limit: int) -> Sequence[Session]:
+        return self._presence.user_sessions(user_id, limit)
+
+    async def channel_presence(self, channel: str, limit: int) -> ChannelPresence:
+        return self._presence.channel(channel, limit)
+
+    # ----------------------------------------------------------------------------------------------------------- outbox
+
+    async def outbox_add(self, kind: str, key: str, body: bytes, not_before_ms: int) -> bool:
+        return bool(await self._write("outbox_add", kind, key, body, not_before_ms))
+
+    async def outbox_lease(self, kind: str, limit: int, now_ms: int, lease_ms: int) -> Sequence[OutboxEntry]:
+        leased: list[OutboxEntry] = await self._write("outbox_lease", kind, limit, now_ms, lease_ms)
+        return leased
+
+    async def outbox_complete(self, token: str) -> bool:
+        return bool(await self._write("outbox_complete", token))
+
+    async def outbox_release(self, token: str, not_before_ms: int) -> bool:
+        return bool(await self._write("outbox_release", token, not_before_ms))
+
+    async def outbox_next_ms(self, kind: str) -> int | None:
+        due: int | None = await self._read("outbox_next_ms", kind)
+        return due

@@ -1,0 +1,125 @@
+"""What the reactor's thread does for the store on disk: sweeps, tries again after a fault, and knows whether it works."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from streampush.errors import StoreUnavailable
+from streampush.store.sqlite.store import SqliteStore
+from streampush.store.sqlite.worker import Report
+
+INTERVAL = 1.0
+"""Seconds between two sweeps, and between two tries while the disk fails."""
+
+BUSY_INTERVAL = 0.05
+"""Seconds to the next sweep if the last one left something to do: other work has its turn between them."""
+
+SLOW = 5.0
+"""Seconds of one batch after which the disk counts as hanging."""
+
+
+class StoreMetrics(Protocol):
+    """What is counted of the store on disk."""
+
+    def store_batch(self, operations: int, seconds: float, waiting: int) -> None:
+        """A batch was committed; so many operations wait behind it."""
+
+    def store_fault(self, kind: str) -> None:
+        """A batch failed; `kind` is one of file.FAULT_KINDS."""
+
+
+class Watch:
+    """Observes one of the two threads: "" in `reason` while it works."""
+
+    _log = Logger(namespace="streampush.store")
+
+    def __init__(self, what: str, metrics: StoreMetrics, *, counts: bool) -> None:
+        """`what` it does, as "writes"; `counts`: batches are counted."""
+        self.reason = ""
+        self._what = what
+        self._metrics = metrics
+        self._counts = counts
+        self._since = 0.0
+
+    def __call__(self, report: Report, waiting: int) -> None:
+        """See worker.Observer."""
+        if report.bug is not None:
+            self._metrics.store_fault("other")
+            self._log.error("an operation on the store failed: {problem}", problem=repr(report.bug))
+        if report.fault is not None:
+            self._metrics.store_fault(report.fault[0])
+            self._failed(report.fault[1])
+            return
+        if self.reason:
+            self._log.info("the store {what} again, after {seconds:.1f} s", what=self._what, seconds=monotonic() - self._since)
+            self.reason = ""
+        if self._counts:
+            self._metrics.store_batch(len(report.outcomes), report.seconds, waiting)
+
+    def _failed(self, text: str) -> None:
+        if not self.reason:
+            self._since = monotonic()
+        self.reason = text
+        self._log.error("the store cannot {what}: {problem}", what=self._what.rstrip("s"), problem=text)
+
+
+class Upkeep:
+    """Between `start` and `stop` of a store that works in threads."""
+
+    _log = Logger(namespace="streampush.store")
+
+    def __init__(self, clock: IReactorTime, store: SqliteStore, writes: Watch, reads: Watch) -> None:
+        self._clock = clock
+        self._store = store
+        self._writes = writes
+        self._reads = reads
+        self._call: IDelayedCall | None = None
+        self._running = False
+
+    def reason(self, now: float) -> str:
+        """A check for observe.health: why the store does not work, or nothing."""
+        for watch, executor in ((self._writes, self._store.writer), (self._reads, self._store.reader)):
+            if watch.reason:
+                return watch.reason
+            seconds = executor.busy_seconds()
+            if seconds > SLOW:
+                return f"the disk has not answered for {seconds:.0f} s"
+        return ""
+
+    def start(self) -> None:
+        """Begins."""
+        self._running = True
+        self._call = self._clock.callLater(INTERVAL, self._turn)
+
+    def stop(self) -> None:
+        """Leaves no timer behind; what is under way ends by itself."""
+        self._running = False
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _turn(self) -> None:
+        self._call = None
+        turn = Deferred.fromCoroutine(self._work())
+        turn.addErrback(lambda failure: self._log.failure("the upkeep of the store failed", failure=failure))
+        turn.addCallback(self._again)  # not before: tries must not pile up behind a disk that hangs
+
+    async def _work(self) -> bool:
+        """One sweep, or one try; whether there is more to do at once."""
+        try:
+            if self._reads.reason:
+                await self._store.status()
+            if self._writes.reason:
+                await self._store.touch()
+            return await self._store.sweep()
+        except StoreUnavailable:
+            return False  # said and counted by the watch
+
+    def _again(self, more: bool | None) -> None:
+        if self._running:
+            self._call = self._clock.callLater(BUSY_INTERVAL if more else INTERVAL, self._turn)

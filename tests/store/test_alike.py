@@ -1,0 +1,256 @@
+"""The store in memory and the one on disk are given the same work, and must answer alike: random operations, seeded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from streampush.config import StoreConfig
+from streampush.errors import Refused
+from streampush.protocol.codes import Advice
+from streampush.protocol.terms import Durability, Milestone, Priority
+from streampush.push.values import (
+    Accepted,
+    Appended,
+    Close,
+    CursorMove,
+    DeviceRecord,
+    Draft,
+    Idempotency,
+    Mark,
+    OutboxEntry,
+    Session,
+    Undeliverable,
+    Want,
+)
+from streampush.store.memory import MemoryStore
+from streampush.store.sqlite import SqliteStore
+
+SEEDS = 20
+OPERATIONS = 120
+
+LIMITS = StoreConfig(
+    history_messages=6,
+    history_bytes=1024,
+    history_age=20.0,
+    max_channels=7,
+    max_devices=3,
+    max_bytes=3000,
+    max_scheduled=4,
+    max_idempotency_keys=3,
+    max_outbox=4,
+)
+DEVICES = ("d1", "d2", "d3", "d4")
+USERS = ("", "u1", "u2")
+CHANNELS = ("news", "sport", "a", "b", "c", "d", "device:d1", "device:d2", "user:u1", "user:u2")
+
+
+class AlikeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="streampush-alike-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def test_both_stores_answer_alike(self) -> None:
+        for seed in range(SEEDS):
+            Pair(self.folder / f"{seed}.db", Random(seed)).run()
+
+
+class Pair:
+    """Both stores, and operations for them."""
+
+    def __init__(self, path: Path, random: Random) -> None:
+        self.now_ms = 1_000_000
+        self.random = random
+        self.serial = 0
+        self.messages = ["none"]
+        self.tokens: list[tuple[str, str]] = [("none", "none")]
+        self.history: list[str] = []
+        self.memory = MemoryStore(LIMITS, lambda: self.now_ms, lambda: "epoch", max_dead_letters=2)
+        self.sqlite = SqliteStore(str(path), LIMITS, lambda: self.now_ms, lambda: "epoch", max_dead_letters=2)
+        self.sqlite.open()
+
+    def run(self) -> None:
+        operations = [getattr(self, name) for name in dir(self) if name.startswith("do_")]
+        weights = [6 if operation.__name__ in ("do_append", "do_record") else 1 for operation in operations]
+        for _ in range(OPERATIONS):
+            self.random.choices(operations, weights)[0]()
+            if self.random.random() < 0.3:
+                self.now_ms += self.random.choice((1, 500, 3000, 15_000))
+        self.look()
+        answer(self.sqlite.stop())
+
+    def both(self, name: str, *arguments: Any, **named: Any) -> Any:
+        """Calls both stores; their answers must be equal. Gives that of the store in memory."""
+        self.history.append(f"{name}{arguments}")
+        expected = answer(getattr(self.memory, name)(*arguments, **named))
+        found = answer(getattr(self.sqlite, name)(*arguments, **named))
+        assert plain(found) == plain(expected), "\n".join([*self.history, f"disk:   {found}", f"memory: {expected}"])
+        return expected
+
+    def look(self) -> None:
+        """Everything that can be asked."""
+        for channel in CHANNELS:
+            after = 0
+            page = self.both("read", channel, after, 3, 150)
+            for _ in range(20):
+                if page.next_offset >= page.head.top_offset:
+                    break
+                page = self.both("read", channel, page.next_offset, 3, 150)
+        wants = [Want(channel, tuple(range(0, 60, 7))) for channel in CHANNELS]
+        for device in DEVICES:
+            self.both("survey", device, wants)
+            for name in ("cursors", "device", "subscriptions"):
+                self.both(name, device)
+            self.both("dead_letters", device, 0, 10)
+        for message_id in self.messages[-40:]:
+            self.both("message", message_id, 10)
+        for user in USERS:
+            self.both("devices_of_user", user, 10)
+        self.both("next_due_ms")
+        self.both("status")
+
+    # ------------------------------------------------------------------------------------------------------- operations
+
+    def channel(self) -> str:
+        return self.random.choice(CHANNELS)
+
+    def device(self) -> str:
+        return self.random.choice(DEVICES)
+
+    def chance(self, probability: float, value: Any, otherwise: Any) -> Any:
+        return value if self.random.random() < probability else otherwise
+
+    def do_append(self) -> None:
+        random = self.random
+        self.serial += 1
+        key = Idempotency("p", random.choice("abcde"), random.choice((b"1", b"2")), self.now_ms + random.choice((100, 9000)))
+        delay = self.chance(0.1, random.choice((10, 5000)), 0)
+        draft = Draft(
+            self.channel(),
+            f"m{self.serial}",
+            random.randbytes(random.choice((0, 1, 40, 200))),
+            self.now_ms,
+            self.chance(0.3, self.now_ms + random.choice((10, 4000)) + delay, 0),
+            random.choice(("", "text/plain")),
+            random.choice(({}, {"name": "wert"}, {"ü": "\u20ac"})),
+            random.choice((Priority.LOW, Priority.NORMAL, Priority.HIGH)),
+            self.chance(0.4, random.choice("xyz"), ""),
+            self.chance(0.3, random.randint(1, 5), 0),
+            self.now_ms + delay if delay else 0,
+            random.random() < 0.5,
+            random.random() < 0.5,
+            "publisher:p",
+            self.chance(0.2, key, None),
+        )
+        self.messages.append(draft.message_id)
+        self.both("append", draft)
+
+    def do_record(self) -> None:
+        random = self.random
+        device, channel = self.device(), self.channel()
+        head = answer(self.memory.head(channel))
+        epoch = self.chance(0.9, head.epoch, "other")
+        offset = random.randint(0, head.top_offset + 1)
+        first, last = sorted((random.randint(1, head.top_offset + 1), random.randint(1, head.top_offset + 1)))
+        milestone = random.choice((Milestone.WRITTEN, Milestone.WRITTEN, Milestone.REJECTED))
+        begun = self.chance(0.3, random.randint(0, head.top_offset + 1), 0)
+        move = CursorMove(device, channel, epoch, offset, random.randint(0, offset), random.randint(0, 3), self.now_ms, begun)
+        mark = Mark(device, channel, epoch, first, last, milestone, self.now_ms)
+        dead = Undeliverable(device, channel, epoch, random.randint(1, head.top_offset + 1), 3, "poison", self.now_ms)
+        self.both(
+            "record",
+            [move] if random.random() < 0.7 else [],
+            [mark] if random.random() < 0.5 else [],
+            [dead] if random.random() < 0.3 else [],
+        )
+
+    def do_fire(self) -> None:
+        self.both("fire_due", self.now_ms, self.random.choice((1, 10)))
+
+    def do_recall(self) -> None:
+        self.serial += 1
+        self.messages.append(f"r{self.serial}")
+        self.both("recall", self.random.choice(self.messages[-10:]), f"r{self.serial}", self.now_ms)
+
+    def do_remember(self) -> None:
+        close = self.chance(0.5, Close(1001, Advice.RETRY, "gone", self.now_ms), None)
+        self.both(
+            "remember_device",
+            DeviceRecord(self.device(), self.random.choice(USERS), 1, self.now_ms, None, {"a": "b"}, close),
+        )
+
+    def do_forget(self) -> None:
+        if self.random.random() < 0.3:
+            self.both("forget_device", self.device())
+
+    def do_forget_cursor(self) -> None:
+        self.both("forget_cursor", self.device(), self.channel())
+
+    def do_subscribe(self) -> None:
+        self.both("add_subscription", self.device(), self.channel(), self.now_ms, 2)
+
+    def do_unsubscribe(self) -> None:
+        self.both("remove_subscription", self.device(), self.channel())
+
+    def do_drop_letter(self) -> None:
+        self.both("drop_dead_letter", self.device(), self.random.choice(self.messages[-20:]))
+
+    def do_session(self) -> None:
+        device = self.device()
+        generation = self.both("begin_session", Session(device, "s", "n"))
+        if self.random.random() < 0.7:
+            self.both("end_session", device, generation, Close(2001, Advice.RECONNECT, "lost", self.now_ms))
+
+    def do_outbox(self) -> None:
+        random = self.random
+        self.now_ms += 1  # no two have the same time: which of them is first is left open
+        step = random.randrange(4)
+        if step == 0:
+            self.both("outbox_add", "push", random.choice("abcdef"), b"body" * random.randrange(9), self.now_ms)
+        elif step == 1:
+            expected = answer(self.memory.outbox_lease("push", 1, self.now_ms, 2000))
+            found = answer(self.sqlite.outbox_lease("push", 1, self.now_ms, 2000))
+            assert [replace(one, token="") for one in found] == [replace(one, token="") for one in expected]
+            self.tokens += [(one.token, other.token) for one, other in zip(expected, found, strict=True)]
+        else:
+            ours, theirs = random.choice(self.tokens[-4:])
+            name, rest = ("outbox_complete", ()) if step == 2 else ("outbox_release", (self.now_ms + 700,))
+            assert answer(getattr(self.memory, name)(ours, *rest)) == answer(getattr(self.sqlite, name)(theirs, *rest))
+        self.both("outbox_next_ms", "push")
+
+    def do_look(self) -> None:
+        self.look()
+
+
+def answer(work: Coroutine[Any, Any, Any]) -> Any:
+    """What it gives at once; an exception as a value."""
+    results: list[Any] = []
+    Deferred.fromCoroutine(work).addBoth(results.append)
+    result = results[0]
+    if isinstance(result, Failure):
+        result.trap(Refused)
+        return result.value
+    return result
+
+
+def plain(value: Any) -> Any:
+    """Comparable: durability is what the stores differ in, a detail need not be the same."""
+    if isinstance(value, Refused):
+        return value.code
+    if isinstance(value, Appended | Accepted):
+        value = replace(value, durability=Durability.MEMORY)
+        if isinstance(value, Accepted) and value.appended is not None:
+            value = replace(value, appended=replace(value.appended, durability=Durability.MEMORY))
+        return value
+    if isinstance(value, list | tuple) and not isinstance(value, OutboxEntry):
+        return [plain(one) for one in value]
+    return value
