@@ -139,6 +139,7 @@ class StreampushService(Service):
         self._gate = Gate(config, self._revocations, lambda: dt.datetime.now(dt.UTC))
         self._admission = Admission(config.admission, cap)
         self._time = SteadyClock(time.time_ns, boot_ns)
+        keeping: type[MemoryKeeping] | type[SqliteKeeping]
         keeping = MemoryKeeping if config.store.backend == "memory" else SqliteKeeping
         self._keeping: Keeping = keeping(reactor, config, self._time.wall_ms, lambda: ids.random_id(os.urandom), self.metrics)
         self.store = self._keeping.store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from streampush.push.values import (
 )
 from streampush.store.memory import MemoryStore
 from streampush.store.sqlite import SqliteStore
+from tests.store.folders import quick_folder
 
 SEEDS = 20
 OPERATIONS = 120
@@ -55,7 +55,7 @@ CHANNELS = ("news", "sport", "a", "b", "c", "d", "device:d1", "device:d2", "user
 
 class AlikeTests(SynchronousTestCase):
     def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="streampush-alike-")
+        folder = quick_folder()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
 

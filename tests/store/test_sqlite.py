@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from itertools import count
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from streampush.config import StoreConfig
 from streampush.store.sqlite import SqliteStore
 from tests.store.contract import LIMITS, NOW_MS, StoreContract
+from tests.store.folders import quick_folder
 
 
 class SqliteTestCase(TestCase):
@@ -22,7 +22,7 @@ class SqliteTestCase(TestCase):
     threaded = False
 
     def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="streampush-sqlite-")
+        folder = quick_folder()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self._names = count(1)

@@ -13,7 +13,7 @@ from streampush.config import StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability, Priority
-from streampush.push.values import Accepted, Appended, Draft, Publication
+from streampush.push.values import Accepted, Appended, Draft, Idempotency, Publication
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger, Log
 from streampush.store.sqlite.retention import Retention
@@ -216,11 +216,17 @@ class Appending:
         self._write(now_ms)
         return fired
 
-    def notice(self, log: Log, draft: Draft, recalls: str, now_ms: int) -> Appended:
-        """Appends a recall notice."""
-        appended = self._enter(draft, draft.published_at_ms, 0, log, recalls)
+    def notices(self, wanted: Sequence[tuple[Log, Draft, str]], now_ms: int) -> list[Appended]:
+        """Appends recall notices, each with the id of what it recalls."""
+        appended = [self._enter(draft, draft.published_at_ms, 0, log, recalls) for log, draft, recalls in wanted]
         self._write(now_ms)
         return appended
+
+    def first_answer(self, asked: Idempotency, now_ms: int) -> Accepted | None:
+        """See push.ports.LogStore.first_answer."""
+        self._keys.fetch([asked])
+        known = self._keys.answer(asked, now_ms, "")
+        return None if known is None else replace(known, duplicate=True)
 
     # ---------------------------------------------------------------------------------------------------------- entries
 

@@ -15,6 +15,7 @@ from streampush.store.sqlite.file import READER_CACHE_KIB, WRITER_CACHE_KIB, con
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger
 from streampush.store.sqlite.reading import Reading
+from streampush.store.sqlite.recalling import Recalling
 from streampush.store.sqlite.recording import Recording
 from streampush.store.sqlite.retention import Retention
 from streampush.store.sqlite.sweeping import Sweeping
@@ -41,9 +42,10 @@ class Writing:
         self._ledger = ledger = Ledger(db)
         retention = Retention(ledger, limits)
         self._appending = Appending(ledger, limits, retention, Keys(ledger, limits.max_idempotency_keys, DURABILITY))
-        self._recording = Recording(ledger, max_dead_letters)
+        recalling = Recalling(ledger, self._appending)
+        self._recording = Recording(ledger, recalling, max_dead_letters)
         devices = Devices(ledger, limits.max_devices)
-        waiting = Waiting(ledger, limits, self._appending)
+        waiting = Waiting(ledger, limits, self._appending, recalling)
         self._single: dict[str, Callable[..., Any]] = {
             "remember_device": devices.remember,
             "forget_device": devices.forget,
@@ -52,6 +54,7 @@ class Writing:
             "add_subscription": devices.add_subscription,
             "remove_subscription": devices.remove_subscription,
             "drop_dead_letter": devices.drop_dead_letter,
+            "first_answer": self._appending.first_answer,
             "fire_due": waiting.fire_due,
             "recall": waiting.recall,
             "outbox_add": waiting.outbox_add,
@@ -87,8 +90,8 @@ class Writing:
             done = self._appending.append([task.arguments for task in appends])
             outcomes.update(zip(appends, done, strict=True))
         if records:
-            self._recording.record([task.arguments for task in records])
-            outcomes.update(dict.fromkeys(records))
+            notices = self._recording.record([task.arguments for task in records])
+            outcomes.update(zip(records, notices, strict=True))
 
 
 class ReadingSession:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from streampush.protocol.terms import Milestone
-from streampush.push.values import CursorMove, Mark, Undeliverable
+from streampush.push.ids import clearing_id
+from streampush.push.values import Appended, CursorMove, Mark, Undeliverable
 from streampush.store.sqlite.ledger import Ledger, Log
-from streampush.store.sqlite.rows import FREED, as_json, entry_id, read_list, read_many, write_many
+from streampush.store.sqlite.recalling import Recalling, TakenBack
+from streampush.store.sqlite.rows import CLEAR_ON_PROCESSED, FREED, as_json, entry_id, read_list, read_many, write_many
 
 MAX_CURSORS_PER_DEVICE = 1_000
 """Channels; the cursor that moved longest ago is dropped. As many as a connection may follow by default."""
@@ -67,6 +69,13 @@ CROSS JOIN receipts AS r ON r.entry = e.id AND r.device = s.device
 WHERE r.delivered IS NOT NULL AND r.rejected IS NULL
 {_FIRST_TIME.format("processed")}
 """
+_CLEARED = f"""
+SELECT json_group_array(json_array(e.id, e.message_id, e.weight - length(e.content_type), e.publisher, s.at, s.task))
+FROM (SELECT {_SPAN}, json_extract(j.value, '$[3]') AS at, json_extract(j.value, '$[4]') AS task FROM json_each(?) AS j) AS s
+CROSS JOIN entries AS e ON e.id > s.low AND e.id <= s.high AND e.flags & {CLEAR_ON_PROCESSED} AND e.recalled_at = 0
+CROSS JOIN receipts AS r ON r.entry = e.id AND r.device = s.device
+WHERE r.delivered IS NOT NULL AND r.rejected IS NULL
+"""
 _COUNTED = "UPDATE receipt_counts SET {0} = {0} + ? WHERE entry > ? AND entry <= ?"
 _COUNTED_READABLE = f"""
 UPDATE receipt_counts SET {{0}} = {{0}} + ? WHERE entry > ? AND entry <= ? AND entry NOT IN (SELECT value FROM json_each(?))
@@ -82,12 +91,13 @@ SELECT ?, ?, ?, ?, weight, message_id, ?, ?, published_at, expires_at,
 
 
 class _Span(NamedTuple):
-    """A range of entries of one log that one device has reached."""
+    """A range of entries of one log that one device has reached; `task`: the number of the call in the batch."""
 
     low: int
     high: int
     device: str
     at: int
+    task: int = 0
 
 
 class _Cursor:
@@ -104,18 +114,33 @@ class _Cursor:
 class Recording:
     """The writer's part of push.ports.CursorStore.record. `max_dead_letters`: of one device."""
 
-    def __init__(self, ledger: Ledger, max_dead_letters: int) -> None:
+    def __init__(self, ledger: Ledger, recalling: Recalling, max_dead_letters: int) -> None:
         self._ledger = ledger
+        self._recalling = recalling
         self._max_dead_letters = max_dead_letters
 
-    def record(self, batch: Sequence[Recorded]) -> None:
-        """Records everything, in this order: marks, dead letters, moves."""
+    def record(self, batch: Sequence[Recorded]) -> list[list[Appended]]:
+        """Records everything, in this order: marks, dead letters, moves. Gives the recall notices that each call led to."""
         named = [one.channel for moves, marks, failed, _ in batch for kind in (moves, marks, failed) for one in kind]
         self._ledger.fetch(named)
         now_ms = batch[-1][3]
         self._mark([mark for _, marks, _, _ in batch for mark in marks])
         dead = self._bury([one for _, _, failed, _ in batch for one in failed], now_ms)
-        self._move([move for moves, _, _, _ in batch for move in moves], dead, now_ms)
+        processed = self._move([(move, task) for task, one in enumerate(batch) for move in one[0]], dead, now_ms)
+        notices: list[list[Appended]] = [[] for _ in batch]
+        if processed:
+            self._clear(processed, notices, now_ms)
+        return notices
+
+    def _clear(self, processed: Sequence[_Span], notices: list[list[Appended]], now_ms: int) -> None:
+        """Recalls what was processed on one device and asks to be cleared on the others."""
+        back: dict[int, tuple[TakenBack, int]] = {}
+        for entry, message_id, freed, publisher, at, task in read_list(self._ledger.db, _CLEARED, (as_json(processed),)):
+            taken = TakenBack(entry, message_id, freed, publisher, clearing_id(message_id), at or now_ms)
+            back.setdefault(entry, (taken, task))
+        appended = self._recalling.take_back([taken for taken, _ in back.values()], now_ms)
+        for notice, (_, task) in zip(appended, back.values(), strict=True):
+            notices[task].append(notice)
 
     def _log(self, channel: str, epoch: str) -> Log | None:
         """The log, if it is begun and has this epoch."""
@@ -145,13 +170,16 @@ class Recording:
 
     # ------------------------------------------------------------------------------------------------------------ moves
 
-    def _move(self, moves: Sequence[CursorMove], dead: dict[tuple[str, str], frozenset[int]], now_ms: int) -> None:
+    def _move(
+        self, moves: Sequence[tuple[CursorMove, int]], dead: dict[tuple[str, str], frozenset[int]], now_ms: int
+    ) -> list[_Span]:
+        """Moves cursors, each with the number of its call; gives what was processed on channels of devices and users."""
         if not moves:
-            return
+            return []
         delivered: list[_Span] = []
         processed: list[_Span] = []
         counts: Counter[tuple[Milestone, int, int, frozenset[int]]] = Counter()
-        for move, before in self._move_cursors(moves):
+        for move, task, before in self._move_cursors(moves):
             log = self._log(move.channel, move.epoch)
             if log is None:
                 continue
@@ -163,7 +191,7 @@ class Recording:
                 if low >= high:
                     continue
                 if _is_addressed(log):
-                    reached.append(_Span(low, high, move.device_id, move.at_ms))
+                    reached.append(_Span(low, high, move.device_id, move.at_ms, task))
                 elif entry_id(log.id, log.receipted) > low:
                     counts[milestone, low, high, dead.get((move.device_id, move.channel), frozenset())] += 1
         db = self._ledger.db
@@ -174,23 +202,24 @@ class Recording:
         for (milestone, low, high, without), count in counts.items():
             statement = _COUNTED_READABLE.format(RECEIPT_COLUMNS[milestone])
             db.execute(statement, (count, low, high, as_json(list(without)), now_ms))
+        return processed
 
-    def _move_cursors(self, moves: Sequence[CursorMove]) -> list[tuple[CursorMove, tuple[int, int]]]:
+    def _move_cursors(self, moves: Sequence[tuple[CursorMove, int]]) -> list[tuple[CursorMove, int, tuple[int, int]]]:
         """Moves the cursors; gives the moves that were not back, with the offset and processed offset that each began at."""
         db, totals = self._ledger.db, self._ledger.totals
-        keys = list({(move.device_id, move.channel): None for move in moves})
+        keys = list({(move.device_id, move.channel): None for move, _ in moves})
         cursors = {(device, channel): _Cursor(*rest) for device, channel, *rest in read_many(db, _READ_CURSORS, keys)}
         known = set(cursors)
-        done: list[tuple[CursorMove, tuple[int, int]]] = []
-        for move in moves:
+        done: list[tuple[CursorMove, int, tuple[int, int]]] = []
+        for move, task in moves:
             key = (move.device_id, move.channel)
             cursor = cursors.get(key)
             totals.moves += 1
             if cursor is None or cursor.epoch != move.epoch:
                 cursor = cursors[key] = _Cursor(move.epoch, move.offset, move.processed, move.attempts)
-                done.append((move, (0, 0)))
+                done.append((move, task, (0, 0)))
             elif move.offset >= cursor.offset:
-                done.append((move, (cursor.offset, cursor.processed)))
+                done.append((move, task, (cursor.offset, cursor.processed)))
                 cursor.offset, cursor.attempts = move.offset, move.attempts
                 cursor.processed = max(cursor.processed, move.processed)
             cursor.moved = totals.moves

@@ -20,6 +20,7 @@ from streampush.push.values import (
     Draft,
     DurableSubscription,
     Head,
+    Idempotency,
     Mark,
     MessageRecord,
     OutboxEntry,
@@ -132,6 +133,10 @@ class SqliteStore:
         accepted: Accepted = await self._write(APPEND, draft, self._wall_ms())
         return accepted
 
+    async def first_answer(self, idempotency: Idempotency) -> Accepted | None:
+        known: Accepted | None = await self._write("first_answer", idempotency, self._wall_ms())
+        return known
+
     async def head(self, channel: str) -> Head:
         head: Head = await self._read("head", channel)
         return head
@@ -168,9 +173,9 @@ class SqliteStore:
 
     async def record(
         self, moves: Sequence[CursorMove], marks: Sequence[Mark] = (), undeliverable: Sequence[Undeliverable] = ()
-    ) -> None:
-        if moves or marks or undeliverable:
-            await self._write(RECORD, tuple(moves), tuple(marks), tuple(undeliverable), self._wall_ms())
+    ) -> Sequence[Appended]:
+        notices: list[Appended] = await self._write(RECORD, tuple(moves), tuple(marks), tuple(undeliverable), self._wall_ms())
+        return notices
 
     async def forget_cursor(self, device_id: str, channel: str) -> None:
         await self._write("forget_cursor", device_id, channel)

@@ -12,10 +12,9 @@ from streampush.protocol.terms import Priority
 from streampush.push.values import Appended, Draft, OutboxEntry
 from streampush.store.sqlite.appending import Appending
 from streampush.store.sqlite.ledger import Ledger
+from streampush.store.sqlite.recalling import Recalling, TakenBack
 from streampush.store.sqlite.rows import (
     CLEAR_ON_PROCESSED,
-    FREED,
-    OFFSET_BITS,
     WANTS_RECEIPT,
     as_json,
     read_list,
@@ -54,10 +53,11 @@ def scheduled_draft(row: Sequence[Any]) -> Draft:
 class Waiting:
     """The writer's part of schedule, recall and outbox."""
 
-    def __init__(self, ledger: Ledger, limits: StoreConfig, appending: Appending) -> None:
+    def __init__(self, ledger: Ledger, limits: StoreConfig, appending: Appending, recalling: Recalling) -> None:
         self._ledger = ledger
         self._limits = limits
         self._appending = appending
+        self._recalling = recalling
 
     def fire_due(self, now_ms: int, limit: int) -> list[Appended]:
         """See push.ports.LogStore.fire_due."""
@@ -85,26 +85,17 @@ class Waiting:
             self._unschedule([waiting])
             return None
         found = ledger.db.execute(
-            "SELECT e.id, e.recalled_at, e.recalls, e.weight - length(e.content_type), e.publisher, c.name FROM entries AS e"
-            f" JOIN channels AS c ON c.id = e.id >> {OFFSET_BITS} WHERE e.message_id = ? ORDER BY e.id DESC LIMIT 1",
+            "SELECT id, recalled_at, recalls, weight - length(content_type), publisher FROM entries"
+            " WHERE message_id = ? ORDER BY id DESC LIMIT 1",
             (message_id,),
         ).fetchone()
         if found is None or found[2]:
             raise Refused(Code.UNKNOWN_RECIPIENT, "no message of this id is scheduled or in a log")
-        entry, recalled_at, _, freed, publisher, channel = found
+        entry, recalled_at, _, freed, publisher = found
         if recalled_at:
             return None
-        ledger.fetch([channel])
-        log = ledger.log(channel)
-        assert log is not None
-        ledger.db.execute(
-            "UPDATE entries SET recalled_at = ?, payload = x'', headers = '', weight = length(content_type),"
-            f" flags = flags | {FREED} WHERE id = ?",
-            (at_ms, entry),
-        )
-        log.size -= freed
-        ledger.totals.bytes -= freed
-        return self._appending.notice(log, Draft(channel, notice_id, b"", at_ms, publisher=publisher), message_id, now_ms)
+        taken = TakenBack(entry, message_id, freed, publisher, notice_id, at_ms)
+        return self._recalling.take_back([taken], now_ms)[0]
 
     # ----------------------------------------------------------------------------------------------------------- outbox
 
