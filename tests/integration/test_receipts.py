@@ -111,6 +111,15 @@ class EventTests(ReceiptTestCase):
         self.assertEqual(self.metric("streampush_event_streams"), 0)
 
     @run
+    async def test_a_stream_ends_when_every_device_is_at_an_end(self) -> None:
+        device = await self.device()
+        events = await self.listen(await self.published())
+        await self.acknowledged(device, Outcome.PROCESSED)
+        await events.done
+        self.assertEqual(events.milestones, ["accepted", "stored", "written", "delivered", "processed"])
+        self.assertEqual(events.named("end"), [{"reason": "complete"}])
+
+    @run
     async def test_a_stream_that_broke_is_resumed_without_a_gap_or_a_repeat(self) -> None:
         device = await self.device()
         message_id = await self.published()
@@ -187,16 +196,24 @@ class FrameTests(ReceiptTestCase):
         device, publisher = await self.device(), await self.asking_publisher()
         publisher.send(m.Publish("device:phone-1", b"hello", want_receipt=True), 5)
         answer = await publisher.expect(m.PublishOk)
-        await self.acknowledged(device)
-        receipts = await self.receipts(publisher, Milestone.DELIVERED)
-        self.assertEqual(
-            [one.milestone for one in receipts if one.milestone is not Milestone.WRITTEN],
-            [Milestone.DELIVERED],
-        )
+        await self.acknowledged(device, Outcome.PROCESSED)
+        receipts = await self.receipts(publisher, Milestone.PROCESSED)
+        self.assertEqual([one.milestone for one in receipts], [Milestone.WRITTEN, Milestone.DELIVERED, Milestone.PROCESSED])
         for one in receipts:
             self.assertEqual(
                 (one.message_id, one.channel, one.offset, one.device_id), (answer.message_id, "device:phone-1", 1, "phone-1")
             )
+
+    @run
+    async def test_what_a_device_rejects_is_told(self) -> None:
+        device, publisher = await self.device(), await self.asking_publisher()
+        publisher.send(m.Publish("device:phone-1", b"hello", want_receipt=True), 5)
+        await publisher.expect(m.PublishOk)
+        await self.acknowledged(device, Outcome.REJECTED)
+        receipts = await self.receipts(publisher, Milestone.REJECTED)
+        self.assertEqual([one.milestone for one in receipts], [Milestone.WRITTEN, Milestone.DELIVERED, Milestone.REJECTED])
+        assert self.node is not None
+        self.assertEqual(self.node.service.receipts.watched, 0)
 
     @run
     async def test_only_messages_that_want_receipts_get_them(self) -> None:
