@@ -334,7 +334,7 @@ class Scenario(World):
             self._since.clear()
             return
         for phone in self.phones:
-            present = phone.name in self.server.service._attachments
+            present = phone.name in self.server.service.connections._connected
             if phone.online:
                 since = self._since.setdefault(phone.name, now)
                 if now - since > LOST_AFTER and not present:
@@ -372,7 +372,7 @@ class Scenario(World):
             "admitted": server.admission.connections,
             "handshakes": server.admission.handshakes,
             "scheduled": len(server.node._wheel),
-            "attachments": len(service._attachments),
+            "attachments": len(service.connections),
             "followed channels": len(service._fanout._channels),
             "due channels": len(service._fanout._due),
             "cursor moves": len(service._cursors._due),
