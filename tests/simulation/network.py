@@ -147,6 +147,8 @@ class Link:
 
     def cut(self) -> None:
         """The network breaks the connection and tells both."""
+        if self.over:
+            return
         self._world.trace(self.name, "is cut")
         self.quiet()
         self._drop()
@@ -155,7 +157,7 @@ class Link:
 
     def die(self) -> None:
         """Nothing arrives from now on, and nobody is told."""
-        if self.dead:
+        if self.dead or self.over:
             return
         self._world.trace(self.name, "goes dead")
         self.quiet()
@@ -364,6 +366,7 @@ class Network:
         self.links = 0
         self.quiet_at: dict[str, float] = {}  # when a link of this principal was of no use any more, the last time
         self.refuses = 0.0  # the share of connects that break
+        self.opened: Callable[[Link], None] = lambda link: None  # hears of each new link
         self.black_holes = 0.0  # the share of connects that nobody answers
         self._latency = latency
 
@@ -395,6 +398,7 @@ class Network:
         link.host.begin(server.accept(IPv4Address("TCP", host, link.number)))
         connecting.callback(protocol)
         link.client.begin()
+        self.opened(link)
 
 
 class SimulatedSecurity:

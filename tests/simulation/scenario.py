@@ -18,7 +18,8 @@ from streampush.config import (
 )
 from streampush.protocol.terms import Durability
 from streampush.push.values import ChannelRules, Principal
-from tests.simulation.network import Network
+from streampush.server.requests import MAX_OPEN
+from tests.simulation.network import Link, Network
 from tests.simulation.phone import Habits, Phone
 from tests.simulation.publisher import FramedBackend, RestBackend
 from tests.simulation.server import ServerProcess
@@ -52,6 +53,7 @@ class Plan:
     backups: bool  # and is now and then put back to an older state
     config: Config
     habits: Habits
+    forgetting: float  # the share of applications' deaths that lose their positions, and go by the server's cursors
 
 
 class Scenario(World):
@@ -71,6 +73,8 @@ class Scenario(World):
         self.rest = RestBackend(self, self.network, self.truth, Principal("key", "backend", may_publish=ANYTHING))
         self.framed = FramedBackend(self, self.network, self.truth, Principal("publisher", "billing", may_publish=ANYTHING))
         self.published = 0
+        self._next_link_fails = False
+        self.network.opened = self.link_opened
         self._since: dict[str, float] = {}  # when each phone was seen online first
         self._actions = self._choose_actions()
 
@@ -85,7 +89,7 @@ class Scenario(World):
         return Plan(
             phones=random.randint(24, 48) if crowd else random.randint(2, 5),
             topics=random.randint(1, 2),
-            actions=random.randint(20, 40) if crowd else random.randint(20, 80),
+            actions=random.randint(15, 30) if crowd else random.randint(15, 70),
             gap=random.choice((0.05, 0.2, 0.4)),
             latency=random.choice((0.005, 0.05, 0.4)),
             pace=pace,
@@ -98,6 +102,7 @@ class Scenario(World):
                 put_off=random.choice((0.0, 0.0, 0.1)),
                 reject=random.choice((0.0, 0.05)),
             ),
+            forgetting=random.choice((0.0, 0.2, 0.9)),
         )
 
     def _make_config(self) -> Config:
@@ -112,7 +117,7 @@ class Scenario(World):
                 send_stall_timeout=8.0,
             ),
             heartbeat=HEARTBEAT,
-            reconnect=ReconnectConfig(first_jitter=0.5, backoff_initial=0.2, backoff_max=1.0),
+            reconnect=ReconnectConfig(first_jitter=0.5, backoff_initial=0.2, backoff_max=0.5),
             delivery=DeliveryConfig(
                 page_messages=random.choice((1, 3, 64)), page_bytes=random.choice((1024, 262_144)), subscribe=("*",)
             ),
@@ -145,6 +150,7 @@ class Scenario(World):
             (self.burst, 3),
             (self.cut_link, 3),
             (self.kill_link, 2),
+            (self.trouble_young_link, 1.5),
             (self.kill_phone, 2),
             (self.return_phone, 6),
             (self.change_mind, 2),
@@ -186,10 +192,21 @@ class Scenario(World):
         if links:
             self.random.choice(links).die()
 
+    def trouble_young_link(self) -> None:
+        """A greeting does not arrive: the connection ends, or goes dead, before it is half a second old."""
+        self._next_link_fails = True
+
+    def link_opened(self, link: Link) -> None:
+        """See Network.opened."""
+        if self._next_link_fails:
+            self._next_link_fails = False
+            fail = link.cut if self.chance(0.5) else link.die
+            self.clock.callLater(self.random.uniform(0.0, 0.5), fail)
+
     def kill_phone(self) -> None:
         phone = self.random.choice(self.phones)
         if phone.client is not None:
-            phone.kill(silently=self.chance(0.4), forgetting=self.chance(0.2))
+            phone.kill(silently=self.chance(0.4), forgetting=self.chance(self.plan.forgetting))
             if self.chance(0.5):
                 phone.start()
 
@@ -227,6 +244,10 @@ class Scenario(World):
             self.trace("the disk is put back to", kept, "of", self.disk.writes, "writes")
             self.disk.restore(kept)
             self.truth.restored(kept)
+            for phone in self.phones:
+                if phone.client is not None:  # what an application works on belongs to a course of events that is undone
+                    phone.kill(silently=False)
+                    phone.start()
 
     def drain(self) -> None:
         if self.server.alive and not self.server.draining:
@@ -322,6 +343,10 @@ class Scenario(World):
     def check_running(self) -> None:
         """What holds at every moment: I5 bounds, I6 presence."""
         session = self.plan.config.session
+        for connection in self.server.node.connections:
+            requests = connection._requests
+            if requests is not None and requests._open > MAX_OPEN:
+                self.broken("I5", f"{connection.session_id} has {requests._open} requests open")
         for link in self.network.open.values():
             if link.host.most_buffered > session.send_buffer + 70_000:
                 self.broken("I5", f"{link.name} has had {link.host.most_buffered} bytes in its send buffer")
