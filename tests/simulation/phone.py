@@ -97,7 +97,8 @@ class Wire:
             held = entry.message_id if entry is not None else ""
             if (asked.epoch, asked.offset, asked.last_message_id if offset else "") != (epoch, offset, held):
                 self._world.broken("I4", f"{self._phone.name} {channel}: {asked} is recovered as {answer}, there is {entry}")
-        if follow is None or (follow.doubtful and follow.epoch != epoch):
+        by_cursor = asked is None or not asked.epoch  # and a cursor may be of a log that the device has never heard of
+        if follow is None or (by_cursor and follow.epoch != epoch and self._phone.truth.disasters):
             self._phone.follows[channel] = Follow(epoch, offset)
         elif follow.epoch == epoch:
             self._must_have("I4", answer, follow)

@@ -21,7 +21,7 @@ from tests.simulation.clock import ProcessClock
 from tests.simulation.network import Network
 from tests.simulation.server import ServerProcess
 from tests.simulation.truth import Intent, Truth
-from tests.simulation.world import World
+from tests.simulation.world import Broken, World
 
 PASSING = frozenset({Code.STORE_UNAVAILABLE, Code.DRAINING})
 """Refusals after which a publisher tries again: the store is away, the server stops."""
@@ -83,9 +83,9 @@ class Backend:
     def _settled(self, job: Job) -> None:
         self.open.pop(job, None)
 
-    def _published(self, answer: Published | m.PublishOk, job: Job) -> None:
-        assert job.server is not None
-        self.truth.acknowledged(job.intent, job.server.view, answer.epoch, answer.offset, answer.message_id)
+    def _answered(self, answer: Published | m.PublishOk, job: Job, server: ServerProcess) -> None:
+        """This process has said that it is stored."""
+        self.truth.acknowledged(job.intent, server.view, answer.epoch, answer.offset, answer.message_id)
         self._settled(job)
 
     def _refused(self, code: Code | int, detail: str, job: Job) -> None:
@@ -117,10 +117,12 @@ class RestBackend(Backend):
             return
         request = PublishRequest(job.intent.channel, job.intent.payload, **job.fields)
         asked = Deferred.fromCoroutine(server.service.publish(self._principal, request))
-        asked.addCallback(self._published, job)
+        asked.addCallback(self._answered, job, server)
         asked.addErrback(self._failed, job)
 
     def _failed(self, failure: Failure, job: Job) -> None:
+        if failure.check(Broken):
+            return
         if not failure.check(Refused):
             self.world.broken("fault", f"publish raised {failure.getTraceback()}")
         self._refused(failure.value.code, failure.value.detail, job)
@@ -149,7 +151,14 @@ class FramedBackend(Backend):
         asked.addCallback(self._published, job)
         asked.addErrback(self._failed, job)
 
+    def _published(self, answer: m.PublishOk, job: Job) -> None:
+        """The client may have asked again on a new connection: it is the present one that has answered."""
+        connection: Any = self.client._connection
+        self._answered(answer, job, connection.transport.link.server)
+
     def _failed(self, failure: Failure, job: Job) -> None:
+        if failure.check(Broken):
+            return
         if failure.check(RequestRefused):
             self._refused(failure.value.code, failure.value.detail, job)
         elif failure.check(ClientStopped):

@@ -99,7 +99,7 @@ class Scenario(World):
             habits=Habits(
                 slow=random.choice((0.0, 0.3, 0.9)),
                 slowness=random.choice((0.05, 0.5, 3.0)),
-                put_off=random.choice((0.0, 0.0, 0.1)),
+                put_off=random.choice((0.0, 0.0, 0.0)),
                 reject=random.choice((0.0, 0.05)),
             ),
             forgetting=random.choice((0.0, 0.2, 0.9)),
