@@ -38,11 +38,15 @@ class Taken(Enum):
 
 @dataclass(slots=True)
 class Item:
-    """A delivery that waits or is in work. `held`: it takes room of the window."""
+    """A delivery that waits or is in work. `held`: it takes room of the window.
+
+    `undone`: the server's log was put back to an older state meanwhile, and has another message at this offset.
+    """
 
     delivery: Delivery
     epoch: str
     held: bool
+    undone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,26 @@ class Channel:
             if delivery.recalls and self.later:
                 self._drop([other for other, message_id in self.later.items() if message_id == delivery.recalls])
             return Taken.NEW
+        if self._other(delivery):
+            self._drop([offset])
+            return Taken.NEW
         if offset in self.later and offset not in self.again:
             self.again.add(offset)
             return Taken.AGAIN
         self.owes = True
         return Taken.REPEAT
+
+    def _other(self, delivery: Delivery) -> bool:
+        """Whether another message was at this offset before: the log was put back to an older state.
+
+        Only what was in work since the last greeting can be undone so; a position that was sent is proven by its id.
+        """
+        offset, current, reached = delivery.offset, self.current, self.reached
+        if current is not None and current.delivery.offset == offset:
+            current.undone = current.delivery.message_id != delivery.message_id
+            return current.undone
+        known = reached.last_message_id if reached.offset == offset and reached.epoch == self.epoch else ""
+        return bool(known) and known != delivery.message_id
 
     def begin(self, answer: Subscribed, *, exact: bool) -> Repositioned:
         """Delivery goes on where the answer says. `exact`: the application asked for that place, also if it lies behind."""
@@ -167,6 +186,8 @@ class Channel:
     def finished(self, item: Item, outcome: Outcome) -> bool:
         """The application is through with the item for now; whether the position moved."""
         self.current = None
+        if item.undone:
+            return False
         delivery = item.delivery
         offset = delivery.offset
         self.again.discard(offset)
@@ -174,7 +195,7 @@ class Channel:
             self.later.pop(offset, None)
         elif not self.pending_back:  # else it is of a log that is gone
             self.later[offset] = delivery.message_id
-        if item.epoch != self.reached.epoch or offset > self.reached.offset:
+        if item.epoch != self.reached.epoch or offset >= self.reached.offset:
             self.reached = Position(item.epoch, offset, delivery.message_id)
         if not self.pending_back and offset <= self.sent:  # else its repeat will be acknowledged
             self._answer(offset, outcome)

@@ -389,6 +389,41 @@ class RepeatTests(InboxCase):
         self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED)])
 
 
+class PutBackTests(InboxCase):
+    """The server's store is restored from a backup, while the application works on a message that the backup does not have."""
+
+    def put_back(self) -> None:
+        self.begin()
+        self.deliver(1)
+        self.come_back(m.Subscribed("news", "e1", 0, 1, True))
+        self.say(m.Delivery("news", 1, "another", b"x"))
+
+    def test_another_message_at_the_offset_that_is_in_work_is_no_repeat(self) -> None:
+        self.put_back()
+        self.application.done()
+        self.assertEqual(self.application.given, [("news", 1), ("news", 1)])
+
+    def test_finished_while_the_connection_is_made_it_is_no_repeat_either(self) -> None:
+        self.begin()
+        self.deliver(1)
+        self.come_back(m.Subscribed("news", "e1", 0, 1, True))
+        self.application.done()
+        self.say(m.Delivery("news", 1, "another", b"x"))
+        self.application.done()
+        self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED)])
+        self.come_back()
+        self.assertEqual(self.resume, (m.Resume("news", m.Position("e1", 1, "another")),))
+
+    def test_the_message_that_is_gone_is_neither_acknowledged_nor_a_position(self) -> None:
+        self.put_back()
+        self.application.done()
+        self.assertEqual(self.acks, [])
+        self.application.done()
+        self.assertEqual(self.acks, [m.Ack("news", 1, Outcome.PROCESSED)])
+        self.come_back()
+        self.assertEqual(self.resume, (m.Resume("news", m.Position("e1", 1, "another")),))
+
+
 class RecallTests(InboxCase):
     NOTICE = m.Delivery("news", 2, "notice", b"", recalls="news-1")
 

@@ -314,8 +314,8 @@ class Phone:
 
     def unfollow(self, topic: str) -> None:
         """It wants the topic no longer."""
-        if self.client is None or topic not in self.topics or topic in self._asking:
-            return
+        if self.client is None or self.client.welcome is None or topic not in self.topics or topic in self._asking:
+            return  # without a connection nobody is told, and a greeting under way would take the topic up again
         self.world.trace(self.name, "unfollows", topic)
         del self.topics[topic]
         self.follows.pop(topic, None)

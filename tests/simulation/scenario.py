@@ -244,10 +244,6 @@ class Scenario(World):
             self.trace("the disk is put back to", kept, "of", self.disk.writes, "writes")
             self.disk.restore(kept)
             self.truth.restored(kept)
-            for phone in self.phones:
-                if phone.client is not None:  # what an application works on belongs to a course of events that is undone
-                    phone.kill(silently=False)
-                    phone.start()
 
     def drain(self) -> None:
         if self.server.alive and not self.server.draining:
