@@ -1,0 +1,170 @@
+"""`streampush explain`: why is this device silent? The server's answer, for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from streampush.cli.exits import Failure, RefusedByServer, describe_code
+from streampush.cli.outgoing import PublishRefused
+from streampush.cli.rest_client import RestClient
+from streampush.cli.rest_publisher import refusal
+from streampush.cli.running import run
+from streampush.cli.target import find_target, read_key
+
+_MARKS = {"problem": "!!", "note": " -", "fine": "ok"}
+_COLUMNS = (
+    "channel", "acknowledged", "sent", "top", "waiting", "unacknowledged", "held", "attempts", "redeliveries", "lost", "durable",
+)  # fmt: skip
+
+
+@click.command(short_help="Why is this device silent?")
+@click.argument("device")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="STREAMPUSH_DIR",
+    show_envvar=True,
+    help="What `streampush init` made: says where the server is, and has its key.",
+)
+@click.option("--url", help="Where the REST API is.  [default: as in the directory's configuration]")
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the REST key, of the scope read.  [default: the directory's]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+def explain(device: str, directory: Path | None, url: str | None, key_file: Path | None, as_json: bool) -> None:
+    """Say in words why DEVICE gets nothing: where it is, what waits for it, what it does not acknowledge.
+
+    First what is wrong (!!), then what is worth knowing (-) and what is well (ok), then the facts that this stands on.
+    """
+    where = _where(directory, url, key_file)
+
+    async def work(reactor: Any) -> None:
+        answer = await ask(reactor, where, device)
+        if as_json:
+            click.echo(json.dumps(answer, indent=2))
+        else:
+            for line in render(answer):
+                click.echo(line)
+
+    run(work)
+
+
+def _where(directory: Path | None, url: str | None, key_file: Path | None) -> tuple[str, str, bytes]:
+    """URL, key, and the CA in PEM, empty: what the platform trusts. Raises Failure and click.UsageError."""
+    if directory is None:
+        if url is None or key_file is None:
+            raise click.UsageError("give --dir, or --url and --key")
+        return url.rstrip("/"), read_key(key_file), b""
+    target = find_target(directory, rest_url=url)
+    ca_pem = b""
+    if target.rest_url.startswith("https:"):
+        try:
+            ca_pem = target.files.ca.certificate.read_bytes()
+        except OSError as error:
+            raise Failure(f"{target.files.ca.certificate}: {error.strerror}") from error
+    return target.rest_url, read_key(key_file or target.files.rest_key), ca_pem
+
+
+async def ask(reactor: Any, where: tuple[str, str, bytes], device: str) -> dict[str, Any]:
+    """The server's explanation, see `Explanation` in openapi.json. Raises Failure."""
+    client = RestClient(reactor, *where)
+    try:
+        status, answer = await client.ask("GET", f"/v1/devices/{quote(device, safe='')}/explain")
+    finally:
+        await client.close()
+    if status != 200:
+        error = refusal(status, answer)
+        if isinstance(error, PublishRefused):
+            text = describe_code(error.code, error.advice, error.detail, error.retry_after)
+            raise RefusedByServer(f"refused: {text}") from error
+        raise error
+    if not isinstance(answer.get("verdicts"), list) or not isinstance(answer.get("facts"), dict):
+        raise Failure(f"{where[0]} answers like no streampush server")
+    return answer
+
+
+def render(answer: Mapping[str, Any]) -> Iterator[str]:
+    """The lines for people."""
+    facts = answer["facts"]
+    yield _shown(facts["device_id"])
+    for verdict in answer["verdicts"]:
+        yield f"  {_MARKS.get(verdict['severity'], '  ')} {_shown(verdict['text'])}"
+    if not facts["known"]:
+        return
+    yield ""
+    for name, value in _facts(facts):
+        yield f"{name:<14}{_shown(value)}"
+    rows = facts["channels"]
+    if rows:
+        yield ""
+        yield from _table([_COLUMNS, *([_cell(row[column]) for column in _COLUMNS] for row in rows)])
+    if facts["more_channels"]:
+        yield f"and {facts['more_channels']} more channels"
+
+
+def _facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "user", facts["user_id"] or "none"
+    yield "first seen", _time(facts["first_seen_ms"])
+    yield "last seen", _time(facts["last_seen_ms"])
+    connection = facts["connection"]
+    if connection is None:
+        yield "connection", f"to node {facts['other_node']}" if facts["other_node"] else "none"
+    else:
+        yield from _connection(connection)
+    close = facts["last_close"]
+    if close is not None:
+        yield "last close", f"{close['code']} {close['detail']}, advice {close['advice']}, {_time(close['at_ms'])}"
+    yield "push token", "registered" if facts["push_token"] else "none"
+    yield "dead letters", str(facts["dead_letters"])
+    rate = facts["rate"]
+    if rate is not None:
+        text = f"{rate['tokens']:.1f} of {rate['burst']:g} requests left, {rate['rate']:g} a second; {rate['refused']} refused"
+        yield "request rate", text
+
+
+def _connection(connection: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    app = " ".join(part for part in (connection["app"], connection["app_version"]) if part) or "not named"
+    yield "connection", f"{connection['session_id']} from {connection['address']} since {_time(connection['connected_at_ms'])}"
+    yield "generation", str(connection["generation"])
+    yield "application", f"{app}, {connection['state'].lower()}"
+    messages = f"{connection['open_messages']} of {connection['window_messages']} messages"
+    size = f"{connection['open_bytes']} of {connection['window_bytes']} bytes"
+    yield "window", f"{messages}, {size} unacknowledged{'' if connection['has_room'] else '; the send buffer is full'}"
+    trips = ", ".join(f"{seconds * 1000:.0f}" for seconds in connection["round_trips"])
+    beats = f"round trips {trips} ms" if trips else "no round trip yet"
+    yield "heartbeat", f"{beats}; {connection['missed']} pings missed, {connection['jitters']} times silent for longer than normal"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
+    for row in rows:
+        first, *others = (
+            cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join((first, *others)).rstrip()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _shown(str(value))
+
+
+def _time(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC" if at_ms else "never"
+
+
+def _shown(text: str) -> str:
+    """Fit for a terminal: details of closes and names of applications come from devices."""
+    return text if text.isprintable() else json.dumps(text)
