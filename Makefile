@@ -7,7 +7,7 @@ NODE_CLIENT := tests/interop/node
 .PHONY: help setup demo run test simulate lint bench coverage core-coverage proto wheel clean
 
 help:
-	@echo "make demo      the whole product in one run: server, devices, publishes, a cut connection, counts"
+	@echo "make demo      the whole product in one run: a cut connection, a device that is away, recalls, a receipt, counts"
 	@echo "make test      every test"
 	@echo "make simulate  10 000 scenarios of server and clients with faults (SEEDS=, FIRST=); SEED=n replays one"
 	@echo "make run       the server in the foreground with a development configuration"

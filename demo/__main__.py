@@ -1,22 +1,23 @@
 """The product in one run: `make demo`.
 
-Mints a CA and certificates, starts the real server, connects devices over mutual TLS in processes of their own, publishes to a
-device, a user and a topic over REST and over the framed protocol, cuts one device's connection and lets it resume. Ends with one
-line of counts; status 1, and a line that says so, if any message is missing or came twice.
+Mints a CA and certificates, starts the real server with a new store on disk, connects devices over mutual TLS in processes of
+their own, publishes to a device, a user and a topic over REST and over the framed protocol, cuts one device's connection and lets
+it resume. One device is away for a while: its backlog is shown, a message in it is recalled, it comes back for the rest. Receipts
+say what became of a message on each device. Ends with one line of counts; status 1, and a line that says so, if any message is
+missing or came twice.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections import Counter
 from pathlib import Path
 
-from demo.processes import WAIT, Failed, Record, Story, device_command, running, server_command
+from demo.api import RestApi
+from demo.ledger import Ledger
+from demo.processes import Failed, Record, Story, device_command, publisher_command, running, server_command
 
 ROOT = Path("var/demo")
 TOPIC = "news/today"
@@ -26,6 +27,7 @@ DEVICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sensor-1": ("", (TOPIC,)),
     "watch-1": ("bob", (TOPIC,)),
 }
+BACKEND = "backend"
 
 
 def say(text: str) -> None:
@@ -33,100 +35,119 @@ def say(text: str) -> None:
 
 
 class Demo:
-    """What was published, who must get it, and who got it."""
+    """The steps of the run, in their order."""
 
     def __init__(self, bin_dir: Path) -> None:
         self._bin = bin_dir
-        self._rest = ""
         self._port = 0
-        self._published = 0
-        self._expected: dict[str, list[tuple[str, str]]] = {device: [] for device in DEVICES}
-        self.stories: dict[str, Story] = {}
+        self._api: RestApi
+        self._backend: Story
+        self._ledger = Ledger(
+            {
+                device: frozenset({f"device:{device}", *([f"user:{user}"] if user else []), *topics})
+                for device, (user, topics) in DEVICES.items()
+            }
+        )
+        self._ended: list[Story] = []  # a device that was away tells its story in two parts
+        self._stories: dict[str, Story] = {}
 
     # ----------------------------------------------------------------------------------------------------------- setting up
 
     def mint(self) -> None:
-        """A CA, certificates for server, devices and a publisher, a REST key."""
-        command = [str(self._bin / "streampush"), "init", str(ROOT), "--force", "--publisher", "backend"]
+        """A new directory: a CA, certificates for server, devices and a publisher, a REST key."""
+        shutil.rmtree(ROOT, ignore_errors=True)
+        command = [str(self._bin / "streampush"), "init", str(ROOT), "--publisher", BACKEND]
         for device, (user, _) in DEVICES.items():
             command += ["--device", f"{device}:{user}" if user else device]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Failed(f"streampush init: {done.stdout}{done.stderr}")
-        say(f"minted    a CA and certificates for the server, {len(DEVICES)} devices and the publisher 'backend' in {ROOT}")
+        say(f"minted    a CA and certificates for the server, {len(DEVICES)} devices and the publisher {BACKEND!r} in {ROOT}")
 
     def await_server(self, server: Story) -> None:
         """The server has told its ports and is ready."""
         record = server.wait("a line with its ports", lambda record: "rest" in record)
-        self._port, self._rest = record["port"], record["rest"]
-        deadline = time.monotonic() + WAIT
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://{self._rest}/readyz", timeout=5):
-                    break
-            except urllib.error.URLError as error:
-                if time.monotonic() > deadline:
-                    raise Failed(f"the server is not ready: {error}") from error
-                time.sleep(0.05)
-        say(f"server    twistd streampush is ready: devices on 127.0.0.1:{self._port} (mutual TLS), REST on {self._rest}")
+        self._port = record["port"]
+        self._api = RestApi(record["rest"], ROOT / "secrets" / "rest.key")
+        self._api.await_ready()
+        say(f"server    twistd streampush is ready: devices on 127.0.0.1:{self._port} (mutual TLS), REST on {record['rest']}")
 
     def connect(self) -> None:
-        """All devices, each in a process of its own."""
-        for device, (_, topics) in DEVICES.items():
-            self.stories[device] = Story(device, device_command(ROOT, self._port, device, topics))
-        for device, story in self.stories.items():
+        """The backend and all devices, each in a process of its own."""
+        self._backend = Story(BACKEND, publisher_command(ROOT, self._port, BACKEND))
+        for device in DEVICES:
+            self._switch_on(device)
+        self._backend.wait("a greeting", lambda record: record["event"] == "ready")
+        for device, story in self._stories.items():
             story.wait("a greeting", lambda record: record["event"] == "ready")
             user, topics = DEVICES[device]
             say(f"device    {device} is connected{f', user {user}' if user else ''}{f', follows {TOPIC}' if topics else ''}")
 
+    def _switch_on(self, device: str) -> Story:
+        story = self._stories[device] = Story(device, device_command(ROOT, self._port, device, DEVICES[device][1]))
+        return story
+
+    def stop(self) -> None:
+        """Ends everything but the server."""
+        for story in (*self._stories.values(), *([self._backend] if hasattr(self, "_backend") else [])):
+            story.stop()
+
     # ----------------------------------------------------------------------------------------------------------- publishing
 
-    def _expect(self, channel: str, text: str) -> None:
-        self._published += 1
-        for device, (user, topics) in DEVICES.items():
-            if channel in (f"device:{device}", f"user:{user}", *topics):
-                self._expected[device].append((channel, text))
-
-    def publish_rest(self, channel: str, text: str) -> None:
-        """POST /v1/publish with the key that `streampush init` made."""
-        key = (ROOT / "secrets" / "rest.key").read_text().strip()
-        request = urllib.request.Request(
-            f"http://{self._rest}/v1/publish",
-            json.dumps({"channel": channel, "payload": text}).encode(),
-            {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=WAIT) as answer:
-            stored = json.load(answer)
-        self._expect(channel, text)
+    def publish_rest(self, channel: str, text: str, *, stays: bool = True) -> str:
+        """POST /v1/publish; gives the message's id. `stays`: it is not recalled before its time."""
+        stored = self._api.ask("POST", "/v1/publish", {"channel": channel, "payload": text})
+        if stays:
+            self._ledger.expect(channel, text)
+        else:
+            self._ledger.recalled()
         say(f"REST      {channel} <- {text!r}: offset {stored['offset']}, connections {stored['connections']}")
+        return str(stored["message_id"])
 
-    def publish_framed(self, channel: str, text: str) -> None:
+    def publish_command(self, channel: str, text: str) -> None:
         """`streampush publish` with the publisher's certificate, over the same protocol as the devices."""
-        publish = [str(self._bin / "streampush"), "publish", channel, text, "--dir", str(ROOT), "--publisher", "backend"]
+        publish = [str(self._bin / "streampush"), "publish", channel, text, "--dir", str(ROOT), "--publisher", BACKEND]
         done = subprocess.run([*publish, "--port", str(self._port)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise Failed(f"streampush publish: {done.stdout}{done.stderr}")
-        self._expect(channel, text)
+        self._ledger.expect(channel, text)
         say(f"framed    {channel} <- {text!r}: {done.stdout.strip()}")
+
+    def publish_framed(self, channel: str, text: str) -> str:
+        """By the backend's program, over its one connection; gives the message's id."""
+        before = len(self._backend.events("published"))
+        self._backend.say(json.dumps({"channel": channel, "text": text}))
+        self._ledger.expect(channel, text)
+
+        def answered(records: list[Record]) -> Record | None:
+            return next(iter([record for record in records if record["event"] == "published"][before:]), None)
+
+        stored = self._backend.wait_all("an answer", answered)
+        say(f"framed    {channel} <- {text!r}: offset {stored['offset']}, connections {stored['connections']}")
+        return str(stored["id"])
 
     # ------------------------------------------------------------------------------------------------------------ the story
 
+    def _messages(self, device: str) -> list[Record]:
+        stories = [*(story for story in self._ended if story.name == device), self._stories[device]]
+        return [record for story in stories for record in story.events("message")]
+
     def arrived(self) -> None:
         """Waits until every device has as many messages as it must get."""
-        for device, story in self.stories.items():
-            wanted = len(self._expected[device])
+        for device, story in self._stories.items():
+            due = self._ledger.due(device) - sum(len(old.events("message")) for old in self._ended if old.name == device)
 
-            def met(records: list[Record], wanted: int = wanted) -> Record | None:
-                return {} if sum(record["event"] == "message" for record in records) >= wanted else None
+            def met(records: list[Record], due: int = due) -> Record | None:
+                return {} if sum(record["event"] == "message" for record in records) >= due else None
 
             try:
-                story.wait_all(f"{wanted} messages", met)
+                story.wait_all(f"{due} messages", met)
             except Failed as failed:
                 say(f"missing   {failed}")
 
     def cut_and_resume(self) -> None:
         """phone-1 loses its connection, messages are published meanwhile, it comes back for them."""
-        phone = self.stories["phone-1"]
+        phone = self._stories["phone-1"]
         phone.say("drop")
         lost = phone.wait("the loss of its connection", lambda record: record["event"] == "disconnected")
         say(f"cut       phone-1's connection is gone; its client will try again in {lost['next_try_in']:.2f} s")
@@ -144,25 +165,72 @@ class Demo:
         if missed:
             raise Failed(f"phone-1 could not recover {missed}")
 
+    def away_and_back(self) -> None:
+        """tablet-1 is switched off; what is published meanwhile waits for it, and one message is taken back before it is there."""
+        tablet = self._stories["tablet-1"]
+        tablet.stop()
+        self._ended.append(tablet)
+        say("away      tablet-1 is switched off")
+        self.publish_rest("device:tablet-1", "charge me")
+        self.publish_rest("user:alice", "dinner at eight")
+        wrong = self.publish_rest("device:tablet-1", "sent by mistake", stays=False)
+        waiting = self._api.ask("GET", "/v1/devices/tablet-1/backlog")["channels"]
+        counts = [f"{row['waiting']} on {row['channel']}" for row in waiting if row["waiting"]]
+        say(f"backlog   tablet-1: {', '.join(counts)} wait for it")
+        recalled = self._api.ask("DELETE", f"/v1/messages/{wrong}")
+        say(f"recall    'sent by mistake', which was {recalled['was']}: tablet-1 will never see it")
+        self._switch_on("tablet-1").wait("a greeting", lambda record: record["event"] == "ready")
+        self.arrived()
+        say("back      tablet-1 is on again and has collected its backlog")
+
+    def recall_everywhere(self) -> None:
+        """A message that both of alice's devices have is taken back: both are told."""
+        message_id = self.publish_rest("user:alice", "you have won")
+        self.arrived()
+        self._api.ask("DELETE", f"/v1/messages/{message_id}")
+        for device in ("phone-1", "tablet-1"):
+            told = self._stories[device].wait("a recall", lambda record: record.get("recalls") == message_id)
+            say(f"recall    {device} is told on {told['channel']} to remove 'you have won'")
+
+    def receipt(self) -> None:
+        """What became of one message on each device of its user: as frames while it happens, and whenever it is asked for."""
+        message_id = self.publish_framed("user:alice", "did you read this?")
+        for device in ("phone-1", "tablet-1"):
+            told = {"event": "receipt", "id": message_id, "device": device, "milestone": "processed"}
+            self._backend.wait("a receipt", told.__eq__)
+            say(f"receipt   told to the publisher: {device} has processed it")
+        for row in self._api.await_receipt(message_id, 2):
+            times = row["milestones_ms"]
+            steps = ", ".join(f"{name} +{at - times['accepted']} ms" for name, at in times.items())
+            say(f"receipt   GET /v1/messages/{message_id}: {row['device_id']}: {steps}")
+
     def count(self) -> int:
         """The last line; 0 if everything came once."""
-        missing = repeated = received = 0
-        for device, story in self.stories.items():
-            got = Counter((record["channel"], record["text"]) for record in story.events("message"))
-            wanted = Counter(self._expected[device])
-            received += got.total()
-            for what, number in (wanted - got).items():
-                missing += number
-                say(f"MISSING   {device}: {what[0]} {what[1]!r}")
-            for what, number in (got - wanted).items():
-                repeated += number
-                say(f"REPEATED  {device}: {what[0]} {what[1]!r}")
-        total = sum(map(len, self._expected.values()))
-        say(
-            f"{len(DEVICES)} devices, {self._published} messages published, {total} deliveries due, {received} received, "
-            f"{missing} missing, {repeated} repeated, 1 connection cut and resumed"
-        )
-        return 1 if missing or repeated else 0
+        got = {device: [(record["channel"], record["text"]) for record in self._messages(device)] for device in DEVICES}
+        wrong, counts, status = self._ledger.reckon(got)
+        for line in wrong:
+            say(line)
+        say(f"{counts}, 1 connection cut and resumed, 1 device away, 2 messages recalled")
+        return status
+
+
+def tell(demo: Demo) -> None:
+    """The story, once the server is there."""
+    demo.connect()
+    demo.publish_rest("device:sensor-1", "measure once")
+    demo.publish_rest("user:alice", "you have mail")
+    demo.publish_rest(TOPIC, "first edition")
+    demo.publish_command("device:watch-1", "time to stand up")
+    demo.publish_framed("user:alice", "mail again")
+    demo.publish_framed(TOPIC, "second edition")
+    demo.arrived()
+    demo.cut_and_resume()
+    demo.publish_framed("device:phone-1", "good to see you")
+    demo.arrived()
+    demo.away_and_back()
+    demo.recall_everywhere()
+    demo.receipt()
+    demo.arrived()
 
 
 def main() -> int:
@@ -173,20 +241,9 @@ def main() -> int:
         with running(server):
             demo.await_server(server)
             try:
-                demo.connect()
-                demo.publish_rest("device:sensor-1", "measure once")
-                demo.publish_rest("user:alice", "you have mail")
-                demo.publish_rest(TOPIC, "first edition")
-                demo.publish_framed("device:watch-1", "time to stand up")
-                demo.publish_framed("user:alice", "mail again")
-                demo.publish_framed(TOPIC, "second edition")
-                demo.arrived()
-                demo.cut_and_resume()
-                demo.publish_framed("device:phone-1", "good to see you")
-                demo.arrived()
+                tell(demo)
             finally:
-                for story in demo.stories.values():
-                    story.stop()
+                demo.stop()
         return demo.count()
     except (Failed, OSError) as failed:
         say(f"FAILED    {failed}")

@@ -7,18 +7,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import connectionDone
-from twisted.internet.stdio import StandardIO
-from twisted.protocols.basic import LineReceiver
-from twisted.python.failure import Failure
 
+from demo.lines import Commands, tell
 from streampush.cli.directory import DevelopmentDirectory
 from streampush.client import (
     BacklogEnded,
@@ -28,15 +24,10 @@ from streampush.client import (
     Disconnected,
     Message,
     PositionLost,
+    Recalled,
     Stopped,
     StreamClient,
 )
-
-
-def tell(event: str, **fields: object) -> None:
-    """One line for the demo."""
-    sys.__stdout__.write(json.dumps({"event": event, **fields}) + "\n")  # type: ignore[union-attr]
-    sys.__stdout__.flush()  # type: ignore[union-attr]
 
 
 async def take(message: Message) -> None:
@@ -52,27 +43,12 @@ def watch(event: ClientEvent) -> None:
         tell("disconnected", detail=event.detail, next_try_in=event.next_try_in)
     elif isinstance(event, PositionLost):
         tell("lost", channel=event.channel, reason=event.reason.name)
+    elif isinstance(event, Recalled):
+        tell("recalled", channel=event.channel, recalls=event.message_id)
     elif isinstance(event, BacklogEnded):
         tell("backlog_end", channel=event.channel)
     elif isinstance(event, Stopped):
         tell("stopped", reason=event.reason.value)
-
-
-class Commands(LineReceiver):
-    """What the demo wants."""
-
-    delimiter = b"\n"
-
-    def __init__(self, client: StreamClient) -> None:
-        self.ended: Deferred[None] = Deferred()
-        self._client = client
-
-    def lineReceived(self, line: bytes) -> None:
-        if line == b"drop":
-            self._client.drop()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.ended.callback(None)
 
 
 async def run(reactor: Any, root: str, port: str, device_id: str, *topics: str) -> None:
@@ -86,9 +62,12 @@ async def run(reactor: Any, root: str, port: str, device_id: str, *topics: str) 
     for topic in topics:
         await client.subscribe(topic)
     tell("ready")
-    commands = Commands(client)
-    StandardIO(commands)  # type: ignore[no-untyped-call]  # Twisted has not annotated it
-    await commands.ended
+
+    async def obey(line: bytes) -> None:
+        if line == b"drop":
+            client.drop()
+
+    await Commands(obey).until_the_end()
     await client.stop()
 
 

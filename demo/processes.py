@@ -108,3 +108,7 @@ def server_command(root: Path) -> list[str]:
 
 def device_command(root: Path, port: int, device_id: str, topics: tuple[str, ...]) -> list[str]:
     return [sys.executable, "-m", "demo.device", str(root), str(port), device_id, *topics]
+
+
+def publisher_command(root: Path, port: int, name: str) -> list[str]:
+    return [sys.executable, "-m", "demo.publisher", str(root), str(port), name]
