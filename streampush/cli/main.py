@@ -8,6 +8,7 @@ import click
 
 from streampush.cli.check import check
 from streampush.cli.decode import decode
+from streampush.cli.explain import explain
 from streampush.cli.init import init, issue
 from streampush.cli.listen import listen
 from streampush.cli.publish import publish
@@ -19,5 +20,5 @@ def main() -> None:
     """Push messages to native apps. The server itself is started with `twistd -n streampush --config FILE`."""
 
 
-for command in (init, issue, check, decode, listen, publish):
+for command in (init, issue, check, decode, listen, publish, explain):
     main.add_command(command)

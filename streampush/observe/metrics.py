@@ -33,7 +33,7 @@ HANDSHAKE_RESULTS = (
 )
 REFUSAL_REASONS = ("connection_limit", "address_limit", "accept_rate", "handshake_limit", "draining")
 CLOSED_BY = ("server", "peer", "network")
-PRINCIPAL_KINDS = ("device", "publisher", "key", "probe")
+PRINCIPAL_KINDS = ("device", "publisher", "key", "probe", "server")
 NOT_PUBLISHED = ("duplicate", "superseded")
 RECALLED = ("stored", "scheduled", "recalled", "processed")
 REST_STATUSES = ("200", "400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "500", "503", "507")

@@ -17,6 +17,7 @@ from streampush.push.cursors import CursorWriter
 from streampush.push.dead_letters import DeadLetters
 from streampush.push.delivery import Attachment, DeliverySurroundings
 from streampush.push.devices import Devices
+from streampush.push.explaining import Explainer
 from streampush.push.fanout import FanOut
 from streampush.push.ports import Delayer, Encoder, Link, PushMetrics, Scheduler, Spawner, Store
 from streampush.push.presence import Presence
@@ -141,6 +142,16 @@ class PushService:
         self.backlog = Backlog(around.store, self._cursors, delivery.page_bytes)
         self.devices = Devices(around.store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms)
         self.dead_letters = DeadLetters(around.store, self.publish)
+        self.explainer = Explainer(
+            around.store,
+            self.backlog,
+            self.connections,
+            self.presence,
+            rate=self._publishing.device_level,
+            node=around.node,
+            wall_ms=around.wall_ms,
+            max_attempts=delivery.max_attempts,
+        )
         self._stopping = ""
 
     def start(self) -> None:

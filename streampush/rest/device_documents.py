@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from streampush.push.backlog import BacklogEntry, BacklogPage, ChannelBacklog
+from streampush.push.explain import Explanation, Facts
 from streampush.push.values import ChannelPresence, DeadLetter, DurableSubscription, Session
 
 
@@ -67,3 +68,18 @@ def session(value: Session) -> dict[str, Any]:
 def channel_presence(value: ChannelPresence) -> dict[str, Any]:
     """Who follows a channel."""
     return asdict(value) | {"device_ids": list(value.device_ids)}
+
+
+def explanation(value: Explanation) -> dict[str, Any]:
+    """Why a device is silent, and what is known of it."""
+    return {"verdicts": [asdict(verdict) for verdict in value.verdicts], "facts": facts(value.facts)}
+
+
+def facts(value: Facts) -> dict[str, Any]:
+    """What an explanation is built on. Round trips and pauses are seconds."""
+    document = asdict(value)
+    if value.last_close is not None:
+        document["last_close"]["advice"] = value.last_close.advice.name
+    if value.connection is not None:
+        document["connection"]["state"] = value.connection.state.name
+    return document

@@ -23,6 +23,7 @@ ROUTES = (
     Route("POST", f"{_DEVICE}/disconnect", "disconnect_device", "disconnect"),
     Route("GET", f"{_DEVICE}/subscriptions", "list_subscriptions", "read"),
     Route("GET", f"{_DEVICE}/backlog", "show_backlog", "read", ("channel", "after", "limit")),
+    Route("GET", f"{_DEVICE}/explain", "explain_device", "read"),
     Route("GET", f"{_DEVICE}/dead-letters", "list_dead_letters", "read", ("behind", "limit")),
     Route("GET", f"{_DEVICE}/dead-letters/<string:message_id>", "show_dead_letter", "read", ("payload",)),
     Route("DELETE", f"{_DEVICE}/dead-letters/<string:message_id>", "drop_dead_letter", "devices"),
@@ -53,6 +54,7 @@ class DeviceOperations:
             "disconnect_device": self._disconnect,
             "list_subscriptions": self._subscriptions,
             "show_backlog": self._backlog,
+            "explain_device": self._explain,
             "list_dead_letters": self._dead_letters,
             "show_dead_letter": self._dead_letter,
             "drop_dead_letter": self._drop_dead_letter,
@@ -100,6 +102,9 @@ class DeviceOperations:
         limit = number(query, "limit", DEFAULT_LIMIT, 1, MAX_ENTRIES)
         page = await self._service.backlog.entries(device_id, query["channel"], after, limit)
         return json_answer({"device_id": device_id} | device_documents.backlog_page(page))
+
+    async def _explain(self, call: Call) -> Answer:
+        return json_answer(device_documents.explanation(await self._service.explainer.explain(call.arguments["id"])))
 
     # -------------------------------------------------------------------------------------------------------- dead letters
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from streampush.push.backlog import Backlog
 from streampush.push.dead_letters import DeadLetters
 from streampush.push.devices import Devices
+from streampush.push.explaining import Explainer
 from streampush.push.progress import MessageProgress
 from streampush.push.values import ChannelStatus, DeviceStatus, Principal, Published, PublishRequest, Recalled
 from streampush.push.watching import Watch, Watcher
@@ -42,6 +43,10 @@ class PushApi(Protocol):
     @property
     def dead_letters(self) -> DeadLetters:
         """What devices did not take."""
+
+    @property
+    def explainer(self) -> Explainer:
+        """Why devices are silent."""
 
     @property
     def receipts(self) -> ReceiptApi:

@@ -102,7 +102,7 @@ class ListenTests(LiveTestCase):
         first, second = (json.loads(line) for line in self.shown)
         self.assertGreater(first.pop("published_at_ms"), 0)
         expected = {"channel": "news/a", "offset": 1, "message_id": sent.message_id, "payload": "hi"}
-        self.assertEqual(first, {**expected, "content_type": "text/plain", "headers": {"a": "b"}, "priority": "NORMAL"})
+        self.assertEqual(first, {**expected, "content_type": "text/plain", "headers": {"a": "b"}})
         self.assertEqual(second["payload_base64"], "/w==")
 
     async def test_control_characters_do_not_reach_the_terminal(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streampush.push.limits import KeyedBuckets, TokenBucket
+from streampush.push.limits import KeyedBuckets, Level, TokenBucket
 
 
 def test_a_burst_is_taken_at_once_and_no_more() -> None:
@@ -76,3 +76,13 @@ def test_above_the_bound_the_longest_unused_key_is_dropped() -> None:
     assert buckets.take("a", 0.0) > 0
     assert buckets.take("b", 0.0) == 0.0
     assert len(buckets._buckets) == 2
+
+
+def test_looking_at_a_bucket_takes_nothing_and_tells_what_was_refused() -> None:
+    buckets = KeyedBuckets(rate=2.0, burst=3.0)
+    assert buckets.look("a", 10.0) == Level(2.0, 3.0, 3.0, 0)
+    for _ in range(5):
+        buckets.take("a", 10.0)
+    assert buckets.look("a", 10.5) == Level(2.0, 3.0, 1.0, 2)
+    assert buckets.look("a", 10.5) == Level(2.0, 3.0, 1.0, 2)
+    assert buckets.take("a", 10.5) == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from twisted.logger import capturedLogs, formatEvent
 
 from streampush.config import DeliveryConfig, StoreConfig
 from streampush.errors import StoreUnavailable
@@ -347,6 +348,20 @@ def test_what_the_device_wants_later_comes_again_on_the_same_connection() -> Non
     assert (cursor(world).offset, cursor(world).attempts) == (1, 1)
     attachment.acknowledge("device:d", 2, Outcome.PROCESSED)
     assert (cursor(world).offset, cursor(world).attempts, attachment.window()[0]) == (3, 0, 0)
+
+
+def test_a_dead_letter_is_a_line_in_the_log_without_its_payload() -> None:
+    world = World(delivery=SETTINGS)
+    attachment, _ = world.follower("d", "news")
+    world.publish("news", b"poison")
+    world.settle()
+    with capturedLogs() as lines:
+        for _ in range(SETTINGS.max_attempts):
+            world.now += 100
+            attachment.tick(world.now)
+            world.settle()
+    texts = [formatEvent(line) for line in lines]
+    assert texts == ["dead letter of d: offset 1 of news, 4 deliveries: not acknowledged"]
 
 
 def test_each_retry_later_waits_twice_as_long_and_the_last_one_makes_a_dead_letter() -> None:

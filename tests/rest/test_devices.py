@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from streampush.push.values import DeviceRecord, PushToken, Undeliverable
+from streampush.rest.api import ROUTES
 from tests.push.world import World, device
 from tests.rest.support import READER, Api, Response
+from tests.rest.test_openapi import check, operation
 
 
 class Site(Api):
@@ -302,3 +304,39 @@ def test_what_is_no_name_of_a_channel_has_no_presence(site: Site) -> None:
 def test_presence_without_a_bound_is_refused(site: Site, limit: str) -> None:
     for path in ("users/ada", "channels/news"):
         assert site.request("GET", f"/v1/presence/{path}?limit={limit}").status == 400
+
+
+# ---------------------------------------------------------------------------------------------------------- the description
+
+
+def test_real_answers_fit_their_description(site: Site) -> None:
+    message_id = site.letter()
+    site.world.run(site.world.memory.add_subscription("d", "news", 1, 10))
+    site.world.publish("device:d")
+    away = site.get("/v1/devices/d/explain")
+    attachment, _ = site.world.attach(device("d", "ada"))
+    attachment.heartbeats.answered(0.5)
+    site.world.subscribe(attachment, "news")
+    site.world.settle()
+    calls = [
+        ("GET", "describe_device", "/v1/devices/d"),
+        ("PUT", "change_device", "/v1/devices/d"),
+        ("GET", "list_subscriptions", "/v1/devices/d/subscriptions"),
+        ("GET", "show_backlog", "/v1/devices/d/backlog"),
+        ("GET", "show_backlog", "/v1/devices/d/backlog?channel=device:d"),
+        ("GET", "explain_device", "/v1/devices/d/explain"),
+        ("GET", "explain_device", "/v1/devices/nobody/explain"),
+        ("GET", "list_dead_letters", "/v1/devices/d/dead-letters"),
+        ("GET", "show_dead_letter", f"/v1/devices/d/dead-letters/{message_id}?payload=true"),
+        ("GET", "user_presence", "/v1/presence/users/ada"),
+        ("GET", "channel_presence", "/v1/presence/channels/news"),
+        ("POST", "replay_dead_letter", f"/v1/devices/d/dead-letters/{message_id}/replay"),
+        ("DELETE", "drop_dead_letter", f"/v1/devices/d/dead-letters/{message_id}"),
+        ("DELETE", "forget_device", "/v1/devices/d"),
+    ]
+    operations = {route.operation: operation(route) for route in ROUTES}
+    check(away, operations["explain_device"]["responses"]["200"]["content"]["application/json"]["schema"])
+    for method, name, path in calls:
+        response = site.request(method, path)
+        assert response.status == 200, (path, response.body)
+        check(response.json(), operations[name]["responses"]["200"]["content"]["application/json"]["schema"])
