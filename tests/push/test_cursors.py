@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import pytest
 from twisted.internet.defer import Deferred
 
 from streampush.config import StoreConfig
+from streampush.protocol.terms import Milestone
+from streampush.push import cursors
 from streampush.push.cursors import CursorWriter
 from streampush.push.values import Appended, CursorMove, Mark, Undeliverable
 from streampush.store.memory import MemoryStore
@@ -172,3 +176,177 @@ def test_flush_stores_what_is_due_at_once() -> None:
     world.slow.finish()
     assert done.called
     assert world.offset() == 1
+
+
+# ------------------------------------------------------------------------------------------------- what a merged move keeps
+
+
+def merged(*moves: CursorMove) -> list[CursorMove]:
+    """What is stored of these moves of one turn."""
+    world = Writing()
+    for move in moves:
+        world.writer.move(move)
+    world.settle()
+    world.slow.finish()
+    (batch,) = world.batches.batches
+    return batch
+
+
+def at(offset: int, processed: int = 0, attempts: int = 0, begun: int = 0, epoch: str = "e") -> CursorMove:
+    return CursorMove("d", "news", epoch, offset, processed, attempts, offset * 10, begun)
+
+
+def test_at_the_same_offset_the_latest_attempts_count() -> None:
+    assert merged(at(3, attempts=4), at(3, attempts=1)) == [at(3, attempts=1)]
+
+
+def test_what_was_processed_stays_processed() -> None:
+    assert merged(at(3, processed=3), at(5, processed=2)) == [at(5, processed=3)]
+
+
+def test_where_delivery_began_is_kept() -> None:
+    assert merged(at(3, begun=3), at(5)) == [at(5, begun=3)]
+
+
+def test_what_was_reached_before_a_jump_is_stored_before_it() -> None:
+    assert merged(at(3), at(9, begun=9), at(10, begun=9)) == [at(3), at(10, begun=9)]
+
+
+def test_a_new_epoch_keeps_nothing_of_the_old_one() -> None:
+    assert merged(at(3, processed=3, begun=2), at(1, epoch="f")) == [at(1, epoch="f")]
+
+
+def test_what_was_reached_before_a_jump_is_forgotten_with_the_cursor() -> None:
+    world = Writing()
+    world.writer.move(at(3))
+    world.writer.move(at(9, begun=9))
+    other = replace(at(1), device_id="other")
+    world.writer.move(other)
+    world.writer.forget("d", "news")
+    world.settle()
+    world.slow.finish()
+    assert world.batches.batches == [[other]]
+
+
+# ------------------------------------------------------------------------------------------------- marks, undeliverable ones
+
+
+def mark(first: int, last: int, at_ms: int = 1, milestone: Milestone = Milestone.WRITTEN, count: int = 1) -> Mark:
+    return Mark("d", "device:d", "e", first, last, milestone, at_ms, count)
+
+
+def test_adjacent_marks_become_one_with_the_time_of_the_first() -> None:
+    world = Writing()
+    for one in (mark(1, 2, 10), mark(3, 3, 11), mark(4, 9, 12)):
+        world.writer.mark(one)
+    assert len(world.turns) == 1
+    world.settle()
+    world.slow.finish()
+    assert world.batches.marks == [[mark(1, 9, 10)]]
+
+
+def test_marks_that_differ_in_anything_stay_apart() -> None:
+    world = Writing()
+    marks = [mark(1, 2)]
+    marks.append(mark(4, 4))
+    marks.append(mark(3, 3, milestone=Milestone.REJECTED))
+    marks.append(mark(3, 3, count=2))
+    marks += [replace(mark(3, 3), **other) for other in ({"device_id": "x"}, {"channel": "user:u"}, {"epoch": "f"})]
+    for one in marks:
+        world.writer.mark(one)
+    world.settle()
+    world.slow.finish()
+    assert world.batches.marks == [marks]
+
+
+def test_marks_and_undeliverable_ones_go_with_the_moves_of_their_turn_and_are_tried_again_together() -> None:
+    world = Writing()
+    failed = Undeliverable("d", "news", "e", 1, 10, "poison", 1)
+    world.writer.mark(mark(1, 1, 5))
+    world.writer.undeliverable(failed)
+    move = world.move(1)
+    world.settle()
+    world.slow.fail()
+    world.writer.mark(mark(2, 2, 6))
+    later = replace(failed, offset=2)
+    world.writer.undeliverable(later)
+    world.pause()
+    world.slow.finish()
+    assert (world.batches.batches, world.batches.marks) == ([[move]], [[mark(1, 2, 5)]])
+    assert world.batches.undeliverable == [[failed, later]]
+    assert not world.slow.calls
+
+
+def test_the_oldest_marks_are_dropped_and_counted_when_the_store_is_away_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cursors, "MAX_MARKS", 3)
+    world = Writing()
+    world.writer.mark(mark(10, 10))
+    world.writer.mark(mark(20, 20))
+    world.settle()
+    for offset in (30, 40, 50):
+        world.writer.mark(mark(offset, offset))
+    assert world.metrics.named("marks_dropped") == [(1,), (1,)]  # those under way cannot be dropped
+    world.slow.fail()
+    world.pause()
+    world.slow.finish()
+    assert world.batches.marks == [[mark(offset, offset) for offset in (10, 20, 50)]]
+
+
+# ------------------------------------------------------------------------------------------------------------------- the end
+
+
+def test_settling_waits_for_what_is_under_way_and_stores_what_came_meanwhile() -> None:
+    world = Writing()
+    world.move(1)
+    world.settle()
+    world.move(2)
+    settled = Deferred.fromCoroutine(world.writer.settle())
+    world.slow.finish()
+    assert not settled.called
+    assert len(world.slow.calls) == 1
+    world.slow.finish()
+    results: list[bool] = []
+    settled.addCallback(results.append)
+    assert (results, world.offset()) == ([True], 2)
+    assert not world.slow.calls
+
+
+def test_settling_gives_up_when_the_store_is_away() -> None:
+    world = Writing()
+    world.move(1)
+    settled = Deferred.fromCoroutine(world.writer.settle())
+    world.slow.fail()
+    results: list[bool] = []
+    settled.addCallback(results.append)
+    assert results == [False]
+
+
+def test_settling_tries_what_was_under_way_once_more() -> None:
+    world = Writing()
+    world.move(1)
+    world.settle()
+    settled = Deferred.fromCoroutine(world.writer.settle())
+    world.slow.fail()
+    world.slow.finish()
+    results: list[bool] = []
+    settled.addCallback(results.append)
+    assert (results, world.offset()) == ([True], 1)
+
+
+def test_settling_with_nothing_to_do_is_done() -> None:
+    world = Writing()
+    assert world.run(world.writer.settle())
+    assert not world.slow.calls
+
+
+def test_what_moves_after_settling_is_stored() -> None:
+    world = Writing()
+    world.move(1)
+    settled = Deferred.fromCoroutine(world.writer.settle())
+    world.slow.finish()
+    assert settled.called
+    world.settle()
+    world.move(2)
+    world.settle()
+    world.slow.finish()
+    assert world.offset() == 2

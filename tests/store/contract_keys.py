@@ -136,6 +136,7 @@ class KeyContract(ContractBase):
         store = self.make_store(LIMITS)
         answers = [await store.append(self.draft(version=version)) for version in (1, 2, 1 << 62)]
         assert [(answer.offset, answer.superseded) for answer in answers] == [(1, False), (2, False), (3, False)]
+        assert len(await self.readable(store)) == 3  # without a collapse key a newer version replaces nothing
 
     async def test_versions_are_counted_by_channel_and_collapse_key(self) -> None:
         store = self.make_store(LIMITS)
@@ -166,6 +167,13 @@ class KeyContract(ContractBase):
         await store.append(self.draft(version=5))
         await self.fill(store, 2)
         assert not (await store.append(self.draft(version=4))).superseded
+
+    async def test_a_version_is_forgotten_although_a_newer_entry_of_its_collapse_key_stays(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=2))
+        await store.append(self.draft(version=5, collapse_key="k"))
+        await store.append(self.draft(collapse_key="k"))
+        await self.fill(store, 1)
+        assert not (await store.append(self.draft(version=4, collapse_key="k"))).superseded
 
     # ---------------------------------------------------------------------------------------------------- collapse keys
 
