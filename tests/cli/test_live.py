@@ -20,7 +20,7 @@ from streampush.cli.rest_publisher import RestPublisher
 from streampush.cli.stream_publisher import StreamPublisher
 from streampush.cli.target import Target, find_target
 from streampush.protocol.codes import Advice, Code
-from streampush.protocol.terms import Start
+from streampush.protocol.terms import Outcome, Start
 from tests.integration.harness import NodeTestCase
 from tests.support import authority
 
@@ -52,7 +52,7 @@ class LiveTestCase(NodeTestCase):
         await publisher.close()
 
 
-class ListenTests(LiveTestCase):
+class ListenTestCase(LiveTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.shown: list[str] = []
@@ -78,6 +78,8 @@ class ListenTests(LiveTestCase):
             self.awaited.append((start, told))
             await told
 
+
+class ListenTests(ListenTestCase):
     async def test_messages_of_every_address_are_shown_in_order_of_their_channels(self) -> None:
         listening = self.listen(channels=("news/a",), count=3)
         await self.until("following news/a")
@@ -157,6 +159,21 @@ class ListenTests(LiveTestCase):
         stranger = self.files.write("stranger", authority("another CA").issue_device("phone-1"))
         with self.assertRaises(BadCredentials):
             await self.listen(tls=open_tls(self.target, stranger))
+
+
+class AnswerTests(ListenTestCase):
+    settings = (KEYS, "delivery.ack_timeout=0.2")
+
+    async def test_what_is_answered_with_retry_later_is_shown_again(self) -> None:
+        await self.publish("news/a", b"x")
+        await self.listen(channels=("news/a",), start=Start.EARLIEST, count=2, outcome=Outcome.RETRY_LATER)
+        self.assertEqual(self.shown, ["news/a #1  x"] * 2)
+
+    async def test_what_was_rejected_is_not(self) -> None:
+        await self.publish("news/a", b"x", b"y")
+        await self.listen(channels=("news/a",), start=Start.EARLIEST, count=1, outcome=Outcome.REJECTED)
+        await self.listen(channels=("news/a",), count=1)
+        self.assertEqual(self.shown, ["news/a #1  x", "news/a #2  y"])
 
 
 class PublishTests(LiveTestCase):

@@ -43,6 +43,7 @@ SETTINGS = {
     "reconnect.backoff_max": 0.5,
     "session.drain_timeout": 2,
     "store.backend": "memory",  # a restart begins new logs: interop.js looks at how that is told
+    "delivery.ack_timeout": 3,
     "store.history_messages": 20,  # as interop.js says
 }
 

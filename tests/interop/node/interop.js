@@ -106,7 +106,8 @@ async function receiptsAreTold({ stage, device }) {
   const { message_id: id } = await teller.publish(OWN, 'was it read?', { want_receipt: true });
   await device.receives(OWN, ['was it read?']);
   device.acknowledge(device.delivered[0], Outcome.OUTCOME_DELIVERED);
-  const wanted = [Milestone.MILESTONE_DELIVERED];
+  device.acknowledge(device.delivered[0], Outcome.OUTCOME_PROCESSED);
+  const wanted = [Milestone.MILESTONE_WRITTEN, Milestone.MILESTONE_DELIVERED, Milestone.MILESTONE_PROCESSED];
   const told = () => teller.receipts.filter((receipt) => receipt.device_id === 'phone-1').map(({ milestone }) => milestone);
   await teller.until('the receipts', () => wanted.every((milestone) => told().includes(milestone)));
   assert.ok(teller.receipts.every((receipt) => receipt.message_id === id && receipt.channel === OWN && receipt.at_ms > 0n));
@@ -292,6 +293,29 @@ async function retryLaterComesAgain({ device, publisher }) {
   await device.settled();
 }
 
+// The test keeps the time to an acknowledgement this short: see SETTINGS.
+async function comesAgainOnTheSameConnection({ device, publisher }) {
+  for (const text of ['later', 'soon', 'slow', 'last']) await publisher.publish(NEWS, text);
+  await device.receives(NEWS, ['later', 'soon', 'slow', 'last']);
+  const [later, soon, slow] = device.delivered;
+  assert.ok(device.welcomes.at(-1).limits.ack_timeout_ms <= 5000);
+  device.acknowledge(later, Outcome.OUTCOME_RETRY_LATER);
+  device.acknowledge(soon); // does not cover what is held
+  await device.until('the one that was wanted later', () => device.delivered.length === 5);
+  assert.deepEqual([device.delivered[4].offset, device.delivered[4].message_id], [later.offset, later.message_id]);
+  await device.until('the head of line again', () => device.repeated.length > 0);
+  assert.ok(device.repeated.every(({ offset }) => offset === slow.offset));
+  device.acknowledge(device.delivered[4]);
+  device.acknowledge(device.delivered[3]); // and all in front of it
+  await device.settled();
+  assert.deepEqual([device.ends, device.faults], [[], []]);
+  const before = device.welcomes.length;
+  device.connection.abort();
+  const { subscribed } = await device.reconnected(before);
+  const news = subscribed.find(({ channel }) => channel === NEWS);
+  assert.deepEqual([news.recovered, news.offset], [true, device.delivered[3].offset]);
+}
+
 async function storedCursorServesANewProgram({ stage, device, publisher }) {
   device.stop();
   await device.stopped();
@@ -440,6 +464,7 @@ const SCENARIOS = [
   disconnectedAndResumed,
   unacknowledgedComesAgain,
   retryLaterComesAgain,
+  comesAgainOnTheSameConnection,
   storedCursorServesANewProgram,
   positionIsProvenBeforeAnythingArrives,
   lossIsToldWhenTheLogIsTooShort,
