@@ -124,7 +124,6 @@ def _parts(request: PublishRequest) -> Iterator[bytes]:
     yield request.channel.encode()
     yield request.payload
     yield request.content_type.encode()
-    yield str(len(request.headers)).encode()
     for name in sorted(request.headers):
         yield name.encode()
         yield request.headers[name].encode()

@@ -410,6 +410,19 @@ def test_priority_that_is_not_given_is_normal() -> None:
     assert record.priority is Priority.NORMAL
 
 
+def test_what_moves_from_one_field_to_the_next_makes_another_fingerprint() -> None:
+    request = PublishRequest("ab", b"cd", "ef", {"g": "h"}, collapse_key="ij")
+    others = [
+        replace(request, channel="abc", payload=b"d"),
+        replace(request, payload=b"cde", content_type="f"),
+        replace(request, content_type="efg", headers={"": "h"}),
+        replace(request, headers={"gh": ""}),
+        replace(request, headers={}, collapse_key="ghij"),
+        replace(request, headers={"g": "h", "i": "j"}, collapse_key=""),
+    ]
+    assert len({fingerprint(each) for each in (request, *others)}) == 7
+
+
 @given(st.data())
 def test_other_requests_have_other_fingerprints(data: st.DataObject) -> None:
     texts = st.text(max_size=3)

@@ -154,7 +154,8 @@ def test_of_two_recalls_at_once_one_makes_the_notice() -> None:
     assert len(left(world)) == 1
 
 
-def test_a_message_that_fires_while_it_is_recalled_gets_a_notice() -> None:
+@pytest.mark.parametrize("faster", [False, True])
+def test_a_message_that_fires_while_it_is_recalled_gets_one_notice(faster: bool) -> None:
     memory = MemoryStore(StoreConfig(), lambda: 1, lambda: "epoch")
     store = SlowStore(memory)
     world = World(store=store)
@@ -167,8 +168,13 @@ def test_a_message_that_fires_while_it_is_recalled_gets_a_notice() -> None:
     Deferred.fromCoroutine(world.service.recall(PUBLISHER, published[0].message_id)).addCallback(answers.append)
     store.finish("message")
     world.run(memory.fire_due(world.wall_ms() + 1, 1))
+    if faster:
+        world.run(memory.recall(published[0].message_id, "notice", 1))
     store.finish("recall")
-    assert [(answer.was, answer.notice_offset) for answer in answers] == [("stored", 2)]
+    if faster:
+        store.finish("message")
+    assert [(answer.was, answer.notice_offset) for answer in answers] == [("recalled", 0) if faster else ("stored", 2)]
+    assert len(left(world)) == 1
 
 
 # ---------------------------------------------------------------------------------------------------------- clear on processed

@@ -101,6 +101,15 @@ class PublishingContract:
         await store.recall("m2", "notice", self.now_ms)
         assert [each.publication.recalls for each in await self.processed(store, epoch, 3)] == ["m3"]
 
+    async def test_a_device_that_processes_what_was_recalled_meanwhile_recalls_nothing(self) -> None:
+        store, epoch = await self.household()
+        await store.record([], [Mark("tablet", "user:ada", epoch, 1, 1, Milestone.WRITTEN, self.now_ms)])
+        await self.processed(store, epoch, 1)
+        assert await self.processed(store, epoch, 1, "tablet") == []
+        record = await store.message("m1", 10)
+        assert record is not None
+        assert Milestone.PROCESSED in record.devices[1].times
+
     async def test_a_move_without_a_time_recalls_too(self) -> None:
         store, epoch = await self.household()
         await store.record([CursorMove("phone", "user:ada", epoch, 1, 1)])
