@@ -25,20 +25,20 @@ class PublishingContract:
     def key(self, key: str = "k", fingerprint: bytes = b"f") -> Idempotency:
         return Idempotency("publisher:p", key, fingerprint, self.now_ms + 60_000)
 
-    def keyed(self, message_id: str = "m1", **fields: object) -> Draft:
+    def with_key(self, message_id: str = "m1", **fields: object) -> Draft:
         draft = Draft("news", message_id, b"x", self.now_ms, idempotency=self.key())
         return replace(draft, **fields)  # type: ignore[arg-type]  # any field
 
     async def test_the_first_answer_to_a_key_is_given_without_storing_anything(self) -> None:
         store = self.make_store(StoreConfig())
         assert await store.first_answer(self.key()) is None
-        first = await store.append(self.keyed())
+        first = await store.append(self.with_key())
         assert await store.first_answer(self.key()) == replace(first, duplicate=True, appended=None)
         assert (await store.head("news")).top_offset == 1
 
     async def test_the_first_answer_to_a_scheduled_message_is_that_it_is_scheduled(self) -> None:
         store = self.make_store(StoreConfig())
-        await store.append(self.keyed(deliver_at_ms=self.now_ms + 10))
+        await store.append(self.with_key(deliver_at_ms=self.now_ms + 10))
         await store.fire_due(self.now_ms + 10, 10)
         answer = await store.first_answer(self.key())
         assert answer is not None
@@ -46,7 +46,7 @@ class PublishingContract:
 
     async def test_a_key_with_another_fingerprint_has_no_first_answer(self) -> None:
         store = self.make_store(StoreConfig())
-        await store.append(self.keyed())
+        await store.append(self.with_key())
         try:
             await store.first_answer(self.key(fingerprint=b"other"))
         except Refused as refused:
@@ -56,7 +56,7 @@ class PublishingContract:
 
     async def test_the_first_answer_is_forgotten_with_its_key(self) -> None:
         store = self.make_store(StoreConfig())
-        await store.append(self.keyed())
+        await store.append(self.with_key())
         self.now_ms += 60_000
         assert await store.first_answer(self.key()) is None
         assert await store.first_answer(replace(self.key("other"), scope="publisher:q")) is None

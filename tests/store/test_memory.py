@@ -9,7 +9,9 @@ from twisted.trial.unittest import TestCase
 
 from streampush.config import StoreConfig
 from streampush.protocol.terms import Durability
-from streampush.store.memory import MemoryStore
+from streampush.push.values import CursorMove, DeviceRecord, Undeliverable
+from streampush.store.memory import MemoryStore, keys
+from streampush.store.memory import log as log_module
 from streampush.store.memory.log import COMPACT_AFTER
 from tests.store.contract import LIMITS, StoreContract
 
@@ -82,3 +84,68 @@ class MemoryStoreTests(StoreContract, TestCase):
         for number in range(10):
             await store.forget_cursor(f"d{number}", "news")
         assert store._cursors._cursors == {}
+
+    async def test_expired_keys_are_swept_and_leave_nothing_behind(self) -> None:
+        store = self.make_store(LIMITS)
+        for number in range(5):
+            await store.append(self.keyed(f"k{number}", scope=f"p{number % 2}"))
+        assert len(store._keys) == 5
+        self.now_ms += 10_000
+        store.sweep(10)
+        assert (len(store._keys), store._keys._scopes) == (0, {})
+
+    async def test_keys_of_all_publishers_are_bounded_and_those_of_the_silent_go_first(self) -> None:
+        store = self.make_store(LIMITS)
+        self.patch(keys, "MAX_KEYS", 3)
+        for key, scope in (("a", "silent"), ("b", "silent"), ("c", "p"), ("d", "q"), ("e", "p")):
+            await store.append(self.keyed(key, scope=scope))
+        assert len(store._keys) == 3
+        known = [
+            (await store.append(self.keyed(key, scope=scope))).duplicate for key, scope in (("c", "p"), ("d", "q"), ("e", "p"))
+        ]
+        assert known == [True, True, True]
+        assert not (await store.append(self.keyed("a", scope="silent"))).duplicate
+
+    async def test_what_leaves_the_log_is_found_by_id_no_more(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=5))
+        for number in range(3000):
+            await store.append(self.draft(collapse_key=f"k{number}", version=1))
+        log = store._logs["news"]
+        assert (len(store._entries), len(log._latest), log.wanting) == (5, 5, 0)
+
+    async def test_receipts_of_one_message_have_a_bounded_number_of_rows(self) -> None:
+        self.patch(log_module, "MAX_RECEIPT_ROWS", 2)
+        store = self.make_store(LIMITS)
+        await store.remember_device(DeviceRecord("a", "u"))
+        epoch = (await store.append(self.draft("user:u", message_id="m"))).epoch
+        for device_id in ("a", "b", "c", "a"):
+            await store.record([CursorMove(device_id, "user:u", epoch, 1, at_ms=1)])
+        assert [row.device_id for row in (await self.record_of(store, "m")).devices] == ["a", "b"]
+
+    async def test_everything_that_is_held_is_freed_with_what_it_belongs_to(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.remember_device(DeviceRecord("d", "u"))
+        epoch = (await store.append(self.draft("device:d", message_id="m"))).epoch
+        await store.append(self.draft("device:d", deliver_at_ms=self.now_ms + 10, message_id="later"))
+        await store.add_subscription("d", "news", 1, 10)
+        await store.record([CursorMove("d", "news", "e", 1)], [], [Undeliverable("d", "device:d", epoch, 1, 1, "poison", 1)])
+        await store.outbox_add("apns", "k", b"body", 0)
+        (work,) = await store.outbox_lease("apns", 1, 0, 10)
+        await store.outbox_complete(work.token)
+        await store.recall("later", "n", self.now_ms)
+        await store.recall("m", "notice", self.now_ms)
+        await store.forget_device("d")
+        assert (await store.status()).bytes == len("text/plain")  # of the entry that is kept for its id
+        assert (store._cursors._cursors, store._cursors._durable, store._letters._letters) == ({}, {}, {})
+        assert (store._schedule._drafts, store._outbox._work, store._outbox._leased, store._devices._users) == ({}, {}, {}, {})
+
+    async def test_places_in_queues_that_were_left_do_not_pile_up(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.outbox_add("apns", "k", b"", 0)
+        for number in range(1000):
+            (work,) = await store.outbox_lease("apns", 1, number, 10)
+            await store.outbox_release(work.token, number)
+            await store.append(self.draft(message_id="m", deliver_at_ms=self.now_ms + 10))
+            await store.recall("m", "notice", self.now_ms)
+        assert len(store._outbox._due["apns"]) <= 102
+        assert len(store._schedule._due) <= 102

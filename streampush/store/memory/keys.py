@@ -10,6 +10,9 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.values import Accepted, Idempotency
 
+MAX_KEYS = 1_000_000
+"""Of all publishers together, memory; above it the oldest key of the publisher that used none for longest is forgotten."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
@@ -24,6 +27,10 @@ class Keys:
     def __init__(self, per_scope: int) -> None:
         self._per_scope = per_scope
         self._scopes: OrderedDict[str, OrderedDict[str, _Answer]] = OrderedDict()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
 
     def answer(self, asked: Idempotency, now_ms: int, channel: str) -> Accepted | None:
         """The first answer. Raises Refused(DUPLICATE) if the key was used for another request."""
@@ -40,26 +47,38 @@ class Keys:
         keys = self._scopes.get(asked.scope)
         if keys is None:
             keys = self._scopes[asked.scope] = OrderedDict()
-        keys.pop(asked.key, None)
+        self._scopes.move_to_end(asked.scope)
+        if keys.pop(asked.key, None) is None:
+            self._count += 1
         keys[asked.key] = _Answer(asked.fingerprint, asked.expires_at_ms, accepted)
         if len(keys) > self._per_scope:
             keys.popitem(last=False)
-        _purge(keys, now_ms, 2)
+            self._count -= 1
+        self._purge(keys, now_ms, 2)
+        if self._count > MAX_KEYS:
+            self._forget_one()
 
     def sweep(self, scopes: int, keys: int, now_ms: int) -> None:
-        """Forgets what has expired among so many keys of so many scopes, those not swept for longest."""
+        """Forgets what has expired among so many keys of so many scopes, those not swept or used for longest."""
         for scope in list(islice(self._scopes, scopes)):
             answers = self._scopes[scope]
-            _purge(answers, now_ms, keys)
+            self._purge(answers, now_ms, keys)
             if answers:
                 self._scopes.move_to_end(scope)
             else:
                 del self._scopes[scope]
 
+    def _purge(self, keys: OrderedDict[str, _Answer], now_ms: int, at_most: int) -> None:
+        """Forgets the oldest keys while they have expired: all of a scope live equally long."""
+        for _ in range(at_most):
+            if not keys or next(iter(keys.values())).expires_at_ms > now_ms:
+                return
+            keys.popitem(last=False)
+            self._count -= 1
 
-def _purge(keys: OrderedDict[str, _Answer], now_ms: int, at_most: int) -> None:
-    """Forgets the oldest keys while they have expired: all of a scope live equally long."""
-    for _ in range(at_most):
-        if not keys or next(iter(keys.values())).expires_at_ms > now_ms:
-            return
+    def _forget_one(self) -> None:
+        scope, keys = next(iter(self._scopes.items()))
         keys.popitem(last=False)
+        self._count -= 1
+        if not keys:
+            del self._scopes[scope]
