@@ -36,7 +36,7 @@ CLOSED_BY = ("server", "peer", "network")
 PRINCIPAL_KINDS = ("device", "publisher", "key", "probe", "server")
 NOT_PUBLISHED = ("duplicate", "superseded")
 RECALLED = ("stored", "scheduled", "recalled", "processed")
-REST_STATUSES = ("200", "400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "500", "503", "507")
+REST_STATUSES = ("200", "201", "400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "500", "503", "507")
 IGNORED = ("older", "other_epoch")
 IN_VAIN = ("timeout", "retry_later")
 

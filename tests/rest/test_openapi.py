@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from streampush.observe.metrics import REST_STATUSES
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import AppState, Priority
 from streampush.push.progress import ORDER, MessageState
@@ -165,3 +166,9 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_document_is_served_without_a_key() -> None:
     assert Api().request("GET", "/openapi.json", key=None).json() == DOCUMENT
+
+
+def test_every_status_that_the_document_and_the_table_of_codes_name_has_a_counter() -> None:
+    operations = [one for path in DOCUMENT["paths"].values() for one in path.values() if isinstance(one, dict)]
+    documented = {status for one in operations for status in one.get("responses", {})}
+    assert documented | set(map(str, STATUS_OF.values())) <= set(REST_STATUSES)
