@@ -1,4 +1,4 @@
-"""All benchmarks one after the other, a few minutes in all: `python -m bench`, which is what `make bench` runs."""
+"""All benchmarks one after the other, some ten minutes in all: `python -m bench`, which is what `make bench` runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 from bench.report import Report
 
-BENCHES = ("decoder", "fanout", "unicast", "handshakes", "memory", "idle")
+BENCHES = ("decoder", "fanout", "unicast", "handshakes", "memory", "idle", "durable")
 
 
 LOOPS = 1_000_000

@@ -11,11 +11,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.clients import Clients
 from bench.credentials import Credentials, mint
 from bench.dialects import LoadError
-from bench.load import Load
+from bench.load import Commands, Load
 from bench.report import NAIVE, OURS, Report, ratios
-from bench.servers import Cores, Server, start
+from bench.servers import Cores, Server, Settings, start
 
 MICRO = 1e6
 MILLI = 1e3
@@ -38,10 +39,25 @@ class Arena:
     stack: ExitStack
     servers: list[Server]
 
-    def enter(self, subject: str, *, heartbeat: float = 30.0) -> Contender:
-        server = self.stack.enter_context(start(subject, self.credentials, self.cores.server, heartbeat=heartbeat))
+    def enter(
+        self,
+        subject: str,
+        *,
+        heartbeat: float = 30.0,
+        settings: Settings | None = None,
+        program: list[str] | None = None,
+        clients: Commands = Clients,
+    ) -> Contender:
+        """Starts a server, see bench.servers.start, and a process with `clients` for it."""
+        core = self.cores.server
+        server = start(subject, self.credentials, core, heartbeat=heartbeat, settings=settings, program=program)
+        return self.join(server, clients)
+
+    def join(self, server: Server, clients: Commands = Clients) -> Contender:
+        """A server that was started elsewhere, with its clients."""
+        self.stack.enter_context(server)
         self.servers.append(server)
-        load = self.stack.enter_context(Load(server.address, subject, self.credentials, self.cores.clients))
+        load = self.stack.enter_context(Load(server.address, server.name, self.credentials, self.cores.clients, clients))
         return Contender(server, load)
 
 

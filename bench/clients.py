@@ -17,7 +17,7 @@ from pathlib import Path
 from struct import Struct
 
 from bench.credentials import Credentials, device_name
-from bench.dialects import Dialect, LoadError, Meaning
+from bench.dialects import LoadError, Meaning, dialect_of
 from streampush.protocol.framing import FrameDecoder
 
 STALL_SECONDS = 30.0
@@ -31,6 +31,16 @@ delivery itself, and only when the client happens to be the faster one."""
 _read_u32 = Struct(">I").unpack_from
 READ = select.EPOLLIN
 READ_WRITE = select.EPOLLIN | select.EPOLLOUT
+
+
+def client_context(certificate: Path) -> ssl.SSLContext:
+    """For clients with this certificate and key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # the server's cost is measured, not ours
+    context.load_cert_chain(certificate)
+    return context
 
 
 class Phase(Enum):
@@ -67,9 +77,9 @@ class Clients:
     Raises LoadError when the server refuses, closes, is of no use for half a minute or sends more than was asked for.
     """
 
-    def __init__(self, address: tuple[str, int], dialect: Dialect, credentials: Credentials) -> None:
+    def __init__(self, address: tuple[str, int], subject: str, credentials: Credentials) -> None:
         self._address = address
-        self._dialect = dialect
+        self._dialect = dialect_of(subject)
         self._credentials = credentials
         self._epoll = select.epoll()
         self._peers: dict[int, Peer] = {}
@@ -190,12 +200,7 @@ class Clients:
     def _context(self, certificate: Path) -> ssl.SSLContext:
         context = self._contexts.get(certificate)
         if context is None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE  # the server's cost is measured, not ours
-            context.load_cert_chain(certificate)
-            self._contexts[certificate] = context
+            context = self._contexts[certificate] = client_context(certificate)
         return context
 
     def _start(self, certificate: Path, name: str, index: int, session: ssl.SSLSession | None) -> Peer:

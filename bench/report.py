@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,12 @@ def spread(samples: Sequence[float]) -> dict[str, float | int]:
 def significant(value: float) -> float:
     """Four digits: more are noise."""
     return float(f"{value:.4g}")
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """The smallest sample that so great a share of all (0 to 1) does not exceed. Raises IndexError without samples."""
+    ordered = sorted(samples)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 class Report:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -110,19 +111,33 @@ class Server:
         self.stop()
 
 
-def start(
-    subject: str, credentials: Credentials, core: int, *, heartbeat: float = 30.0, program: list[str] | None = None
-) -> Server:
-    """Starts a subject of the report: "streampush", "naive" or "naive with sessions". Raises LoadError if it does not listen.
+Settings = Mapping[str, Mapping[str, object]]
+"""Tables of streampush.toml, with what differs in them."""
 
-    `program` replaces `python twistd` in front of streampush's arguments, for a profiler.
+SERIAL_BATCHES: Settings = {"store": {"max_batch": 1}}
+"""One commit for each message."""
+
+
+def start(
+    subject: str,
+    credentials: Credentials,
+    core: int,
+    *,
+    heartbeat: float = 30.0,
+    program: list[str] | None = None,
+    settings: Settings | None = None,
+) -> Server:
+    """Starts a subject of the report: "streampush", "naive" or "naive with sessions", or "streampush" with a few words behind it.
+    Raises LoadError if it does not listen.
+
+    `program` replaces `python twistd` in front of streampush's arguments, for a profiler; `settings` those of `configuration`.
     """
     port = free_port()
     directory = credentials.root / f"{subject.replace(' ', '-')}-{port}"
     directory.mkdir()
-    if subject == OURS:
+    if subject.startswith(OURS):
         toml = directory / "streampush.toml"
-        toml.write_text(configuration(credentials, port, heartbeat))
+        toml.write_text(configuration(credentials, port, heartbeat, settings or {}))
         launch = program or [sys.executable, TWISTD]
         arguments = [*launch, "--nodaemon", "--pidfile=", "streampush", "--config", str(toml)]
     else:
@@ -131,6 +146,11 @@ def start(
         arguments += [f"--heartbeat={heartbeat}"]
         if subject == NAIVE_SESSIONS:
             arguments.append("--sessions")
+    return launched(subject, core, arguments, port, directory)
+
+
+def launched(subject: str, core: int, arguments: list[str], port: int, directory: Path) -> Server:
+    """A server that listens. Raises LoadError."""
     log = directory / "log"
     with log.open("w") as output:
         process = launch_on(core, arguments, output)
@@ -159,40 +179,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def configuration(credentials: Credentials, port: int, heartbeat: float) -> str:
-    """The settings under test: the defaults, but for limits that a benchmark from one address runs into."""
-    return f"""
-[listen]
-address = "127.0.0.1"
-port = {port}
-
-[tls]
-certificate = "{credentials.server_certificate}"
-key = "{credentials.server_key}"
-client_ca = "{credentials.ca}"
-
-[admission]
-max_connections = 19000
-max_per_address = 19000
-accept_rate = 1e6
-accept_burst = 100000
-
-[heartbeat]
-interval = {heartbeat}
-reply_timeout = {min(10.0, heartbeat)}
-
-[delivery]
-subscribe = ["bench/*"]
-
-[publish]
-publisher_rate = 1e7
-publisher_burst = 10000000
-device_rate = 1e6
-device_burst = 1000000
-
-[rest]
-port = 0
-
-[publishers.{PUBLISHER}]
-publish = ["*"]
-"""
+def configuration(credentials: Credentials, port: int, heartbeat: float, settings: Settings) -> str:
+    """The settings under test: the defaults, but for limits that a benchmark from one address runs into, and `settings`."""
+    tables: dict[str, dict[str, object]] = {
+        "listen": {"address": "127.0.0.1", "port": port},
+        "tls": {
+            "certificate": str(credentials.server_certificate),
+            "key": str(credentials.server_key),
+            "client_ca": str(credentials.ca),
+        },
+        "admission": {"max_connections": 19000, "max_per_address": 19000, "accept_rate": 1e6, "accept_burst": 100000},
+        "heartbeat": {"interval": heartbeat, "reply_timeout": min(10.0, heartbeat)},
+        "delivery": {"subscribe": ["bench/*"]},
+        "publish": {"publisher_rate": 1e7, "publisher_burst": 10000000, "device_rate": 1e6, "device_burst": 1000000},
+        "rest": {"port": 0},
+        f"publishers.{PUBLISHER}": {"publish": ["*"]},
+    }
+    for table, values in settings.items():
+        tables.setdefault(table, {}).update(values)
+    lines = []
+    for table, values in tables.items():
+        lines += ["", f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+    return "\n".join(lines) + "\n"

@@ -13,7 +13,9 @@ import pytest
 
 from bench.arena import arena
 from bench.dialects import LoadError, NaiveDialect, StreampushDialect
-from bench.report import NAIVE, OURS, Report, ratios
+from bench.durable import SERIAL
+from bench.mosquitto import MqttWire
+from bench.report import NAIVE, OURS, Report, percentile, ratios
 from bench.servers import NAIVE_SESSIONS
 from bench.table import rows
 from streampush.protocol import codec
@@ -58,8 +60,17 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
         },
     ),
     "memory": ("--connections 5 --rounds 1", {"memory per idle connection": BOTH}),
+    "durable": (
+        "--connections 2 --messages 8 --rounds 1 --simulate 0",
+        {
+            **{f"durable publish: {part}": {OURS, SERIAL} for part in ("latency p50", "latency p99")},
+            **{f"durable publish: {part}": {OURS, SERIAL, f"{OURS}/{SERIAL}"} for part in ("throughput", "CPU")},
+            **{f"store alone, append: {part}": {"max_batch=1000", "max_batch=1"} for part in ("latency p50", "latency p99")},
+            **{f"store alone, append: {part}": {"max_batch=1000/max_batch=1"} for part in ("throughput", "CPU")},
+        },
+    ),
     "idle": (
-        "--connections 5 --seconds 3 --alone 1 --interval 1",
+        "--connections 5 --seconds 2 --alone 1 --interval 1",
         {"CPU without connections": {OURS, NAIVE}, "idle CPU per 1000 connections": {OURS, NAIVE}},
     ),
 }
@@ -95,6 +106,20 @@ def test_result_line_holds_median_spread_and_conditions() -> None:
 
 def test_ratios_pair_samples_of_the_same_round() -> None:
     assert ratios([2.0, 9.0], [1.0, 3.0]) == [2.0, 3.0]
+
+
+def test_percentile_is_a_sample_that_so_many_do_not_exceed() -> None:
+    assert percentile([4.0, 1.0, 3.0, 2.0], 0.5) == 2.0
+    assert percentile([4.0, 1.0, 3.0, 2.0], 0.99) == 4.0
+
+
+def test_mqtt_acknowledgements_are_counted_and_a_broken_one_waits_for_its_rest() -> None:
+    assert MqttWire().take(bytes.fromhex("20020000 40020001 4002")) == (2, bytes.fromhex("4002"), b"")
+
+
+def test_refusal_of_mosquitto_fails_the_benchmark() -> None:
+    with pytest.raises(LoadError):
+        MqttWire().take(bytes.fromhex("20020005"))
 
 
 @pytest.mark.parametrize("refusal", [m.Error.of(Code.FORBIDDEN), m.GoAway(Code.DRAINING), m.Subscribed("t", code=Code.FORBIDDEN)])
