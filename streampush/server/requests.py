@@ -176,7 +176,7 @@ class Requests:
             self._refuse(0, Refused(Code.NOT_SUBSCRIBED, "a publisher follows nothing", channel=message.channel))
             return
         try:
-            attachment.acknowledge(message.channel, message.offset, message.outcome or Outcome.DELIVERED)
+            attachment.acknowledge(message.channel, message.offset, message.outcome or Outcome.DELIVERED, message.epoch)
         except Refused as refused:
             self._refuse(0, refused)
 

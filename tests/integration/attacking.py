@@ -42,7 +42,15 @@ class BadRequestCase(RestTestCase):
 
     async def _invite(self) -> None:
         await super()._invite()
-        await self.counted("streampush_probes_total", result="ok")  # or its first message would look like the test's
+        await self.probed()
+
+    async def restart(self, *settings: str) -> None:
+        await super().restart(*settings)
+        await self.probed()
+
+    async def probed(self) -> None:
+        """The node's own first message is stored, or it would look like the test's."""
+        await self.counted("streampush_probes_total", result="ok")
 
     def rows(self) -> dict[str, int]:
         """How many rows the tables of the store have, as of its last commit; `cursors` are left out, they come a moment later."""
