@@ -119,13 +119,22 @@ def makeService(options: Options) -> IService:
 class StreampushService(Service):
     """One node, whole: stream server, REST API, store, probe.
 
-    `port` and `rest_port` are the ports that the kernel gave. Raises ConfigError if files do not fit.
+    `port` and `rest_port` are the ports that the kernel gave. `system_ns` is the system's wall clock, Unix nanoseconds. Raises
+    ConfigError if files do not fit.
     """
 
     _log = Logger(namespace="streampush")
     name = "streampush"
 
-    def __init__(self, reactor: Any, config: Config, observer: LineObserver | None = None, warnings: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        observer: LineObserver | None = None,
+        warnings: tuple[str, ...] = (),
+        *,
+        system_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.config = config
         self._reactor = reactor
         self._observer = observer
@@ -138,7 +147,7 @@ class StreampushService(Service):
         self._contexts = TlsContexts(config.tls, config.file)
         self._gate = Gate(config, self._revocations, lambda: dt.datetime.now(dt.UTC))
         self._admission = Admission(config.admission, cap)
-        self._time = SteadyClock(time.time_ns, boot_ns)
+        self._time = SteadyClock(system_ns, boot_ns)
         keeping: type[MemoryKeeping] | type[SqliteKeeping]
         keeping = MemoryKeeping if config.store.backend == "memory" else SqliteKeeping
         self._keeping: Keeping = keeping(reactor, config, self._time.wall_ms, lambda: ids.random_id(os.urandom), self.metrics)

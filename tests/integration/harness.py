@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -146,8 +147,12 @@ class NodeTestCase(TestCase):
         if self.with_bystanders:
             self.bystanders = (await self.device("bystander-1"), await self.publisher())
 
+    def system_ns(self) -> int:
+        """The wall clock of the node's machine, which a test may set."""
+        return time.time_ns()
+
     def start(self, *settings: str) -> StreampushService:
-        self.node = StreampushService(reactor, load_config(str(self.toml), {}, settings))
+        self.node = StreampushService(reactor, load_config(str(self.toml), {}, settings), system_ns=self.system_ns)
         self.node.startService()
         return self.node
 
