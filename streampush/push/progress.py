@@ -107,7 +107,8 @@ def _row(record: MessageRecord, state: MessageState, name: str, stored: Mapping[
         found.setdefault(Milestone.RECALLED, record.recalled_at_ms)
     if _expired(record, now_ms) and _outlived(record, found):
         found.setdefault(Milestone.EXPIRED, record.expires_at_ms)
-    ended = not ENDS.isdisjoint(found) or (state is MessageState.SUPERSEDED and Milestone.DELIVERED not in found)
+    # of every device, as with a recall: what is under way may still be stored, and an end that was told must stay one
+    ended = not ENDS.isdisjoint(found) or state is MessageState.SUPERSEDED
     times = {milestone: found[milestone] for milestone in ORDER if milestone in found}
     return DeviceProgress(name, _word(state, times), times, ended)
 
@@ -133,6 +134,6 @@ def _word(state: MessageState, times: Mapping[Milestone, int]) -> str:
 def _ending(record: MessageRecord, state: MessageState, rows: tuple[DeviceProgress, ...], *, more: bool, now_ms: int) -> str:
     if rows and not more and all(row.ended for row in rows):
         return "complete"
-    if state is MessageState.RECALLED or _expired(record, now_ms):
-        return "recalled" if state is MessageState.RECALLED else "expired"
-    return "superseded" if state is MessageState.SUPERSEDED and not rows else ""
+    if state in (MessageState.RECALLED, MessageState.SUPERSEDED):
+        return str(state.value)
+    return "expired" if _expired(record, now_ms) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,10 +103,23 @@ def test_recalled_is_a_milestone_of_every_device_and_wins_over_a_later_expiry() 
     assert found.ending == "complete"
 
 
-def test_superseded_ends_it_for_devices_that_do_not_have_it() -> None:
-    found = progress({"a": {WRITTEN: 1100}, "b": {DELIVERED: 1100}}, superseded_by=9)
-    assert [(row.state, row.ended) for row in found.devices] == [("superseded", True), ("delivered", False)]
-    assert (found.state, found.ending) == (MessageState.SUPERSEDED, "")
+def test_superseded_ends_it_for_every_device() -> None:
+    found = progress({"a": {WRITTEN: 1100}, "b": {DELIVERED: 1100}, "c": {}}, superseded_by=9)
+    assert [(row.state, row.ended) for row in found.devices] == [("superseded", True), ("delivered", True), ("superseded", True)]
+    assert (found.state, found.ending) == (MessageState.SUPERSEDED, "complete")
+
+
+def test_superseded_stays_an_end_whatever_is_stored_afterwards() -> None:
+    times: dict[Milestone, int] = {}
+    for milestone in (WRITTEN, DELIVERED, PROCESSED):
+        assert progress({"a": dict(times)}, superseded_by=9).ending == "complete"
+        times[milestone] = 1100
+    assert progress({"a": times}, superseded_by=9).ending == "complete"
+
+
+def test_superseded_is_an_end_also_of_what_has_too_many_devices_to_look_at() -> None:
+    rows: dict[str, dict[Milestone, int]] = {f"d{number:02}": {} for number in range(11)}
+    assert progress_of(replace(record(rows), superseded_by=9), (), 2000, 10).ending == "superseded"
 
 
 def test_scheduled_is_accepted_and_not_stored() -> None:

@@ -125,6 +125,20 @@ def test_a_newer_version_is_told() -> None:
     assert listener.ended == "complete"
 
 
+def test_an_acknowledgement_behind_a_newer_version_does_not_take_the_end_back() -> None:
+    world = ReceiptWorld()
+    accepted = world.publish("device:phone", collapse_key="score")
+    listener = world.watch_published(accepted)
+    world.publish("device:phone", collapse_key="score")
+    world.pause()
+    world.written("phone", accepted.offset, "device:phone")
+    world.delivered("phone", accepted.offset, "device:phone")
+    world.pause()
+    found = world.run(world.receipts.progress(accepted.message_id))
+    assert (listener.milestones("phone"), listener.ended) == ([ACCEPTED, STORED], "complete")
+    assert (found.devices[0].state, found.ending) == ("delivered", "complete")
+
+
 def test_expiry_is_told_though_nothing_happens() -> None:
     world = ReceiptWorld()
     expires_at_ms = world.wall_ms() + 5_000
