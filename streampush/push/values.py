@@ -289,7 +289,8 @@ class DeviceReceipt:
 
 @dataclass(frozen=True, slots=True)
 class MessageRecord:
-    """What the store knows of a message: scheduled (`offset` 0) or in the log. `size`: bytes of payload as it was published.
+    """What the store knows of a message: scheduled (`offset` 0) or in the log. `size`: bytes of payload as it was published;
+    `durability`: how safely it is kept.
 
     `superseded_by`: offset of the newer publication of its collapse key, or 0. `devices` has rows for a device's or user's
     message, in order of device ids, `counts` how many devices have reached each milestone for a topic's message with
@@ -308,6 +309,7 @@ class MessageRecord:
     collapse_key: str
     want_receipt: bool
     size: int
+    durability: Durability
     recalls: str = ""
     recalled_at_ms: int = 0
     superseded_by: int = 0

@@ -32,7 +32,9 @@ def backlog_page(value: BacklogPage) -> dict[str, Any]:
 
 
 def _entry(value: BacklogEntry) -> dict[str, Any]:
-    return asdict(value) | {"priority": value.priority.name}
+    document = asdict(value) | {"priority": value.priority.name}
+    document["expires_at"] = document.pop("expires_at_ms")
+    return document
 
 
 def dead_letter(value: DeadLetter, *, with_payload: bool = False) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def dead_letter(value: DeadLetter, *, with_payload: bool = False) -> dict[str, A
         "attempts": value.attempts,
         "reason": value.reason,
         "published_at_ms": publication.published_at_ms,
-        "expires_at_ms": publication.expires_at_ms,
+        "expires_at": publication.expires_at_ms,
         "size": len(publication.payload),
         "content_type": publication.content_type,
         "priority": publication.priority.name,

@@ -1,4 +1,8 @@
-"""The application's values as the members of JSON objects: `openapi.json` describes them, a test compares."""
+"""The application's values as the members of JSON objects: `openapi.json` describes them, a test compares.
+
+All times are Unix milliseconds. What a publisher gives has the name under which it was given (`expires_at`, `deliver_at`); times
+that the server has noted end in `_ms`.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +57,9 @@ def message(value: MessageProgress) -> dict[str, Any]:
         "offset": record.offset,
         "publisher": record.publisher,
         "published_at_ms": record.published_at_ms,
-        "expires_at_ms": record.expires_at_ms,
-        "deliver_at_ms": record.deliver_at_ms,
+        "expires_at": record.expires_at_ms,
+        "deliver_at": record.deliver_at_ms,
+        "durability": record.durability.name,
         "priority": record.priority.name,
         "collapse_key": record.collapse_key,
         "want_receipt": record.want_receipt,

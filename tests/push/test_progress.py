@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streampush.protocol.terms import Milestone, Priority
+from streampush.protocol.terms import Durability, Milestone, Priority
 from streampush.push.progress import ENDS, ORDER, MessageProgress, MessageState, progress_of
 from streampush.push.values import DeviceReceipt, MessageRecord
 
@@ -29,6 +29,7 @@ def record(devices: Mapping[str, Mapping[Milestone, int]] | None = None, **chang
         "collapse_key": "",
         "want_receipt": True,
         "size": 5,
+        "durability": Durability.MEMORY,
         "devices": tuple(DeviceReceipt(name, times) for name, times in (devices or {}).items()),
     }
     return MessageRecord(**(fields | changes))

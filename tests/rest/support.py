@@ -72,7 +72,8 @@ NOW_MS = 2_000
 
 def record(*receipts: DeviceReceipt, **changes: Any) -> MessageRecord:
     """The message M1 to the user ada, as a store would have it."""
-    message = MessageRecord("M1", "user:ada", "E1", 3, "key:shop", 1_000, 0, 0, Priority.NORMAL, "", True, 5, devices=receipts)
+    kept = (Priority.NORMAL, "", True, 5, Durability.MEMORY)
+    message = MessageRecord("M1", "user:ada", "E1", 3, "key:shop", 1_000, 0, 0, *kept, devices=receipts)
     return replace(message, **changes)
 
 

@@ -21,6 +21,14 @@ def test_a_device_message_has_a_row_for_each_device_with_its_milestones() -> Non
     assert (answer["state"], answer["ended"], answer["more_devices"], answer["publisher"]) == ("stored", False, False, "key:shop")
 
 
+def test_it_shows_what_the_publisher_asked_for_under_the_same_names_and_how_safely_it_is_stored() -> None:
+    api = Api()
+    api.push.receipts.tell(expires_at_ms=9_000, deliver_at_ms=1_500)
+    answer = api.request("GET", "/v1/messages/M1").json()
+    assert (answer["expires_at"], answer["deliver_at"], answer["priority"]) == (9_000, 1_500, "NORMAL")
+    assert (answer["want_receipt"], answer["durability"]) == (True, "MEMORY")
+
+
 def test_its_end_is_said() -> None:
     api = Api()
     api.push.receipts.tell(receipt("phone", delivered=1_200), recalled_at_ms=1_500)

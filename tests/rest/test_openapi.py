@@ -120,6 +120,7 @@ def test_milestones_and_states_of_a_message_are_those_of_the_code() -> None:
     assert SCHEMAS["MessageStatus"]["properties"]["state"]["enum"] == [state.value for state in MessageState]
     assert SCHEMAS["MessageStatus"]["properties"]["priority"]["enum"] == [priority.name for priority in Priority]
     assert SCHEMAS["MessageStatus"]["properties"]["devices"]["maxItems"] == MAX_DEVICES
+    assert SCHEMAS["MessageStatus"]["properties"]["durability"]["enum"] == list(fields.DURABILITIES)
 
 
 def test_problem_has_the_members_that_are_described() -> None:

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from streampush.config import StoreConfig
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.terms import Durability
-from streampush.push.values import Accepted, Appended
+from streampush.push.values import Accepted, Appended, MessageRecord
 from streampush.store.memory import MemoryStore
 
 READS = frozenset(
@@ -128,7 +128,7 @@ class Disk:
             return [self._durable(one) for one in result]
         if isinstance(result, Accepted):
             return replace(result, durability=self.durability, appended=self._durable(result.appended))
-        return replace(result, durability=self.durability) if isinstance(result, Appended) else result
+        return replace(result, durability=self.durability) if isinstance(result, Appended | MessageRecord) else result
 
     def apply(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Does the operation; gives its result, or raises its refusal."""
@@ -143,7 +143,7 @@ class Disk:
 
     def look(self, name: str, args: tuple[Any, ...]) -> Any:
         """The result of an operation that changes nothing."""
-        return completed(getattr(self.state, name)(*args))
+        return self._durable(completed(getattr(self.state, name)(*args)))
 
     def sweep(self, channels: int) -> None:
         """See MemoryStore.sweep. It is not in the journal: a backup that is swept later holds more."""

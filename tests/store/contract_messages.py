@@ -58,6 +58,7 @@ class MessageContract(ContractBase):
         await store.recall("m1", "notice", self.now_ms + 5)
         record, notice = await self.record_of(store, "m1"), await self.record_of(store, "notice")
         assert (record.recalled_at_ms, record.size, record.recalls) == (self.now_ms + 5, 7, "")
+        assert (record.durability, notice.durability) == (store.durability, store.durability)
         assert (notice.recalls, notice.offset, notice.publisher, notice.recalled_at_ms) == ("m1", 2, "key:k", 0)
 
     async def test_a_recalled_message_keeps_its_id_and_is_no_loss(self) -> None:

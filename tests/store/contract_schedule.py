@@ -33,6 +33,7 @@ class ScheduleContract(ContractBase):
         await self.later(store, "m", 100, publisher="key:k", want_receipt=True)
         record = await self.record_of(store, "m")
         assert (record.offset, record.deliver_at_ms, record.published_at_ms) == (0, self.now_ms + 100, self.now_ms)
+        assert record.durability is store.durability
         assert (record.channel, record.publisher, record.want_receipt, record.size) == ("news", "key:k", True, 7)
 
     async def test_the_next_due_time_is_that_of_the_earliest(self) -> None:

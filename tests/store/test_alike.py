@@ -25,6 +25,7 @@ from streampush.push.values import (
     Draft,
     Idempotency,
     Mark,
+    MessageRecord,
     OutboxEntry,
     Session,
     Undeliverable,
@@ -246,7 +247,7 @@ def plain(value: Any) -> Any:
     """Comparable: durability is what the stores differ in, a detail need not be the same."""
     if isinstance(value, Refused):
         return value.code
-    if isinstance(value, Appended | Accepted):
+    if isinstance(value, Appended | Accepted | MessageRecord):
         value = replace(value, durability=Durability.MEMORY)
         if isinstance(value, Accepted) and value.appended is not None:
             value = replace(value, appended=replace(value.appended, durability=Durability.MEMORY))

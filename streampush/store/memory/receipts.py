@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from streampush.protocol.terms import Milestone
+from streampush.protocol.terms import Durability, Milestone
 from streampush.push.values import NO_COUNTS, CursorMove, DeviceReceipt, Draft, Mark, MessageRecord
 from streampush.store.memory.log import Entry, Log
 
@@ -78,6 +78,7 @@ def describe(log: Log, entry: Entry, max_devices: int) -> MessageRecord:
         publication.collapse_key,
         publication.want_receipt,
         entry.size,
+        Durability.MEMORY,
         publication.recalls,
         entry.recalled_at_ms,
         entry.superseded_by,
@@ -101,4 +102,5 @@ def describe_scheduled(draft: Draft, epoch: str) -> MessageRecord:
         draft.collapse_key,
         draft.want_receipt,
         len(draft.payload),
+        Durability.MEMORY,
     )

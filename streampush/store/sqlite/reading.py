@@ -27,6 +27,7 @@ from streampush.push.values import (
     Survey,
     Want,
 )
+from streampush.store.sqlite.appending import DURABILITY
 from streampush.store.sqlite.devices import DEVICE_COLUMNS
 from streampush.store.sqlite.ledger import READ_TOTALS, Log, Totals, read_logs
 from streampush.store.sqlite.recording import READABLE, RECEIPT_COLUMNS
@@ -240,6 +241,7 @@ class Reading:
             key,
             bool(flags & WANTS_RECEIPT),
             size,
+            DURABILITY,
             recalls,
             recalled,
             newer,
@@ -265,6 +267,7 @@ class Reading:
             draft.collapse_key,
             draft.want_receipt,
             len(draft.payload),
+            DURABILITY,
         )
 
     def _receipts(self, entry: int, max_devices: int) -> Iterable[DeviceReceipt]:
