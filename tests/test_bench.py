@@ -69,6 +69,30 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
             **{f"store alone, append: {part}": {"max_batch=1000/max_batch=1"} for part in ("throughput", "CPU")},
         },
     ),
+    "latency": (
+        "--devices 3 --messages 4 --rounds 1",
+        {"latency p50": BOTH, "latency p99": BOTH, "latency: messages published": BOTH, "latency: CPU": BOTH},
+    ),
+    "backlog": (
+        "--waiting 300 --devices 3 --messages 4 --rounds 1",
+        {
+            "backlog read-out": {OURS},
+            "backlog read-out: CPU a message": {OURS},
+            **{f"latency {part} of others": {"beside the reader/without"} for part in ("p50", "p99")},
+            **{f"latency {part} of others without the reader": {OURS} for part in ("p50", "p99")},
+            **{f"latency {part} of others beside the reader": {OURS} for part in ("p50", "p99")},
+            "memory before the read-out": {OURS},
+            "memory, the most during the read-out": {OURS},
+            "memory after the read-out": {OURS},
+        },
+    ),
+    "followers": (
+        "--followers 9 --connected 3 --messages 2 --alone 4 --rounds 1",
+        {
+            "CPU of a publish to a topic": {"9 followers", "3 followers", "9 followers/3 followers"},
+            "bytes stored by a publish to a topic": {"9 followers", "3 followers"},
+        },
+    ),
     "idle": (
         "--connections 5 --seconds 2 --alone 1 --interval 1",
         {"CPU without connections": {OURS, NAIVE}, "idle CPU per 1000 connections": {OURS, NAIVE}},
