@@ -11,7 +11,7 @@ from streampush.push.channels import user_channel
 from streampush.push.delivery import Attachment, DeliverySurroundings
 from streampush.push.ports import Link
 from streampush.push.presence import Presence
-from streampush.push.values import Close, ConnectionInfo, Principal, Session
+from streampush.push.values import Close, ConnectionInfo, Principal, Session, SubscriptionRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,8 @@ class Connections:
             return
         self.bound(replace(attachment.principal, user_id=user_id))
         if old:
-            attachment.unfollow(user_channel(old))
+            detail = "the device is no longer bound to this user"
+            attachment.end_unasked(SubscriptionRefused(user_channel(old), Code.NOT_SUBSCRIBED, detail))
         if user_id:
             await self._follow(attachment, user_channel(user_id))
 

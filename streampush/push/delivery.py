@@ -15,7 +15,7 @@ be called, once for each `ack_timeout` and not for each write; a deadline that h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from streampush.errors import Refused
@@ -29,7 +29,7 @@ from streampush.push.ports import Encoder, Link, PushMetrics, Store
 from streampush.push.pump import Pump
 from streampush.push.reading import ReadQueue
 from streampush.push.redelivery import Patience
-from streampush.push.values import ChannelCursor, ConnectionInfo, FeedStatus, Principal, Subscription
+from streampush.push.values import ChannelCursor, ConnectionInfo, FeedStatus, Principal, Subscription, SubscriptionRefused
 
 TICK_GRAIN = 0.1
 """Of `ack_timeout`: how much later than its time a delivery may be repeated, so that many channels are looked at together."""
@@ -66,18 +66,22 @@ class Attachment:
     """A connected device. Made by PushService.attach; ends with `detach`.
 
     `known` False: the server's own, nobody remembers what it has. `deadline`: when to call `tick`, in monotonic seconds.
+    `begun`: the device was welcomed. `durable`: its durable subscriptions, also those that it does not follow now.
     """
 
     __slots__ = (
         "_open_bytes",
         "_open_messages",
         "_pump",
+        "_put_off",
         "_window_bytes",
         "_window_messages",
         "ack_timeout",
         "around",
         "attached",
+        "begun",
         "deadline",
+        "durable",
         "feeds",
         "heartbeats",
         "info",
@@ -96,7 +100,10 @@ class Attachment:
         self.state: AppState = info.state
         self.heartbeats = Heartbeats()
         self.attached = True
+        self.begun = False
+        self.durable: frozenset[str] = frozenset()
         self.known = known
+        self._put_off: dict[str, tuple[Subscription | SubscriptionRefused, int]] = {}
         self.feeds: dict[str, Feed] = {}
         self.link = link
         self.around = around
@@ -133,11 +140,51 @@ class Attachment:
             self.around.follows(self.principal.name, self.info.session_id, channel, True)
         self._pump.lags(feed)
 
-    def follow_unasked(self, subscription: Subscription) -> None:
-        """As `follow`, for a channel that the device did not ask for: it is told first."""
-        if self.attached:
+    def begin(self, results: Iterable[Subscription | SubscriptionRefused]) -> None:
+        """The device was welcomed and told these: it follows what was not refused, and what it was to follow meanwhile."""
+        for result in results:
+            if isinstance(result, Subscription):
+                self.follow(result)
+        self.begun = True
+        put_off, self._put_off = self._put_off, {}
+        for result, at_most in put_off.values():
+            if isinstance(result, Subscription):
+                self.follow_unasked(result, at_most)
+            else:
+                self.end_unasked(result)
+
+    def follow_unasked(self, subscription: Subscription, at_most: int) -> None:
+        """As `follow`, for a channel that the device did not ask for: it is told first, but not before it was welcomed.
+
+        One that it follows goes on as it is. With `at_most` others it is told that there is no room for this one.
+        """
+        channel = subscription.channel
+        if not self.attached:
+            return
+        if not self.begun:
+            self._put_off[channel] = subscription, at_most
+            return
+        if subscription.durable:
+            self.durable |= {channel}
+        feed = self.feeds.get(channel)
+        if feed is not None:
+            feed.durable = subscription.durable
+        elif len(self.feeds) < at_most:
             self.link.repositioned(subscription)
             self.follow(subscription)
+        else:
+            self.link.repositioned(SubscriptionRefused(channel, Code.QUOTA_EXCEEDED, f"at most {at_most} subscriptions"))
+
+    def end_unasked(self, ended: SubscriptionRefused) -> None:
+        """As `unfollow`, and the device is told why; the channel is no longer among the durable ones."""
+        if not self.attached:
+            return
+        if not self.begun:
+            self._put_off[ended.channel] = ended, 0
+            return
+        self.durable -= {ended.channel}
+        if self.unfollow(ended.channel):
+            self.link.repositioned(ended)
 
     def unfollow(self, channel: str) -> bool:
         """Ends delivery on a channel; False if it was not followed."""

@@ -11,7 +11,7 @@ from streampush.protocol.codes import CODES, Advice, Code
 from streampush.protocol.terms import Milestone, Start
 from streampush.push.alarm import Alarm
 from streampush.push.backlog import Backlog
-from streampush.push.channels import kind_of, may_subscribe, own_channels
+from streampush.push.channels import kind_of
 from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
 from streampush.push.dead_letters import DeadLetters
@@ -28,9 +28,11 @@ from streampush.push.receipts import Receipts
 from streampush.push.recovery import locate, wants
 from streampush.push.redelivery import Patience
 from streampush.push.schedule import Schedule
+from streampush.push.subscriptions import Subscriptions
 from streampush.push.turns import Turns
 from streampush.push.values import (
     Appended,
+    ChannelRules,
     ChannelStatus,
     Close,
     ConnectionInfo,
@@ -69,7 +71,6 @@ class PushService:
 
     def __init__(self, around: Surroundings, publish: PublishConfig, delivery: DeliveryConfig) -> None:
         self._around = around
-        self._limits = delivery
         self._store = around.store
         self.receipts = Receipts(
             around.store,
@@ -138,7 +139,16 @@ class PushService:
             delivery.page_bytes,
             self.presence.follows,
         )
-        self.connections = Connections(self._delivery, self.presence, around.node, around.wall_ms, self._follow_too)
+        self.connections = Connections(self._delivery, self.presence, around.node, around.wall_ms, self._follow_own)
+        self.subscriptions = Subscriptions(
+            around.store,
+            self._cursors,
+            self.connections,
+            around.metrics,
+            around.wall_ms,
+            delivery.max_subscriptions,
+            ChannelRules(delivery.subscribe),
+        )
         self.backlog = Backlog(around.store, self._cursors, delivery.page_bytes)
         self.devices = Devices(around.store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms)
         self.dead_letters = DeadLetters(around.store, self.publish)
@@ -231,81 +241,27 @@ class PushService:
         await self.devices.register_token(principal.name, token)
 
     async def resume(self, attachment: Attachment, wanted: Sequence[SubscribeRequest]) -> list[Subscription | SubscriptionRefused]:
-        """Where delivery begins on the device's own channels and on the wanted ones, in that order.
-
-        Nothing is delivered before `Attachment.follow` was called with a result, so that the device can be told first.
-        """
-        principal = attachment.principal
-        by_channel = {channel: SubscribeRequest(channel) for channel in own_channels(principal)}
-        by_channel.update((request.channel, request) for request in wanted)
-        results: dict[str, Subscription | SubscriptionRefused] = {}
-        allowed: list[SubscribeRequest] = []
-        for number, request in enumerate(by_channel.values()):
-            try:
-                if number >= self._limits.max_subscriptions:
-                    raise Refused(Code.QUOTA_EXCEEDED, f"at most {self._limits.max_subscriptions} subscriptions")
-                self._check_right(principal, request.channel)
-                allowed.append(request)
-            except Refused as refused:
-                results[request.channel] = self._refused(request, refused)
-        try:
-            results.update((found.channel, found) for found in await self._locate(principal.name, allowed))
-        except Refused as refused:
-            results.update((request.channel, self._refused(request, refused)) for request in allowed)
-        return [results[channel] for channel in by_channel]
-
-    def _refused(self, request: SubscribeRequest, refused: Refused) -> SubscriptionRefused:
-        self._around.metrics.refused(refused.code)
-        return SubscriptionRefused(request.channel, refused.code, refused.detail)
+        """Where delivery begins on all that a device follows: see push/subscriptions.py. Raises StoreUnavailable."""
+        return await self.subscriptions.resume(attachment, wanted)
 
     async def subscribe(self, attachment: Attachment, request: SubscribeRequest) -> Subscription:
-        """As `resume`, for one channel; the caller follows the result at once.
-
-        Raises Refused: FORBIDDEN, QUOTA_EXCEEDED, UNKNOWN_RECIPIENT, STORE_UNAVAILABLE.
-        """
-        try:
-            self._check_count(attachment, request.channel)
-            self._check_right(attachment.principal, request.channel)
-            (subscription,) = await self._locate(attachment.principal.name, [request])
-            self._check_count(attachment, request.channel)  # others were located meanwhile
-            return subscription
-        except Refused as refused:
-            self._around.metrics.refused(refused.code)
-            raise
-
-    def _check_count(self, attachment: Attachment, channel: str) -> None:
-        feeds = attachment.feeds
-        if channel not in feeds and len(feeds) >= self._limits.max_subscriptions:
-            raise Refused(Code.QUOTA_EXCEEDED, f"at most {self._limits.max_subscriptions} subscriptions")
-
-    def _check_right(self, principal: Principal, channel: str) -> None:
-        if not may_subscribe(principal, channel):
-            raise Refused(Code.FORBIDDEN, f"{principal.name} may not subscribe here (delivery.subscribe)", channel=channel)
-
-    async def _locate(self, device_id: str, requests: Sequence[SubscribeRequest]) -> list[Subscription]:
-        """Where delivery on each channel begins, all as of one moment."""
-        pending = [self._cursors.pending(device_id, request.channel) for request in requests]
-        surveys = await self._store.survey(device_id, list(map(wants, requests, pending)))
-        found = list(map(locate, requests, surveys, pending))
-        for subscription in found:
-            if subscription.loss:
-                self._around.metrics.positions_lost(subscription.loss.name.lower())
-        return found
+        """As `resume`, for one channel; the caller follows the result at once. Raises Refused."""
+        return await self.subscriptions.subscribe(attachment, request)
 
     async def unsubscribe(self, attachment: Attachment, channel: str) -> None:
-        """Ends delivery and forgets the cursor. Raises Refused(NOT_SUBSCRIBED), or FORBIDDEN for the device's own channels."""
-        if channel in own_channels(attachment.principal):
-            raise Refused(Code.FORBIDDEN, "a device always follows its own channels", channel=channel)
-        if not attachment.unfollow(channel):
-            raise Refused(Code.NOT_SUBSCRIBED, channel=channel)
-        self._cursors.forget(attachment.principal.name, channel)
-        await self._store.forget_cursor(attachment.principal.name, channel)
+        """Ends delivery on a channel, and a durable subscription; forgets the cursor. Raises Refused."""
+        await self.subscriptions.unsubscribe(attachment, channel)
 
-    async def _follow_too(self, attachment: Attachment, channel: str) -> None:
-        """A connection that was welcomed follows one of its own channels more, and is told so."""
-        (subscription,) = await self._locate(attachment.principal.name, [SubscribeRequest(channel)])
-        if channel in own_channels(attachment.principal):
-            attachment.follow_unasked(subscription)
+    async def subscribe_device(self, device_id: str, channel: str) -> bool:
+        """A backend subscribes a device to a topic for good; True if it was not. Raises Refused."""
+        return await self.subscriptions.add(device_id, channel)
+
+    async def unsubscribe_device(self, device_id: str, channel: str) -> bool:
+        """A backend ends a durable subscription; False if there was none. Raises Refused."""
+        return await self.subscriptions.remove(device_id, channel)
+
+    async def _follow_own(self, attachment: Attachment, channel: str) -> None:
+        await self.subscriptions.follow_own(attachment, channel)
 
     def detach(self, attachment: Attachment, code: int, detail: str) -> None:
         """The device's connection is gone, for this reason. Detaching twice is harmless."""

@@ -22,6 +22,8 @@ ROUTES = (
     Route("DELETE", _DEVICE, "forget_device", "devices"),
     Route("POST", f"{_DEVICE}/disconnect", "disconnect_device", "disconnect"),
     Route("GET", f"{_DEVICE}/subscriptions", "list_subscriptions", "read"),
+    Route("PUT", f"{_DEVICE}/subscriptions/<channel:channel>", "add_subscription", "devices"),
+    Route("DELETE", f"{_DEVICE}/subscriptions/<channel:channel>", "remove_subscription", "devices"),
     Route("GET", f"{_DEVICE}/backlog", "show_backlog", "read", ("channel", "after", "limit")),
     Route("GET", f"{_DEVICE}/explain", "explain_device", "read"),
     Route("GET", f"{_DEVICE}/dead-letters", "list_dead_letters", "read", ("behind", "limit")),
@@ -53,6 +55,8 @@ class DeviceOperations:
             "forget_device": self._forget,
             "disconnect_device": self._disconnect,
             "list_subscriptions": self._subscriptions,
+            "add_subscription": self._subscribe,
+            "remove_subscription": self._unsubscribe,
             "show_backlog": self._backlog,
             "explain_device": self._explain,
             "list_dead_letters": self._dead_letters,
@@ -87,6 +91,13 @@ class DeviceOperations:
     async def _subscriptions(self, call: Call) -> Answer:
         rows = await self._service.devices.subscriptions(call.arguments["id"])
         return json_answer({"subscriptions": [device_documents.subscription(row) for row in rows]})
+
+    async def _subscribe(self, call: Call) -> Answer:
+        added = await self._service.subscribe_device(call.arguments["id"], call.arguments["channel"])
+        return json_answer({"added": added}, 201 if added else 200)
+
+    async def _unsubscribe(self, call: Call) -> Answer:
+        return json_answer({"removed": await self._service.unsubscribe_device(call.arguments["id"], call.arguments["channel"])})
 
     # ------------------------------------------------------------------------------------------------------------- backlog
 

@@ -61,6 +61,12 @@ class PushApi(Protocol):
     async def describe_device(self, device_id: str) -> DeviceStatus:
         """What is known of a device. Raises Refused(UNKNOWN_RECIPIENT)."""
 
+    async def subscribe_device(self, device_id: str, channel: str) -> bool:
+        """Subscribes a device to a topic for good; True if it was not. Raises Refused."""
+
+    async def unsubscribe_device(self, device_id: str, channel: str) -> bool:
+        """Ends a durable subscription; False if there was none. Raises Refused."""
+
     def disconnect_device(self, device_id: str, detail: str) -> bool:
         """Closes the device's connection; False if it has none."""
 

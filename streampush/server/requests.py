@@ -127,9 +127,8 @@ class Requests:
         )
         connection.session.welcome(welcome, request_id)
         connection.flush()
-        for result in results:
-            if isinstance(result, Subscription) and connection.attachment is not None:
-                connection.attachment.follow(result)
+        if connection.attachment is not None:
+            connection.attachment.begin(results)
 
     def _attach(self, principal: Principal, hello: m.Hello, window_messages: int, window_bytes: int) -> Attachment:
         connection = self._connection

@@ -11,6 +11,7 @@ from twisted.web.client import Agent
 
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
+from streampush.protocol.terms import Outcome
 from tests.integration.harness import WireClient, run
 from tests.integration.test_rest_live import KEY, KEYS, RestTestCase
 from tests.support import device_issued
@@ -133,3 +134,12 @@ class Publishing(RestTestCase):
         self.assertEqual((status, answer["was"]), (200, "recalled"))
         status, problem = await self.ask("DELETE", "/v1/messages/nothing")
         self.assertEqual((status, problem["code"]), (404, 3006))
+
+    @run
+    async def test_what_one_device_has_processed_is_taken_back_from_the_others(self) -> None:
+        phone, tablet = await self.device("phone-1", "alice"), await self.device("tablet-1", "alice")
+        answer = await self.publish(user="alice", payload="read me", clear_on_processed=True)
+        for device in (phone, tablet):
+            self.assertEqual((await device.expect(m.Delivery)).payload, b"read me")
+        phone.send(m.Ack("user:alice", answer["offset"], Outcome.PROCESSED))
+        self.assertEqual((await tablet.expect(m.Delivery)).recalls, answer["message_id"])

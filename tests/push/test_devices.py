@@ -11,7 +11,7 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import Outcome
 from streampush.push.devices import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_NAME_BYTES, MAX_ATTRIBUTES, DeviceChange
-from streampush.push.values import DeviceRecord, PushToken, Subscription
+from streampush.push.values import DeviceRecord, PushToken
 from tests.push.slow_world import slow_world
 from tests.push.world import World, device
 
@@ -44,10 +44,7 @@ def test_device_that_never_connected_is_made_and_gets_what_was_published_before_
     assert change(world, user_id="ada", attributes={"model": "x"})
     world.publish("device:d")
     world.publish("user:ada")
-    attachment, link = world.attach(device("d"))
-    for found in world.run(world.service.resume(attachment, [])):
-        assert isinstance(found, Subscription)
-        attachment.follow(found)
+    _, link = world.connected(device("d"))
     world.settle()
     assert (link.offsets("device:d"), link.offsets("user:ada")) == ([1], [1])
 
@@ -146,10 +143,7 @@ def test_stored_user_counts_if_the_certificate_names_none() -> None:
 
 
 def connected(world: World, user_id: str = "") -> tuple[Any, Any]:
-    attachment, link = world.attach(device("d", user_id))
-    for found in world.run(world.service.resume(attachment, [])):
-        assert isinstance(found, Subscription)
-        attachment.follow(found)
+    attachment, link = world.connected(device("d", user_id))
     world.settle()
     return attachment, link
 
@@ -167,7 +161,8 @@ def test_connected_device_follows_its_new_user_at_once_and_the_old_one_no_more()
     world.settle()
     assert (link.offsets("user:ada"), link.offsets("user:bob")) == ([], [2])
     told = [event[1] for event in link.events if event[0] == "repositioned"]
-    assert [(found.channel, found.offset) for found in told] == [("user:bob", 1)]
+    assert (told[0].channel, told[0].code) == ("user:ada", Code.NOT_SUBSCRIBED)
+    assert [(found.channel, found.offset) for found in told[1:]] == [("user:bob", 1)]
     assert attachment.principal.user_id == "bob"
     assert "user:ada" not in world.run(world.memory.cursors("d"))
 

@@ -13,7 +13,7 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import Outcome
 from streampush.push.delivery import Attachment
 from streampush.push.ids import clearing_id
-from streampush.push.values import ChannelRules, CursorMove, Principal, Published, PublishRequest, Recalled
+from streampush.push.values import ChannelRules, Principal, Published, PublishRequest, Recalled
 from streampush.store.memory import MemoryStore
 from tests.push.world import PUBLISHER, RecordingLink, World, device
 from tests.store.slow import SlowStore
@@ -192,16 +192,12 @@ class Household:
         self.world.settle()
 
     def _connect(self, name: str) -> tuple[Attachment, RecordingLink]:
-        attachment, link = self.world.attach(device(name, "ada"))
-        for subscription in self.world.run(self.world.service.resume(attachment, [])):
-            attachment.follow(subscription)  # type: ignore[arg-type]  # own channels are not refused
+        attachment, link = self.world.connected(device(name, "ada"))
         self.world.settle()
         return attachment, link
 
     def acknowledge(self, attachment: Attachment, outcome: Outcome, offset: int = 1) -> None:
         attachment.acknowledge("user:ada", offset, outcome)
-        if outcome is Outcome.PROCESSED:
-            self.world.service._cursors.move(CursorMove(attachment.principal.name, "user:ada", self.message.epoch, offset, offset))
         self.world.settle()
 
 

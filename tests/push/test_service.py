@@ -71,9 +71,10 @@ def test_a_connection_that_is_replaced_while_it_resumes_leaves_nothing_behind() 
     results: list[object] = []
     Deferred.fromCoroutine(world.service.resume(older, [])).addCallback(results.extend)
     newer = world.service.attach(device("d"), RecordingLink(), info)
+    store.finish("subscriptions")
     store.finish("survey")
     assert isinstance(results[0], Subscription)
-    older.follow(results[0])
+    older.begin([results[0]])
     world.service.detach(newer, 0, "gone")
     assert world.fanout._channels == {}
     assert world.service.connected_devices() == 0

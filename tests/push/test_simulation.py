@@ -282,10 +282,9 @@ class Simulation(World):
             link.close(refused.code, refused.detail)
             return
         for result in results:
-            if isinstance(result, Subscription):
-                if link.alive:
-                    self._told(link, requests.get(result.channel, SubscribeRequest(result.channel)), result, asked_ms, held)
-                link.attachment.follow(result)
+            if isinstance(result, Subscription) and link.alive:
+                self._told(link, requests.get(result.channel, SubscribeRequest(result.channel)), result, asked_ms, held)
+        link.attachment.begin(results)
         link.ready = link.alive
 
     def _told(

@@ -295,6 +295,17 @@ class World:
         link = RecordingLink()
         attachment = self.service.attach(principal, link, ConnectionInfo("session", "192.0.2.1", messages, size))
         self.run(self.service.remember(principal))
+        attachment.begin(())
+        return attachment, link
+
+    def connected(self, principal: Principal, *wanted: SubscribeRequest) -> tuple[Attachment, RecordingLink]:
+        """A connected device that was welcomed and follows what it should, told as `events` of its link: ("welcome", results)."""
+        link = RecordingLink()
+        attachment = self.service.attach(principal, link, ConnectionInfo("session", "192.0.2.1", 100, 100_000))
+        self.run(self.service.remember(principal))
+        results = self.run(self.service.resume(attachment, wanted))
+        link.events.append(("welcome", results))
+        attachment.begin(results)
         return attachment, link
 
     def subscribe(self, attachment: Attachment, channel: str, **wanted: Any) -> Subscription:

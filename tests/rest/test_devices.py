@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from streampush.config import DeliveryConfig
 from streampush.push.values import DeviceRecord, PushToken, Undeliverable
 from streampush.rest.api import ROUTES
 from tests.push.world import World, device
@@ -17,8 +18,8 @@ from tests.rest.test_openapi import check, operation
 class Site(Api):
     """The API of a whole node in memory."""
 
-    def __init__(self) -> None:
-        self.world = World()
+    def __init__(self, world: World | None = None) -> None:
+        self.world = world or World()
         super().__init__(push=self.world.service)
 
     def get(self, path: str, **named: Any) -> Any:
@@ -122,6 +123,8 @@ def test_push_token_is_in_no_answer(site: Site) -> None:
 WRITES = [
     ("PUT", "/v1/devices/d"),
     ("DELETE", "/v1/devices/d"),
+    ("PUT", "/v1/devices/d/subscriptions/news/a"),
+    ("DELETE", "/v1/devices/d/subscriptions/news/a"),
     ("DELETE", "/v1/devices/d/dead-letters/m"),
     ("POST", "/v1/devices/d/dead-letters/m/replay"),
 ]
@@ -161,6 +164,29 @@ def test_subscriptions_are_listed(site: Site) -> None:
     site.known()
     site.world.run(site.world.memory.add_subscription("d", "news/a", 5, 10))
     assert site.get("/v1/devices/d/subscriptions") == {"subscriptions": [{"channel": "news/a", "since_ms": 5}]}
+
+
+def test_subscription_is_made_and_ended() -> None:
+    site = Site(World(delivery=DeliveryConfig(subscribe=("*",))))
+    site.known()
+    path = "/v1/devices/d/subscriptions/news%2Fa/b"
+    answers = [site.request(method, path) for method in ("PUT", "PUT", "DELETE", "DELETE")]
+    assert [(answer.status, answer.json()) for answer in answers] == [
+        (201, {"added": True}),
+        (200, {"added": False}),
+        (200, {"removed": True}),
+        (200, {"removed": False}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channel", "status", "code"), [("sport", 403, 3003), ("device:d", 403, 3003), ("a%20b", 404, 3006), ("%24probe", 403, 3003)]
+)
+def test_subscription_that_may_not_be_is_refused(site: Site, channel: str, status: int, code: int) -> None:
+    site.known()
+    answer = site.request("PUT", f"/v1/devices/d/subscriptions/{channel}")
+    assert (answer.status, answer.json()["code"]) == (status, code)
+    assert site.get("/v1/devices/d/subscriptions") == {"subscriptions": []}
 
 
 def test_backlog_counts_each_channel(site: Site) -> None:
