@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_CLIENT := tests/interop/node
 
-.PHONY: help setup demo run test simulate lint bench coverage core-coverage proto wheel clean
+.PHONY: help setup demo run test simulate torture lint bench coverage core-coverage proto wheel clean
 
 help:
 	@echo "make demo      the whole product in one run: a cut connection, a device that is away, recalls, a receipt, counts"
 	@echo "make test      every test"
 	@echo "make simulate  10 000 scenarios of server and clients with faults (SEEDS=, FIRST=); SEED=n replays one"
+	@echo "make torture   the real server under load, killed KILLS=50 times, frozen, its disk filled (SEED=, SECONDS=)"
 	@echo "make run       the server in the foreground with a development configuration"
 	@echo "make lint      ruff, mypy, import-linter, news fragments"
 	@echo "make bench     benchmarks, one JSON line each"
@@ -54,6 +55,11 @@ FIRST ?= 0
 SEEDS ?= 10000
 simulate: setup
 	$(BIN)/python -m tests.simulation $(if $(SEED),$(SEED) --trace,$(FIRST) $(SEEDS))
+
+# The real server under load. SECONDS bounds the time in which it is killed; KEEP=folder keeps journals, logs and stores.
+KILLS ?= 50
+torture: setup
+	$(BIN)/python -m tests.torture --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KEEP),--keep $(KEEP))
 
 coverage: setup $(NODE_CLIENT)/node_modules/stamp
 	$(BIN)/python -m coverage erase

@@ -1,0 +1,199 @@
+"""One torture: the real server under load, killed, frozen, its disk filled, again and again; then the reckoning."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+
+from streampush.cli.directory import DevelopmentDirectory
+from tests.torture.disk import SmallDisk
+from tests.torture.faults import Faults
+from tests.torture.journal import Journal
+from tests.torture.node import Node
+from tests.torture.phones import Phone, kinds
+from tests.torture.publishers import FramedPost, Post, Publisher, RestPost
+from tests.torture.reckoning import Reckoning, integrity
+from tests.torture.verdict import Judge, Verdict
+
+SETTINGS = [
+    *("heartbeat.interval=1", "heartbeat.reply_timeout=0.5", "heartbeat.misses=2", "heartbeat.min_ping_interval=0"),
+    *("reconnect.first_jitter=0.3", "reconnect.backoff_initial=0.1", "reconnect.backoff_max=1", "reconnect.degraded_after=1000"),
+    *("delivery.ack_timeout=1", "delivery.redelivery_max_interval=1", "delivery.max_attempts=6"),
+    *("store.history_messages=10000000", "store.history_bytes=200000000", "session.drain_timeout=2"),
+    *("probe.interval=0.5", "probe.failures=3", "log.sample_burst=1000"),
+]
+TOPICS = ["news/today", "news/late", "news/sports"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of everything. `rate`: messages a second of all publishers together; `seconds`: when faults end at the latest.
+
+    `small_disk`: the store is on a disk that can be filled, else beside the other files.
+    """
+
+    root: Path
+    seed: int = 1
+    kills: int = 50
+    freezes: int = 3
+    fills: int = 0
+    phones: int = 24
+    publishers: int = 8
+    rate: float = 120.0
+    seconds: float = 86_400.0
+    small_disk: bool = False
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of it. `broken` is empty if every promise was kept; `skipped`: why the disk was not filled."""
+
+    plan: Plan
+    verdict: Verdict = field(default_factory=Verdict)
+    broken: list[str] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    recoveries: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    skipped: str = ""
+
+
+class Torture:
+    """Made for one run. `tell` hears of its progress."""
+
+    def __init__(self, plan: Plan, tell: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._tell = tell
+        self._random = Random(plan.seed)
+        self._kinds = kinds(plan.phones, TOPICS)
+        self._result = Result(plan)
+
+    async def run(self) -> Result:
+        """The result. Raises NeverReady if the server does not come up."""
+        plan, result = self._plan, self._result
+        self._mint()
+        disk = SmallDisk(plan.root / "disk")
+        if plan.small_disk:
+            result.skipped = disk.mount()
+        mounted = plan.small_disk and not result.skipped
+        database = (disk.path if mounted else plan.root) / "streampush.db"
+        journal = Journal(plan.root / "journal.jsonl")
+        node = Node(plan.root, database, SETTINGS)
+        began = reactor.seconds()
+        try:
+            await self._story(node, disk, journal, plan.fills if mounted else 0)
+            status = await node.stop()
+            if status not in (0, -15):  # twistd ends by the signal
+                result.broken.append(f"the server ended with status {status}")
+            if (found := integrity(database)) != "ok":
+                result.broken.append(f"the SQLite file: {found}")
+        finally:
+            node.close()
+            journal.close()
+            if mounted:
+                disk.unmount()
+        result.seconds = reactor.seconds() - began
+        return result
+
+    def _mint(self) -> None:
+        command = [str(Path(sys.executable).with_name("streampush")), "init", str(self._plan.root), "--force"]
+        for kind in self._kinds:
+            command += ["--device", f"{kind.device}:{kind.user}" if kind.user else kind.device]
+        for name in self._framed():
+            command += ["--publisher", name]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def _framed(self) -> list[str]:
+        """The names of the publishers on the framed protocol: every second one."""
+        return [f"backend-{n}" for n in range(1, self._plan.publishers, 2)]
+
+    async def _story(self, node: Node, disk: SmallDisk, journal: Journal, fills: int) -> None:
+        plan, result = self._plan, self._result
+        node.start()
+        await node.ready()
+        phones = [Phone(kind, node, plan.root, journal, Random(n)) for n, kind in enumerate(self._kinds)]
+        for phone in phones:
+            phone.start()
+        for phone in phones:
+            await phone.subscribe()
+        key = DevelopmentDirectory(plan.root).rest_key.read_text().strip()
+        publishers = self._publishers(node, key, journal)
+        working = gatherResults([Deferred.fromCoroutine(publisher.run()) for publisher in publishers], consumeErrors=True)
+        faults = Faults(node, disk, phones, journal, self._random, self._tell)
+        await faults.run(self._faults(fills), reactor.seconds() + plan.seconds)
+        for publisher in publishers:
+            publisher.stop()
+        await working
+        await self._reckon(node, key, journal)
+        for phone in phones:
+            await phone.stop()
+        result.recoveries = faults.recoveries
+        if faults.unnoticed:
+            result.broken.append(f"{faults.unnoticed} full disks were not noticed")
+        result.counts = {
+            "starts": node.starts,
+            "messages": sum(publisher.number for publisher in publishers),
+            "tries": sum(publisher.tries for publisher in publishers),
+            "connections": sum(phone.connects for phone in phones),
+            "recovered": journal.counts["recovered"],
+            "recalled": journal.counts["recalled"],
+            "dead": journal.counts["dead"],
+            "receipts": journal.counts["receipt"],
+        }
+
+    def _publishers(self, node: Node, key: str, journal: Journal) -> list[Publisher]:
+        plan = self._plan
+        channels = sorted({channel for kind in self._kinds for channel in kind.channels})
+        interval = plan.publishers / plan.rate
+        made = []
+        for n in range(plan.publishers):
+            name, random = f"backend-{n}", Random(1000 * plan.seed + n)
+            rest = RestPost(node, key)
+            post: Post = FramedPost(node, plan.root, name, rest, random) if name in self._framed() else rest
+            made.append(Publisher(name, post, channels, interval, journal, random))
+        return made
+
+    def _faults(self, fills: int) -> list[str]:
+        plan = self._plan
+        faults = ["kill"] * plan.kills + ["freeze"] * plan.freezes + ["fill"] * fills
+        self._random.shuffle(faults)
+        self._result.faults = {fault: faults.count(fault) for fault in ("kill", "freeze", "fill")}
+        return faults
+
+    async def _reckon(self, node: Node, key: str, journal: Journal) -> None:
+        self._tell("at rest; what is still on its way has time to arrive")
+        judge = Judge({kind.device: kind.channels for kind in self._kinds})
+        client = node.rest(key)
+        reckoning = Reckoning(journal, judge, client, self._kinds, self._random)
+        await reckoning.rest()
+        await reckoning.ask()
+        await client.close()
+        self._result.verdict = judge.verdict()
+        self._result.broken += [*self._result.verdict.violations, *reckoning.problems]
+
+
+def as_json(result: Result) -> str:
+    """One line for programs."""
+    verdict = result.verdict
+    return json.dumps(
+        {
+            "seed": result.plan.seed,
+            "faults": result.faults,
+            "seconds": round(result.seconds, 1),
+            "acknowledged": verdict.acknowledged,
+            "delivered": verdict.delivered,
+            "repeats": verdict.repeats,
+            "worst_recovery": round(max(result.recoveries, default=0.0), 2),
+            "skipped": result.skipped,
+            "broken": result.broken,
+            **result.counts,
+        }
+    )

@@ -1,0 +1,29 @@
+"""A short torture inside the tests; `make torture` is the long one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_RUN = "--kills 2 --freezes 1 --fills 1 --small-disk --phones 8 --publishers 4 --rate 60 --seed 7 --json"
+TIMEOUT = 400.0
+"""Seconds, for a machine that does much else."""
+
+
+class ShortTortureTests(unittest.TestCase):
+    def test_nothing_is_lost_or_repeated_over_kills_a_freeze_and_a_full_disk(self) -> None:
+        command = [sys.executable, "-m", "tests.torture", *ONE_RUN.split()]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual(result["broken"], [])
+        self.assertGreaterEqual(result["starts"], 3)
+        self.assertGreater(result["delivered"], 20)
+        self.assertGreater(result["receipts"], 0)
+        if result["skipped"]:
+            self.assertEqual(result["faults"]["fill"], 0)
+            print(f"the disk was not filled: {result['skipped']}")
