@@ -12,6 +12,7 @@ from streampush.cli.explain import explain
 from streampush.cli.init import init, issue
 from streampush.cli.listen import listen
 from streampush.cli.publish import publish
+from streampush.cli.store import store
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,5 +21,5 @@ def main() -> None:
     """Push messages to native apps. The server itself is started with `twistd -n streampush --config FILE`."""
 
 
-for command in (init, issue, check, decode, listen, publish, explain):
+for command in (init, issue, check, decode, listen, publish, explain, store):
     main.add_command(command)

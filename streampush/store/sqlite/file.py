@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import resources
 from typing import Final
 from urllib.parse import quote
@@ -36,6 +37,10 @@ MIN_SQLITE = (3, 37, 0)
 _MAGIC = b"SQLite format 3\x00"
 
 
+SUFFIX = ".lock"
+"""Of the lock file's name."""
+
+
 class FileFault(StreampushError):
     """The store's file cannot be used; `str()` is one line without the setting's name. Waiting does not help."""
 
@@ -58,7 +63,7 @@ class FileLock:
     """Keeps other servers away from the file while it is held: `<path>.lock`, locked, with the holder's process id in it."""
 
     def __init__(self, path: str) -> None:
-        self._path = f"{path}.lock"
+        self._path = path + SUFFIX
         self._descriptor = -1
 
     def take(self) -> None:
@@ -74,10 +79,20 @@ class FileLock:
             os.close(descriptor)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise FileFault(f"{self._path} cannot be locked: {error.strerror}") from error
-            raise Locked(f"{self._path[:-5]} is in use by another server, process {holder or 'unknown'}") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            file = self._path.removesuffix(SUFFIX)
+            raise Locked(f"{file} is in use by another process, {holder or 'unknown'}") from error
         self._descriptor = descriptor
+        with suppress(OSError):  # on a full disk the next one is told less
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            self._give_to_owner(descriptor)
+
+    def _give_to_owner(self, descriptor: int) -> None:
+        """What root has made beside the file of a server that is not root must not keep that server out."""
+        file = self._path.removesuffix(SUFFIX)
+        if os.geteuid() == 0 and os.path.exists(file):
+            owner = os.stat(file)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
     def release(self) -> None:
         """The next one may have it. The lock file stays: removing it would let two processes lock two files of one name."""
@@ -107,7 +122,7 @@ def prepare(path: str, new_epoch: Callable[[], str], now_ms: int) -> None:
     except OSError as error:
         raise FileFault(f"{path}: {error.strerror}") from error
     if is_new:
-        _sync_folder(path)
+        sync_folder(path)
 
 
 def check_header(path: str) -> None:
@@ -178,8 +193,8 @@ def _upgrade(connection: sqlite3.Connection, path: str, new_epoch: Callable[[], 
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
-def _sync_folder(path: str) -> None:
-    """Makes the new file's name as durable as what will be in it."""
+def sync_folder(path: str) -> None:
+    """Makes a new file's name as durable as what is in it. Raises OSError."""
     descriptor = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
