@@ -25,6 +25,10 @@ ORDER = (
 ANSWERED = (Milestone.DELIVERED, Milestone.PROCESSED, Milestone.REJECTED, Milestone.DEAD_LETTERED)
 """The device has had its chance: the message does not expire for it."""
 
+EXPIRY_GRACE_MS = 1_000
+"""After a message's time is over it takes so long until anybody is told that it has expired for a device: answers that were given
+in time are stored by then, and what a publisher was told stays true."""
+
 ENDS = frozenset({Milestone.PROCESSED, Milestone.REJECTED, Milestone.DEAD_LETTERED, Milestone.RECALLED, Milestone.EXPIRED})
 """Nothing of interest comes behind these."""
 
@@ -89,6 +93,10 @@ def _expired(record: MessageRecord, now_ms: int) -> bool:
     return 0 < record.expires_at_ms <= now_ms
 
 
+def _expiry_told(record: MessageRecord, now_ms: int) -> bool:
+    return _expired(record, now_ms - EXPIRY_GRACE_MS)
+
+
 def _state(record: MessageRecord, now_ms: int) -> MessageState:
     if record.recalled_at_ms:
         return MessageState.RECALLED
@@ -105,7 +113,7 @@ def _row(record: MessageRecord, state: MessageState, name: str, stored: Mapping[
         found.setdefault(Milestone.STORED, max(record.published_at_ms, record.deliver_at_ms))
     if record.recalled_at_ms:
         found.setdefault(Milestone.RECALLED, record.recalled_at_ms)
-    if _expired(record, now_ms) and _outlived(record, found):
+    if _expiry_told(record, now_ms) and _outlived(record, found):
         found.setdefault(Milestone.EXPIRED, record.expires_at_ms)
     # of every device, as with a recall: what is under way may still be stored, and an end that was told must stay one
     ended = not ENDS.isdisjoint(found) or state is MessageState.SUPERSEDED
@@ -119,7 +127,7 @@ def _outlived(record: MessageRecord, found: Mapping[Milestone, int]) -> bool:
     An answer that comes later does not change that: what a publisher was told stays true.
     """
     before = [found[milestone] for milestone in (*ANSWERED, Milestone.RECALLED) if milestone in found]
-    return not before or min(before) > record.expires_at_ms
+    return not before or min(before) >= record.expires_at_ms
 
 
 def _word(state: MessageState, times: Mapping[Milestone, int]) -> str:
@@ -136,4 +144,4 @@ def _ending(record: MessageRecord, state: MessageState, rows: tuple[DeviceProgre
         return "complete"
     if state in (MessageState.RECALLED, MessageState.SUPERSEDED):
         return str(state.value)
-    return "expired" if _expired(record, now_ms) else ""
+    return "expired" if _expiry_told(record, now_ms) else ""

@@ -18,7 +18,7 @@ from streampush.protocol.codes import Code
 from streampush.push.alarm import Alarm
 from streampush.push.channels import Kind, kind_of
 from streampush.push.ports import Spawner, Store
-from streampush.push.progress import MessageProgress, progress_of
+from streampush.push.progress import EXPIRY_GRACE_MS, MessageProgress, progress_of
 from streampush.push.values import Appended, CursorMove, Mark, Published, Undeliverable
 from streampush.push.watching import Reached, Watch, WatchedLog, Watcher
 
@@ -30,9 +30,6 @@ GATHER = 0.05
 
 COUNTS_INTERVAL = 1.0
 """Seconds between two looks at the counts of a topic's message, which may change with every acknowledgement."""
-
-EXPIRY_GRACE = 1.0
-"""Seconds after a message's time in which answers that were under way are still stored, before anybody is told that it expired."""
 
 READS = 4
 """Messages read at the same time."""
@@ -162,9 +159,9 @@ class Receipts:
     def _arm(self, watch: Watch, expires_at_ms: int, deliver_at_ms: int) -> None:
         """The message is looked at when its time is over, and, if it is scheduled, when it is due: it may not go out."""
         for at_ms in (expires_at_ms, deliver_at_ms if not watch.offset else 0):
-            left = at_ms - self._wall_ms()
+            left = at_ms + EXPIRY_GRACE_MS - self._wall_ms()
             if at_ms and left > 0:
-                self._alarm.set(watch.message_id, self._clock() + left / 1000 + EXPIRY_GRACE, sooner=True)
+                self._alarm.set(watch.message_id, self._clock() + left / 1000, sooner=True)
 
     # -------------------------------------------------------------------------------------------------------------- hints
 

@@ -78,7 +78,7 @@ def test_one_word_says_how_far_it_is_and_whether_more_is_to_come(times: dict[Mil
 
 
 def test_it_expires_for_devices_that_have_not_answered() -> None:
-    found = progress({"a": {WRITTEN: 1100}, "b": {WRITTEN: 1100, DELIVERED: 1200}}, 1500, expires_at_ms=1500)
+    found = progress({"a": {WRITTEN: 1100}, "b": {WRITTEN: 1100, DELIVERED: 1200}}, 2500, expires_at_ms=1500)
     assert found.state is MessageState.EXPIRED
     assert [(row.state, row.times.get(EXPIRED)) for row in found.devices] == [("expired", 1500), ("delivered", None)]
     assert found.ending == "expired"
@@ -89,13 +89,19 @@ def test_before_its_time_it_is_not_expired() -> None:
     assert (found.state, found.ending) == (MessageState.STORED, "")
 
 
-def test_an_answer_behind_its_time_leaves_expired_standing() -> None:
-    (row,) = progress({"a": {DELIVERED: 1600}}, 1700, expires_at_ms=1500).devices
-    assert (row.state, row.times[EXPIRED], row.times[DELIVERED]) == ("delivered", 1500, 1600)
+def test_that_it_expired_for_a_device_is_said_when_answers_in_time_are_stored() -> None:
+    found = progress({"a": {}}, 2499, expires_at_ms=1500)
+    assert (found.state, found.devices[0].state, found.ending) == (MessageState.EXPIRED, "waiting", "")
+
+
+@pytest.mark.parametrize("at_ms", [1500, 1600])
+def test_an_answer_behind_its_time_leaves_expired_standing(at_ms: int) -> None:
+    (row,) = progress({"a": {DELIVERED: at_ms}}, 2500, expires_at_ms=1500).devices
+    assert (row.state, row.times[EXPIRED], row.times[DELIVERED]) == ("delivered", 1500, at_ms)
 
 
 def test_recalled_is_a_milestone_of_every_device_and_wins_over_a_later_expiry() -> None:
-    found = progress({"a": {}, "b": {DELIVERED: 1200}}, 2000, recalled_at_ms=1300, expires_at_ms=1500)
+    found = progress({"a": {}, "b": {DELIVERED: 1200}}, 3000, recalled_at_ms=1300, expires_at_ms=1500)
     assert found.state is MessageState.RECALLED
     assert [(row.state, row.times[RECALLED], row.times.get(EXPIRED)) for row in found.devices] == [
         ("recalled", 1300, None),
@@ -146,7 +152,7 @@ def test_with_more_devices_than_are_looked_at_it_is_never_complete() -> None:
 
 def test_a_topic_has_no_rows_and_ends_by_time_recall_or_a_newer_version() -> None:
     assert progress({}, channel="news").ending == ""
-    assert progress({}, channel="news", expires_at_ms=1500).ending == "expired"
+    assert progress({}, 2500, channel="news", expires_at_ms=1500).ending == "expired"
     assert progress({}, channel="news", recalled_at_ms=1500).ending == "recalled"
     assert progress({}, channel="news", superseded_by=4).ending == "superseded"
 

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Milestone
-from streampush.push.progress import ORDER, MessageState, progress_of
-from streampush.push.receipts import COUNTS_INTERVAL, EXPIRY_GRACE, GATHER, READS
+from streampush.push.progress import EXPIRY_GRACE_MS, ORDER, MessageState, progress_of
+from streampush.push.receipts import COUNTS_INTERVAL, GATHER, READS
 from streampush.push.values import Position, PublishRequest, Undeliverable
 from tests.push.receipt_world import EPOCH, Listener, ReceiptWorld
 from tests.push.world import PUBLISHER, World, device
 from tests.store.slow import Call, SlowStore
 
 ACCEPTED, STORED, WRITTEN, DELIVERED, PROCESSED, REJECTED, DEAD_LETTERED, RECALLED, EXPIRED = ORDER
+
+EXPIRY_GRACE = EXPIRY_GRACE_MS / 1000
 
 
 def reads(world: ReceiptWorld) -> list[str]:
