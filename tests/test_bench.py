@@ -6,6 +6,8 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from bench.durable import SERIAL
 from bench.mosquitto import MqttWire
 from bench.report import NAIVE, OURS, Report, percentile, ratios
 from bench.servers import NAIVE_SESSIONS
+from bench.storage import EMPTY
 from bench.table import rows
 from streampush.protocol import codec
 from streampush.protocol import messages as m
@@ -25,6 +28,7 @@ from streampush.protocol.codes import Code
 ROOT = Path(__file__).parent.parent
 KEYS = {"bench", "figure", "subject", "unit", "median", "min", "max", "runs"}
 BOTH = {OURS, NAIVE, f"{OURS}/{NAIVE}"}
+AT_ONCE = 4
 FAIR = f"{OURS}/{NAIVE_SESSIONS}"
 
 CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
@@ -93,6 +97,15 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
             "bytes stored by a publish to a topic": {"9 followers", "3 followers"},
         },
     ),
+    "storage": (
+        "--mebibytes 1 --channels 9 --visits 5 --rounds 1",
+        {
+            "start until ready": {"1 MiB", EMPTY, f"1 MiB/{EMPTY}"},
+            "memory at the start": {"9 channels", EMPTY},
+            "memory after publishing and reading": {"9 channels", EMPTY, f"9 channels/{EMPTY}"},
+            "CPU of publishing and reading": {"9 channels", EMPTY},
+        },
+    ),
     "idle": (
         "--connections 5 --seconds 2 --alone 1 --interval 1",
         {"CPU without connections": {OURS, NAIVE}, "idle CPU per 1000 connections": {OURS, NAIVE}},
@@ -100,18 +113,31 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
 }
 
 
-def lines_of(bench: str, arguments: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", f"bench.{bench}", *arguments.split()]
+def lines_of(bench: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", f"bench.{bench}", *CASES[bench][0].split()]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
+@pytest.fixture(scope="module")
+def running(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[list[dict[str, Any]]]]]:
+    """The benchmarks of the chosen tests, some at a time: they wait more than they work."""
+    chosen = [
+        item.callspec.params["bench"]
+        for item in request.session.items
+        if hasattr(item, "callspec") and "bench" in item.fixturenames
+    ]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {bench: pool.submit(lines_of, bench) for bench in chosen}
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("bench", CASES)
-def test_benchmark_prints_its_figures_for_each_subject(bench: str) -> None:
-    arguments, expected = CASES[bench]
+def test_benchmark_prints_its_figures_for_each_subject(bench: str, running: dict[str, Future[list[dict[str, Any]]]]) -> None:
+    expected = CASES[bench][1]
     found: dict[str, set[str]] = {}
-    for line in lines_of(bench, arguments):
+    for line in running[bench].result():
         assert line.keys() >= KEYS
         assert line["bench"] == bench
         assert line["min"] <= line["median"] <= line["max"]
