@@ -57,9 +57,7 @@ from streampush.server.probe import Probe
 from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
 from streampush.store.keeping import Keeping, MemoryKeeping, SqliteKeeping
-
-STORE_RETRY = 1.0
-"""Seconds before something that the store could not do is tried again."""
+from streampush.store.retrying import Retries
 
 
 class Options(usage.Options):
@@ -152,6 +150,7 @@ class StreampushService(Service):
         keeping = MemoryKeeping if config.store.backend == "memory" else SqliteKeeping
         self._keeping: Keeping = keeping(reactor, config, self._time.wall_ms, lambda: ids.random_id(os.urandom), self.metrics)
         self.store = self._keeping.store
+        self._retries = Retries(reactor)
         self.service = PushService(self._push_surroundings(), config.publish, config.delivery)
         self.node = StreamNode(
             reactor,
@@ -194,9 +193,6 @@ class StreampushService(Service):
         def call_soon(work: Callable[[], None]) -> object:
             return self._reactor.callLater(0, work)
 
-        def retry_later(work: Callable[[], None]) -> object:
-            return self._reactor.callLater(STORE_RETRY, work)
-
         return Surroundings(
             store=self.store,
             encode=encode_delivery,
@@ -206,7 +202,7 @@ class StreampushService(Service):
             new_id=lambda now_ms: ids.message_id(now_ms, os.urandom),
             call_soon=call_soon,
             call_later=self._reactor.callLater,
-            retry_later=retry_later,
+            retry_later=self._retries.later,
             spawn=self.spawn,
             node=self._node_name,
         )
@@ -396,6 +392,7 @@ class StreampushService(Service):
         self._lease.stop()
         self._lag.stop()
         self._clock_watch.stop()
+        self._retries.stop()
         await self._keeping.stop()
         if self._old_hangup is not None:
             signal.signal(signal.SIGHUP, self._old_hangup)

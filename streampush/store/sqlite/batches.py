@@ -11,7 +11,7 @@ from streampush.config import StoreConfig
 from streampush.errors import Refused, StoreUnavailable
 from streampush.store.sqlite.appending import DURABILITY, Appending
 from streampush.store.sqlite.devices import Devices
-from streampush.store.sqlite.file import READER_CACHE_KIB, WRITER_CACHE_KIB, connect, explain, is_of_one_operation, tune
+from streampush.store.sqlite.file import READER_CACHE_KIB, WRITER_CACHE_KIB, check_room, connect, explain, is_of_one_operation, tune
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger
 from streampush.store.sqlite.reading import Reading
@@ -26,6 +26,10 @@ APPEND = "append"
 RECORD = "record"
 BULK = (APPEND, RECORD)
 """Kinds of which all that wait are done together; the others are done one by one, and in their order."""
+
+
+HARMLESS = ("full", "locked")
+"""Kinds of faults behind which everything in the write-ahead log has been synced. (A sync that fails for want of room is "io".)"""
 
 
 class _Session(Protocol):
@@ -62,8 +66,12 @@ class Writing:
             "outbox_complete": waiting.outbox_complete,
             "outbox_release": waiting.outbox_release,
             "sweep": Sweeping(ledger, retention).sweep,
-            "touch": ledger.change,
+            "touch": self._touch,
         }
+
+    def _touch(self) -> None:
+        check_room(self._ledger.db)
+        self._ledger.change()
 
     def perform(self, tasks: Sequence[Task[Any]]) -> list[Any]:
         outcomes: dict[Task[Any], Any] = {}
@@ -117,7 +125,7 @@ class BatchRunner:
         self._cache_kib = cache_kib
         self._db: sqlite3.Connection | None = None
         self._session: _Session | None = None
-        self._failed = False
+        self._is_in_doubt = False  # whether the log is on the disk
 
     def run(self, tasks: Sequence[Task[Any]]) -> Report:
         started_at = perf_counter()
@@ -141,18 +149,19 @@ class BatchRunner:
             db = connect(self._path)
             try:
                 tune(db, self._cache_kib)
-                if self._failed and self._begin != READ:
+                if self._is_in_doubt and self._begin != READ:
                     _save_log(db)
             except BaseException:
                 db.close()
                 raise
-            self._db, self._failed = db, False
+            self._db, self._is_in_doubt = db, False
         return self._db
 
     def _after(self, error: Exception, tasks: Sequence[Task[Any]], started_at: float) -> Report:
         """Nothing of the batch is done. If one of its tasks is at fault, the others are tried again, each alone."""
         kind, text = explain(error)
         alone = is_of_one_operation(error)
+        self._is_in_doubt = self._is_in_doubt or kind not in HARMLESS
         self._forget(close=not alone)
         if not alone:
             outcomes = [StoreUnavailable(text) for _ in tasks]
@@ -169,7 +178,6 @@ class BatchRunner:
         self._session = None
         db = self._db
         if db is None:
-            self._failed = True
             return
         try:
             if db.in_transaction:
@@ -177,7 +185,6 @@ class BatchRunner:
         except sqlite3.Error:
             close = True  # closing rolls back
         if close:
-            self._failed = True
             self.close()
 
     def close(self) -> None:

@@ -28,6 +28,9 @@ READER_CACHE_KIB = 8 * 1024
 CHECKPOINT_PAGES = 1000
 """Pages of 4 KiB in the write-ahead log before they are copied into the file, by the writer between two batches."""
 
+ROOM_BYTES = CHECKPOINT_PAGES * 4096
+"""Free on the disk before a store that found it full counts as working again: the write-ahead log between two checkpoints."""
+
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 """To this the write-ahead log is cut back after a rush."""
 
@@ -193,6 +196,14 @@ def _upgrade(connection: sqlite3.Connection, path: str, new_epoch: Callable[[], 
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
+def check_room(connection: sqlite3.Connection) -> None:
+    """Raises OSError if the disk has less room than ROOM_BYTES: it would be full again at once."""
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    disk = os.statvfs(path)
+    if disk.f_bavail * disk.f_frsize < ROOM_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def sync_folder(path: str) -> None:
     """Makes a new file's name as durable as what is in it. Raises OSError."""
     descriptor = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
@@ -255,8 +266,9 @@ def explain(error: Exception) -> tuple[str, str]:
         kind, text = _KINDS.get(code & 0xFF, ("other", "SQLite failed"))
         return kind, f"{text} ({name})"
     if isinstance(error, OSError):
-        kind = "full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "io"
-        return kind, f"the disk failed: {os.strerror(error.errno or 0)}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "full", "the disk is full"
+        return "io", f"the disk failed: {os.strerror(error.errno or 0)}"
     return "other", f"an error of streampush itself ({type(error).__name__}), see the log"
 
 

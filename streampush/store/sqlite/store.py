@@ -118,7 +118,7 @@ class SqliteStore:
         return self._write("sweep", self._wall_ms())
 
     def touch(self) -> Deferred[None]:
-        """Writes something, to see whether that can be done."""
+        """Writes something, to see whether that can be done, and whether there is room for more."""
         return self._write("touch")
 
     def _write(self, kind: str, *arguments: Any) -> Deferred[Any]:

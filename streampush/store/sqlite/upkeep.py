@@ -19,6 +19,9 @@ INTERVAL = 1.0
 BUSY_INTERVAL = 0.05
 """Seconds to the next sweep if the last one left something to do: other work has its turn between them."""
 
+FULL = "full"
+"""The kind of fault that is over only when there is room for more than the next operation."""
+
 SLOW = 5.0
 """Seconds of one batch after which the disk counts as hanging."""
 
@@ -45,6 +48,7 @@ class Watch:
         self._metrics = metrics
         self._counts = counts
         self._since = 0.0
+        self._kind = ""
 
     def __call__(self, report: Report, waiting: int) -> None:
         """See worker.Observer."""
@@ -53,18 +57,23 @@ class Watch:
             self._log.error("an operation on the store failed: {problem}", problem=repr(report.bug))
         if report.fault is not None:
             self._metrics.store_fault(report.fault[0])
-            self._failed(report.fault[1])
+            self._failed(*report.fault)
             return
-        if self.reason:
-            self._log.info("the store {what} again, after {seconds:.1f} s", what=self._what, seconds=monotonic() - self._since)
-            self.reason = ""
+        if self._kind != FULL:  # there a small thing succeeds, and the next one does not: that is for `touch` to say
+            self.works_again()
         if self._counts:
             self._metrics.store_batch(len(report.outcomes), report.seconds, waiting)
 
-    def _failed(self, text: str) -> None:
+    def works_again(self) -> None:
+        """What failed has succeeded."""
+        if self.reason:
+            self._log.info("the store {what} again, after {seconds:.1f} s", what=self._what, seconds=monotonic() - self._since)
+            self.reason = self._kind = ""
+
+    def _failed(self, kind: str, text: str) -> None:
         if not self.reason:
             self._since = monotonic()
-        self.reason = text
+        self.reason, self._kind = text, kind
         self._log.error("the store cannot {what}: {problem}", what=self._what.rstrip("s"), problem=text)
 
 
@@ -116,6 +125,7 @@ class Upkeep:
                 await self._store.status()
             if self._writes.reason:
                 await self._store.touch()
+                self._writes.works_again()
             return await self._store.sweep()
         except StoreUnavailable:
             return False  # said and counted by the watch
