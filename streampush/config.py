@@ -6,7 +6,7 @@ or a list. `loading` reads them from TOML, the environment and options, and chec
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 SCOPES = ("publish", "read", "devices", "disconnect", "metrics")
@@ -150,9 +150,18 @@ class StoreConfig:
     history_messages: int = setting(1_000, "messages", "kept per channel", 1, 10_000_000)
     history_bytes: int = setting(4 * 1024 * 1024, "bytes", "payload kept per channel", 1024, 1 << 40)
     history_age: float = setting(86_400.0, "s", "kept per channel", 1, 31_536_000)
-    max_channels: int = setting(100_000, "channels", "memory; more are refused with 3007", 1, 100_000_000)
+    max_channels: int = setting(0, "channels", "more: 3007; 0: 1 000 000 on disk, 100 000 in memory", 0, 100_000_000)
     max_devices: int = setting(1_000_000, "devices", "memory; more are refused with 3007", 1, 100_000_000)
-    max_bytes: int = setting(256 * 1024 * 1024, "bytes", "payload of all channels; more is refused with 3007", 1024, 1 << 44)
+    max_bytes: int = setting(0, "bytes", "payload of all; more: 3007; 0: 16 GiB on disk, 256 MiB in memory", 0, 1 << 44)
+
+    def sized(self) -> StoreConfig:
+        """With the limits of its backend where none is set: a disk holds more than memory does."""
+        on_disk = self.backend == "sqlite"
+        return replace(
+            self,
+            max_channels=self.max_channels or (1_000_000 if on_disk else 100_000),
+            max_bytes=self.max_bytes or (16 * 1024**3 if on_disk else 256 * 1024**2),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def _reconnect(config: Config) -> Found:
 
 
 def _sizes(config: Config) -> Found:
-    session, publish, store = config.session, config.publish, config.store
+    session, publish, store = config.session, config.publish, config.store.sized()
     room = envelope_room(config)
     largest = publish.max_payload + room
     if session.max_frame <= room:

@@ -53,6 +53,13 @@ def test_a_default_path_counts_from_the_files_folder_too(tmp_path: Path) -> None
     assert load(tmp_path).store == replace(StoreConfig(), path=str(tmp_path / "streampush.db"))
 
 
+def test_the_store_holds_what_its_backend_can_unless_a_limit_is_set() -> None:
+    memory, disk = (StoreConfig(backend=backend).sized() for backend in ("memory", "sqlite"))
+    assert (memory.max_bytes, memory.max_channels) == (256 * 1024**2, 100_000)
+    assert (disk.max_bytes, disk.max_channels) == (16 * 1024**3, 1_000_000)
+    assert StoreConfig(max_bytes=2048, max_channels=7).sized() == StoreConfig(max_bytes=2048, max_channels=7)
+
+
 def test_the_configuration_remembers_its_file(tmp_path: Path) -> None:
     assert load(tmp_path).file == str(tmp_path / "streampush.toml")
 

@@ -62,7 +62,7 @@ class MemoryStore:
         *,
         max_dead_letters: int = DeliveryConfig().max_dead_letters,
     ) -> None:
-        self._limits = limits
+        self._limits = limits = limits.sized()
         self._wall_ms = wall_ms
         self._epoch = new_epoch()  # of every log: they all live as long as the process, and following takes no memory
         self._logs: dict[str, Log] = {}

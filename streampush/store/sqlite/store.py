@@ -70,6 +70,7 @@ class SqliteStore:
         self._presence = PresenceTable(wall_ms)
         self._writer: Executor
         self._reader: Executor
+        limits = limits.sized()
         writer, reader = make_writer(path, limits, max_dead_letters), make_reader(path)
         if reactor is None:
             self._writer = InlineExecutor(writer, observe_writes)
