@@ -26,12 +26,13 @@ HANDSHAKE_RESULTS = (
     "revoked",
     "denied",
     "bad_identity",
+    "bad_certificate",
     "not_tls",
     "tls_error",
     "timeout",
     "aborted",
 )
-REFUSAL_REASONS = ("connection_limit", "address_limit", "accept_rate", "handshake_limit", "draining")
+REFUSAL_REASONS = ("connection_limit", "address_limit", "accept_rate", "handshake_limit", "draining", "file_descriptors")
 CLOSED_BY = ("server", "peer", "network")
 PRINCIPAL_KINDS = ("device", "publisher", "key", "probe", "server")
 NOT_PUBLISHED = ("duplicate", "superseded")

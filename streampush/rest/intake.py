@@ -19,14 +19,14 @@ class Intake:
         self._keys = keys
         self._max_body = max_body
         self._max_held = max_body * BODIES_HELD if max_held is None else max_held
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         self._connections = 0
         self.held = 0
         """Bytes of bodies in memory."""
 
     def connect(self) -> bool:
         """A connection wants in; False: it must be cut, and `disconnect` not be called."""
-        if self._connections >= self._max_connections:
+        if self._connections >= self.max_connections:
             return False
         self._connections += 1
         return True

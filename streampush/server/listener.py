@@ -26,6 +26,7 @@ from streampush.config import ListenConfig
 from streampush.server.admission import Admission
 from streampush.server.contexts import TlsContexts
 from streampush.server.flusher import WriteFlusher
+from streampush.server.refusals import RefusalMetrics, Refusals
 from streampush.server.sockets import close
 from streampush.server.stream import Address, Descriptors, StreamProtocol
 from streampush.server.transport import TlsTransport
@@ -51,11 +52,6 @@ class Reactor(Descriptors, Protocol):
     def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> IDelayedCall: ...
 
     def seconds(self) -> float: ...
-
-
-class RefusalMetrics(Protocol):
-    def refused_connection(self, reason: str) -> None:
-        """A connection was refused before TLS."""
 
 
 @implementer(IListeningPort, IReadDescriptor)
@@ -85,7 +81,7 @@ class StreamPort:
         self._contexts = contexts
         self._protocol_factory = protocol_factory
         self._flusher = flusher
-        self._metrics = metrics
+        self._refusals = Refusals(metrics)
         self._high_water = high_water
         self._sock: socket.socket | None = None
         self._reserve: int | None = None
@@ -152,7 +148,7 @@ class StreamPort:
     def _take(self, sock: socket.socket, peer: Address) -> None:
         refusal = self._admission.admit(peer.host, self._reactor.seconds())
         if refusal is not None:
-            self._refuse(sock, refusal)
+            self._refuse(sock, refusal, peer)
             return
         try:
             protocol = self._protocol_factory(peer)
@@ -183,9 +179,9 @@ class StreamPort:
         self._admission.released(peer.host)
         close(sock, reset=True)
 
-    def _refuse(self, sock: socket.socket, reason: str) -> None:
+    def _refuse(self, sock: socket.socket, reason: str, peer: Address) -> None:
         close(sock, reset=True)
-        self._metrics.refused_connection(reason)
+        self._refusals.refused(reason, peer.host, self._reactor.seconds())
 
     def _survive(self, error: OSError) -> bool:
         """Whether it makes sense to accept on. The errors of accept(2) that mean the listening socket is broken are raised."""
@@ -204,12 +200,12 @@ class StreamPort:
             os.close(self._reserve)
             self._reserve = None
         try:
-            sock, _ = listening.accept()
+            sock, address = listening.accept()
         except OSError:
             accepted = False
         else:
             accepted = True
-            self._refuse(sock, NO_DESCRIPTORS)
+            self._refuse(sock, NO_DESCRIPTORS, _address(address))
         self._reserve = _reserve_descriptor()
         if self._reserve is None:
             self._rest()

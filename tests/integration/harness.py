@@ -126,6 +126,9 @@ class NodeTestCase(TestCase):
     all_clients_are_cut = True
     """No client is left when `clients` are cut, so that nothing may be held for any."""
 
+    counted_as_other: tuple[str, ...] = ()
+    """Metrics that are to count something under no label of theirs."""
+
     with_bystanders = False
     """A device and a publisher are connected from before the test to its end, and must be served then as if nothing had been."""
 
@@ -182,6 +185,13 @@ class NodeTestCase(TestCase):
         admission = node._admission
         self.assertEqual((admission.connections, admission.handshakes, admission.addresses, len(node.node._wheel)), (0, 0, 0, 0))
         self.assertEqual([name for name in node.service._fanout._channels if not name.startswith("$")], [])
+        self.assertEqual(self._without_a_label(node), self.counted_as_other)
+
+    @staticmethod
+    def _without_a_label(node: StreampushService) -> tuple[str, ...]:
+        """Metrics that counted something under a label nobody gave it a name for."""
+        samples = (sample for family in node.registry.collect() for sample in family.samples)
+        return tuple(sample.name for sample in samples if "other" in sample.labels.values() and sample.value)
 
     def tearDown(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.stop())

@@ -92,6 +92,17 @@ class AcknowledgementTests(DeviceCase):
         await self.take(await self.device())
 
     @run
+    async def test_rejecting_everything_moves_the_cursor_and_keeps_no_letter(self) -> None:
+        device = await self.device()
+        for number in range(20):
+            await self.published(device="phone-1", payload=str(number))
+        for delivery in await self.take(device, 20):
+            device.send(m.Ack(delivery.channel, delivery.offset, Outcome.REJECTED))
+        await self.counted("streampush_acknowledgements_total", 20, outcome="rejected")
+        self.assertEqual(await self.cursor("phone-1", "device:phone-1"), 20)
+        self.assertEqual(self.rows()["dead_letters"], 0)
+
+    @run
     async def test_a_flood_of_false_acknowledgements_is_answered_one_by_one_and_costs_the_store_nothing(self) -> None:
         device = await self.device()
         operations = self.metric("streampush_store_operations_total")
@@ -276,17 +287,6 @@ class ObstinateTests(DeviceCase):
         await self.counted("streampush_dead_letters_total", 10, reason="retry_later")
         await self.settled("dead_letters", 3)
         self.assertEqual(await self.cursor("phone-1", "device:phone-1"), 10)
-
-    @run
-    async def test_rejecting_everything_moves_the_cursor_and_keeps_no_letter(self) -> None:
-        device = await self.device()
-        for number in range(20):
-            await self.published(device="phone-1", payload=str(number))
-        for delivery in await self.take(device, 20):
-            device.send(m.Ack(delivery.channel, delivery.offset, Outcome.REJECTED))
-        await self.counted("streampush_acknowledgements_total", 20, outcome="rejected")
-        self.assertEqual(await self.cursor("phone-1", "device:phone-1"), 20)
-        self.assertEqual(self.rows()["dead_letters"], 0)
 
     @run
     async def test_an_outcome_that_is_unknown_is_taken_for_delivered(self) -> None:

@@ -182,8 +182,8 @@ class RecallTests(BadRequestCase):
 
     @run
     async def test_a_recall_of_what_has_expired_is_harmless(self) -> None:
-        answer = await self.published(topic="news/a", expires_at=soon(30))
-        await self.turns(0.05)
+        answer = await self.published(topic="news/a", ttl=0.05)
+        await self.turns(0.06)
         status, _ = await self.recall(answer["message_id"])
         self.assertEqual(status, 200)
         device = await self.device()
@@ -215,7 +215,7 @@ class ScheduleTests(BadRequestCase):
     async def test_recalls_at_the_moment_of_going_out_each_stop_the_message_or_follow_it(self) -> None:
         await self.restart("store.history_messages=1000")
         device = await self.following()
-        due = soon(250)
+        due = soon(1_000)
         publisher = await self.publisher()
         for number in range(60):
             publisher.send(m.Publish("news/a", b"%d" % number, deliver_at_ms=due), number + 1)
@@ -244,7 +244,7 @@ class ScheduleTests(BadRequestCase):
     @run
     async def test_a_scheduled_message_goes_out_behind_whatever_was_trimmed_meanwhile(self) -> None:
         device = await self.following()
-        answer = await self.published(topic="news/a", payload="late", deliver_at=soon(300))
+        answer = await self.published(topic="news/a", payload="late", deliver_at=soon(800))
         for number in range(12):
             await self.published(topic="news/a", payload=str(number))
         delivery = await device.expect(m.Delivery)
@@ -256,7 +256,7 @@ class ScheduleTests(BadRequestCase):
     @run
     async def test_a_scheduled_message_whose_device_was_forgotten_is_dropped(self) -> None:
         await self.ask("PUT", "/v1/devices/phone-1", {})
-        await self.published(device="phone-1", deliver_at=soon(200))
+        await self.published(device="phone-1", deliver_at=soon(500))
         self.assertEqual((await self.ask("DELETE", "/v1/devices/phone-1"))[0], 200)
         await self.settled("scheduled", 0)
         self.assertEqual((await self.ask("GET", "/v1/channels/device:phone-1"))[0], 404)

@@ -87,6 +87,7 @@ class IdentityTests(NodeTestCase):
         client = await self.connect(authority().issue_server(["localhost"]))
         await client.closed
         self.assertEqual(self.metric("streampush_handshakes_total", result="ok"), 2)  # the bystanders'
+        await self.counted("streampush_handshakes_total", result="bad_certificate")
 
 
 class ListTests(NodeTestCase):

@@ -8,6 +8,7 @@ from streampush.observe.metrics import CLOSED_BY, HANDSHAKE_RESULTS, REFUSAL_REA
 from streampush.observe.tallies import Buckets, Tally
 from streampush.protocol.codes import Code
 from streampush.push.ports import PushMetrics
+from streampush.server.handshake import HandshakeResult
 
 
 @pytest.fixture
@@ -32,6 +33,10 @@ def test_every_known_label_is_there_with_zero_before_anything_happens(registry: 
             assert registry.get_sample_value("streampush_closes_total", {"code": str(int(code)), "by": by}) == 0
     assert registry.get_sample_value("streampush_heartbeat_jitter_total") == 0
     assert registry.get_sample_value("streampush_connections", {"state": "established"}) == 0
+
+
+def test_every_result_of_a_handshake_has_a_label_of_its_own() -> None:
+    assert {result.value for result in HandshakeResult} <= set(HANDSHAKE_RESULTS)
 
 
 def test_exposition_parses_and_every_counter_is_named_total(registry: CollectorRegistry, metrics: Metrics) -> None:

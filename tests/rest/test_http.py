@@ -350,12 +350,39 @@ def test_host_that_is_no_name_does_no_harm(host: str) -> None:
     assert failures == []
 
 
-@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"hello\r\n\r\n", b"GET / HTTP/9.9\r\nX\r\n\r\n"])
-def test_bytes_that_are_no_http_are_refused_and_closed(data: bytes) -> None:
-    line = Api().connect()
+NO_HTTP = {
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    "one word": b"hello\r\n\r\n",
+    "no colon": b"GET / HTTP/9.9\r\nX\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "line too long": b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n",
+    "no end of line": b"x" * 70_000,
+    "too many headers": b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * 5_000 + b"\r\n",
+    "NUL in a header": b"GET / HTTP/1.1\r\nX: \0\r\n\r\n",
+    "two lengths": b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    "negative length": b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    "length and chunks": b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "no chunk": chunked("/v1/publish") + b"ZZ\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("data", NO_HTTP.values(), ids=NO_HTTP)
+def test_what_is_no_http_is_answered_with_a_problem_counted_and_closed(data: bytes) -> None:
+    api = Api()
+    line = api.connect()
     line.send(data)
-    assert line.transport.value().startswith(b"HTTP/1.1 400 ")
+    line.send(data)
+    (response,) = line.responses()
+    assert (response.status, response.headers["content-type"], response.json()["status"]) == (400, "application/problem+json", 400)
     assert line.transport.disconnecting
+    assert api.registry.get_sample_value("streampush_rest_requests_total", {"status": "400"}) == 1
+
+
+def test_what_is_no_http_behind_a_refusal_is_not_answered_again() -> None:
+    line = Api().connect()
+    line.send(chunked("/v1/publish", None) + b"ZZ\r\n\r\n")
+    (response,) = line.responses()
+    assert response.status == 401
 
 
 def test_answers_name_no_server_and_are_not_to_be_kept() -> None:
