@@ -14,8 +14,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from streampush.client import ClientError, MemoryPositions, Outcome, Position, Reject, Start, StreamClient, Window
+from streampush.client.channel import Item
 from streampush.client.connection import StreamConnection
-from streampush.client.events import ClientEvent, Connected, PositionLost, Stopped, SubscriptionLost
+from streampush.client.events import ClientEvent, Connected, PositionLost, Recalled, Stopped, SubscriptionLost
 from streampush.protocol import messages as m
 from streampush.protocol.terms import LossReason
 from streampush.push.channels import own_channels
@@ -44,7 +45,7 @@ class Follow:
     begun: int
     lost: int = 0
     handed: int = 0  # highest offset given to the application
-    done: set[str] = field(default_factory=set)  # message ids that may not come again
+    done: dict[str, int] = field(default_factory=dict)  # message ids that may not come again, and their offsets
     doubtful: bool = False  # the application has forgotten its positions: what the server says of the place counts
 
 
@@ -56,6 +57,7 @@ class Habits:
     slowness: float = 0.5
     put_off: float = 0.05
     reject: float = 0.03
+    poison: float = 0.0
 
 
 class Wire:
@@ -64,6 +66,7 @@ class Wire:
     def __init__(self, phone: Phone, link: Link) -> None:
         self.link = link
         self.greeted = False
+        self.times: dict[str, int] = {}  # how often a message came, by id, if more than once
         self.asked: dict[str, m.Position | None] = {}
         self.last: dict[str, tuple[str, int]] = {}
         self._phone = phone
@@ -82,8 +85,8 @@ class Wire:
             self._lost(answer, follow)
         elif answer.recovered:
             self._recovered(answer, follow, asked)
-        elif follow is None or follow.doubtful:
-            if follow is not None and channel == phone.device_channel and offset > max(follow.begun, follow.lost):
+        elif follow is None or follow.doubtful or (phone.truth.disasters and not (asked and asked.epoch)):
+            if follow is not None and follow.epoch == epoch and channel == phone.device_channel:
                 self._must_have("I1", answer, follow)
             phone.follows[channel] = Follow(epoch, offset)
         if channel in phone.follows:
@@ -111,7 +114,7 @@ class Wire:
         log = self.link.server.view.get((answer.channel, answer.epoch), {})
         for number in range(max(follow.begun, follow.lost) + 1, answer.offset + 1):
             entry = log.get(number)
-            if entry is not None and entry.message_id not in phone.got and not truth.excused(entry):
+            if entry is not None and entry.message_id not in phone.got and not truth.excused(entry, phone.name, self.link.server):
                 self._world.broken(rule, f"{phone.name} has no {entry}, and delivery goes on: {answer}")
 
     def _lost(self, answer: m.Subscribed, follow: Follow | None) -> None:
@@ -136,10 +139,11 @@ class Wire:
     def _count_lost(self, answer: m.Subscribed, follow: Follow) -> None:
         phone, truth = self._phone, self._phone.truth
         log = self.link.server.view.get((answer.channel, answer.epoch), {})
+        behind = (log.get(number) for number in range(max(follow.begun, follow.lost) + 1, answer.offset + 1))
         missing = [
-            number
-            for number in range(max(follow.begun, follow.lost) + 1, answer.offset + 1)
-            if number in log and log[number].message_id not in phone.got and not truth.excused(log[number])
+            entry.offset
+            for entry in behind
+            if entry is not None and entry.message_id not in phone.got and not truth.excused(entry, phone.name, self.link.server)
         ]
         arrived = phone.unprocessed(answer.channel)
         if truth.disasters:
@@ -154,12 +158,23 @@ class Wire:
         epoch, last = self.last[channel]
         log = self.link.server.view.get((channel, epoch), {})
         entry = log.get(offset)
-        if entry is None or entry.message_id != delivery.message_id or entry.payload != delivery.payload:
+        if entry is None or (entry.message_id, entry.payload, entry.recalls) != (
+            delivery.message_id,
+            delivery.payload,
+            delivery.recalls,
+        ):
             self._world.broken("I3", f"{self._phone.name} gets {delivery}, and the log has {entry}")
         if offset <= last:
-            self._world.broken("I3", f"{self._phone.name} gets {channel} {offset} behind {last}")
+            self._again(entry)
+            return
         self._pass(channel, epoch, last, offset - 1)
         self.last[channel] = epoch, offset
+
+    def _again(self, entry: Entry) -> None:
+        """A redelivery: only of what is not done with for long, and only so often."""
+        times = self.times[entry.message_id] = self.times.get(entry.message_id, 1) + 1
+        if times > self.link.server.config.delivery.max_attempts:
+            self._world.broken("redelivery", f"{self._phone.name} gets {entry} for the {times}th time")
 
     def backlog_end(self, end: m.BacklogEnd) -> None:
         epoch, last = self.last[end.channel]
@@ -170,7 +185,7 @@ class Wire:
         """What lies in between is not coming any more."""
         log = self.link.server.view.get((channel, epoch), {})
         for number in range(last + 1, up_to + 1):
-            if not self._phone.truth.excused(log[number]):
+            if not self._phone.truth.excused(log[number], self._phone.name, self.link.server):
                 self._world.broken("I4", f"{self._phone.name} {channel}: {log[number]} is passed over behind {last}")
 
 
@@ -182,16 +197,12 @@ class TappedClient(StreamClient):
     def received(self, connection: StreamConnection, request_id: int, message: m.Message) -> None:
         self.phone.received(connection, message)
         super().received(connection, request_id, message)
+        self.phone.check_window()
 
     def _hello(self) -> m.Hello:
         hello = super()._hello()
         self.phone.says_hello(hello)
         return hello
-
-    def _heed(self, within_limits: bool) -> None:
-        if not within_limits:
-            self.phone.world.broken("I5", f"{self.phone.name} gets more than its receive window")
-        super()._heed(within_limits)
 
 
 class Phone:
@@ -218,6 +229,7 @@ class Phone:
         self._positions = MemoryPositions()
         self._in_hand: dict[str, str] = {}  # message ids by channel
         self._put_off: dict[str, int] = {}
+        self._poison: set[str] = set()  # what the application can never take
         self._asking: set[str] = set()
         self._refused: set[str] = set()  # channels that the client has given up and the application wants
         self._abandoned: list[object] = []  # clients of dead processes: collected in the middle of their work they would go on
@@ -258,6 +270,7 @@ class Phone:
         """The process dies; the server is not told if `silently`. `forgetting`: the positions are gone as well."""
         self.world.trace(self.name, "dies", "silently" if silently else "", "and forgets" if forgetting else "")
         self._clock.alive = False
+        self._forget_what_is_behind_a_put_off()
         self._abandoned.append(self.client)
         self.client = None
         self.wire = None
@@ -273,6 +286,15 @@ class Phone:
                 follow.done.clear()
                 follow.handed = 0
                 follow.doubtful = True
+
+    def _forget_what_is_behind_a_put_off(self) -> None:
+        """A stored position stays in front of what the application wants later: a new process gets all behind it again."""
+        inbox = self.client._inbox if self.client is not None else None
+        for name, channel in inbox._channels.items() if inbox is not None else ():
+            follow = self.follows.get(name)
+            if follow is not None and channel.later:
+                follow.handed = channel.position.offset
+                follow.done = {key: offset for key, offset in follow.done.items() if offset <= follow.handed}
 
     def leave(self) -> Deferred[None]:
         """Stops for good; fires when the connection is gone."""
@@ -327,7 +349,9 @@ class Phone:
         if self.client is not None and self.client.welcome is not None:
             known = self._positions.load()
             for topic, start in self.topics.items():
-                if topic not in known and topic not in self._asking:
+                if topic in self._refused:
+                    self._resubscribe(topic)
+                elif topic not in known and topic not in self._asking:
                     self._ask(topic, start, None)
 
     def _ask(self, channel: str, start: Start, position: Position | None) -> None:
@@ -363,18 +387,31 @@ class Phone:
         if self.world.tracing:
             self.world.trace(self.name, event)
         if isinstance(event, Connected):
-            self._refused.clear()  # it was answered about all that it follows
+            self._refused -= set(own_channels(self.principal))  # these are followed by themselves
             self._clock.callLater(0.0, self._catch_up)
         elif isinstance(event, PositionLost) and event.reason in GOES_BACK:
             follow = self.follows.get(event.channel)
             if follow is not None:
                 follow.done.clear()
                 follow.handed = 0
+        elif isinstance(event, Recalled):
+            self._recalled(event)
         elif isinstance(event, SubscriptionLost):
             self._refused.add(event.channel)
             self._clock.callLater(RESUBSCRIBE, self._resubscribe, event.channel)
         elif isinstance(event, Stopped):
             self.stopped = True
+
+    def _recalled(self, event: Recalled) -> None:
+        """A notice has come; it is done with."""
+        follow = self.follows.get(event.channel)
+        message = self.truth.place(event.message_id)
+        if message is not None and not message.recalled:
+            self.world.broken("recall", f"{self.name} hears {event}, and nobody has recalled it")
+        log = self.truth.view.get((event.channel, follow.epoch), {}) if follow is not None else {}
+        notice = log.get(event.offset)
+        if notice is not None and notice.recalls == event.message_id:
+            self.got.add(notice.message_id)
 
     async def _take(self, message: m.Delivery) -> Outcome | None:
         """See client.OnMessage."""
@@ -382,6 +419,11 @@ class Phone:
         habits, random = self.habits, self.world.random
         choice = random.random()
         choice = 0.5 if self.calm else choice
+        if message.message_id in self._poison or choice > 1.0 - habits.poison:
+            self._poison.add(message.message_id)
+            self._put_off.setdefault(message.message_id, 0)
+            self._in_hand.pop(message.channel, None)
+            return Outcome.RETRY_LATER
         message_id = message.message_id
         if choice < habits.put_off and self._put_off.get(message_id, 0) < MAX_PUT_OFF:
             self._put_off[message_id] = self._put_off.get(message_id, 0) + 1
@@ -395,7 +437,7 @@ class Phone:
             del self._in_hand[message.channel]
         self.got.add(message_id)
         if follow is not None:
-            follow.done.add(message_id)
+            follow.done[message_id] = message.offset
         if habits.put_off <= choice < habits.put_off + habits.reject:
             raise Reject
         return None
@@ -403,7 +445,7 @@ class Phone:
     def _handed(self, message: m.Delivery) -> Follow | None:
         channel, world = message.channel, self.world
         if world.tracing:
-            world.trace(self.name, "is given", channel, message.offset, message.message_id, message.payload)
+            world.trace(self.name, "is given", channel, message.offset, message.message_id, message.payload[:12])
         if channel in self._in_hand:
             world.broken("I3", f"{self.name} is given {channel} {message.offset} while it works on another")
         self._in_hand[channel] = message.message_id
@@ -412,9 +454,9 @@ class Phone:
             return None  # it was unfollowed while this was under way
         if message.message_id in follow.done:
             world.broken("I2", f"{self.name} is given {channel} {message.offset} {message.message_id} again")
-        if message.offset < follow.handed:
+        if message.offset < follow.handed and message.message_id not in self._put_off:
             world.broken("I3", f"{self.name} is given {channel} {message.offset} behind {follow.handed}")
-        follow.handed = message.offset
+        follow.handed = max(follow.handed, message.offset)
         return follow
 
     # --------------------------------------------------------------------------------------------------------------- owed
@@ -425,6 +467,26 @@ class Phone:
         state = inbox._channels.get(channel) if inbox is not None else None
         return 0 if state is None else len(state.queue) + (state.current is not None)
 
+    def check_window(self) -> None:
+        """What waits or is in work is within the window, but for what the server counts no longer."""
+        inbox = self.client._inbox if self.client is not None else None
+        if inbox is None or inbox._held_messages <= self.window.messages:
+            return
+        items = [
+            item for channel in inbox._channels.values() for item in (*channel.queue, channel.current) if isinstance(item, Item)
+        ]
+        held = [item.delivery for item in items if item.held]
+        counted = [delivery for delivery in held if self._is_due(delivery)]
+        if len(counted) > self.window.messages:
+            self.world.broken("I5", f"{self.name} has {len(counted)} messages in a window of {self.window.messages}")
+
+    def _is_due(self, delivery: m.Delivery) -> bool:
+        """Whether it is still to be delivered, so that it takes room as long as it is not acknowledged."""
+        entry = self.truth.place(delivery.message_id)
+        if entry is None or entry.offset <= self.floor(delivery.channel):
+            return False
+        return not self.truth.excused(entry, self.name, self.network.server)
+
     def owed(self) -> list[Entry]:
         """What the application should have and does not."""
         missing: list[Entry] = []
@@ -433,7 +495,9 @@ class Phone:
             missing += [
                 entry
                 for offset, entry in log.items()
-                if offset > max(follow.begun, follow.lost) and entry.message_id not in self.got and not self.truth.excused(entry)
+                if offset > max(follow.begun, follow.lost)
+                and entry.message_id not in self.got
+                and not self.truth.excused(entry, self.name)
             ]
         return missing
 

@@ -26,8 +26,8 @@ from tests.simulation.world import Broken, World
 PASSING = frozenset({Code.STORE_UNAVAILABLE, Code.DRAINING})
 """Refusals after which a publisher tries again: the store is away, the server stops."""
 
-EXPECTED = PASSING | {Code.UNKNOWN_RECIPIENT}
-"""All that a publisher may meet in a simulation: nobody of this name may have come yet."""
+EXPECTED = PASSING | {Code.UNKNOWN_RECIPIENT, Code.MESSAGE_EXPIRED}
+"""All that a publisher may meet in a simulation: nobody of this name may have come yet; a repeated try may come too late."""
 
 RETRY = 0.7
 """Seconds between two tries of one publish."""
@@ -43,6 +43,11 @@ class Job:
     fields: dict[str, Any]
     tries: int
     server: ServerProcess | None = field(default=None, repr=False)  # who owes the answer
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of all its tries; empty: each may store it."""
+        return self.intent.payload.partition(b".")[0].decode() if self.intent.keyed else ""
 
 
 class Backend:
@@ -85,7 +90,7 @@ class Backend:
 
     def _answered(self, answer: Published | m.PublishOk, job: Job, server: ServerProcess) -> None:
         """This process has said that it is stored."""
-        self.truth.acknowledged(job.intent, server.view, answer.epoch, answer.offset, answer.message_id)
+        self.truth.acknowledged(job.intent, server.view, answer)
         self._settled(job)
 
     def _refused(self, code: Code | int, detail: str, job: Job) -> None:
@@ -110,12 +115,26 @@ class RestBackend(Backend):
             if job.server is server:
                 self._again(job)
 
+    def recall(self, message_id: str) -> None:
+        """Takes a message back, once; nobody is told how that ended."""
+        server = self.network.server
+        if server is not None and server.alive:
+            self.world.trace("recalls", message_id)
+            asked = Deferred.fromCoroutine(server.service.recall(self._principal, message_id))
+            asked.addErrback(self._not_recalled)
+
+    def _not_recalled(self, failure: Failure) -> None:
+        if failure.check(Broken):
+            return
+        if not failure.check(Refused) or failure.value.code not in EXPECTED:
+            self.world.broken("fault", f"recall raised {failure.getTraceback()}")
+
     def _send(self, job: Job) -> None:
         server = job.server
         if server is None or not server.alive:
             self._again(job)
             return
-        request = PublishRequest(job.intent.channel, job.intent.payload, **job.fields)
+        request = PublishRequest(job.intent.channel, job.intent.payload, idempotency_key=job.key, **job.fields)
         asked = Deferred.fromCoroutine(server.service.publish(self._principal, request))
         asked.addCallback(self._answered, job, server)
         asked.addErrback(self._failed, job)
@@ -147,7 +166,11 @@ class FramedBackend(Backend):
         return Deferred.fromCoroutine(self.client.stop())
 
     def _send(self, job: Job) -> None:
-        asked = Deferred.fromCoroutine(self.client.publish(job.intent.channel, job.intent.payload, **job.fields))
+        fields = dict(job.fields, idempotency_key=job.key)
+        for name in ("deliver_at", "expires_at"):
+            if f"{name}_ms" in fields:
+                fields[name] = fields.pop(f"{name}_ms") / 1000
+        asked = Deferred.fromCoroutine(self.client.publish(job.intent.channel, job.intent.payload, **fields))
         asked.addCallback(self._published, job)
         asked.addErrback(self._failed, job)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from streampush.client import Start, Window
 from streampush.config import (
@@ -16,7 +17,7 @@ from streampush.config import (
     SessionConfig,
     StoreConfig,
 )
-from streampush.protocol.terms import Durability
+from streampush.protocol.terms import Durability, Priority
 from streampush.push.values import ChannelRules, Principal
 from streampush.server.requests import MAX_OPEN
 from tests.simulation.network import Link, Network
@@ -53,6 +54,7 @@ class Plan:
     backups: bool  # and is now and then put back to an older state
     config: Config
     habits: Habits
+    settling: float  # seconds that the store may take to know what its process knows
     forgetting: float  # the share of applications' deaths that lose their positions, and go by the server's cursors
 
 
@@ -65,14 +67,16 @@ class Scenario(World):
         self.truth = Truth(self)
         self.network = Network(self, self.plan.latency)
         durability = Durability.LOCAL_FSYNC if self.plan.durable else Durability.MEMORY
-        self.disk = Disk(self.plan.config.store, self.wall_ms, lambda: self.new_id("epoch"), durability, self.truth.observe)
+        self.disk = Disk(self.plan.config.store, self.server_ms, lambda: self.new_id("epoch"), durability, self.truth.observe)
         self.truth.watch(self.disk)
+        self.server: ServerProcess | None = None
         self.server = self._start_server()
         self.topics = [f"topic{number}" for number in range(self.plan.topics)]
         self.phones = [self._make_phone(number) for number in range(self.plan.phones)]
         self.rest = RestBackend(self, self.network, self.truth, Principal("key", "backend", may_publish=ANYTHING))
         self.framed = FramedBackend(self, self.network, self.truth, Principal("publisher", "billing", may_publish=ANYTHING))
         self.published = 0
+        self._store_well_since = 0.0
         self._next_link_fails = False
         self.network.opened = self.link_opened
         self._since: dict[str, float] = {}  # when each phone was seen online first
@@ -85,7 +89,7 @@ class Scenario(World):
         crowd = random.random() < 0.01
         durable = random.random() < 0.75
         commit = random.choice((0.002, 0.02, 0.3))
-        pace = Pace(commit, 0.0, random.choice((1, 4, 64))) if durable else MEMORY_PACE
+        pace = Pace(commit, random.choice((0.0, 0.0, 0.01, 0.2)), random.choice((1, 4, 64))) if durable else MEMORY_PACE
         return Plan(
             phones=random.randint(24, 48) if crowd else random.randint(2, 5),
             topics=random.randint(1, 2),
@@ -98,10 +102,12 @@ class Scenario(World):
             config=self._make_config(),
             habits=Habits(
                 slow=random.choice((0.0, 0.3, 0.9)),
-                slowness=random.choice((0.05, 0.5, 3.0)),
-                put_off=random.choice((0.0, 0.0, 0.0)),
+                slowness=random.choice((0.05, 0.5, 3.0, 8.0)),
+                put_off=random.choice((0.0, 0.0, 0.1)),
+                poison=random.choice((0.0, 0.0, 0.03)),
                 reject=random.choice((0.0, 0.05)),
             ),
+            settling=3.0,
             forgetting=random.choice((0.0, 0.2, 0.9)),
         )
 
@@ -119,7 +125,13 @@ class Scenario(World):
             heartbeat=HEARTBEAT,
             reconnect=ReconnectConfig(first_jitter=0.5, backoff_initial=0.2, backoff_max=0.5),
             delivery=DeliveryConfig(
-                page_messages=random.choice((1, 3, 64)), page_bytes=random.choice((1024, 262_144)), subscribe=("*",)
+                ack_timeout=random.choice((1.0, 3.0)),
+                redelivery_max_interval=4.0,
+                max_attempts=random.choice((2, 5, 10)),
+                max_held=random.choice((1, 3, 64)),
+                page_messages=random.choice((1, 3, 64)),
+                page_bytes=random.choice((1024, 262_144)),
+                subscribe=("*",),
             ),
             publish=PublishConfig(publisher_rate=1e6, publisher_burst=1_000_000, device_rate=1e5, device_burst=100_000),
             store=StoreConfig(
@@ -139,6 +151,12 @@ class Scenario(World):
             if random.random() < 0.8:
                 phone.follow(topic, random.choice((Start.UNSPECIFIED, Start.EARLIEST)))
         return phone
+
+    def server_ms(self) -> int:
+        """What the server takes for the time."""
+        time_ms = self.wall_ms() if self.server is None else self.server.wall_ms()
+        self.truth.notice(time_ms)
+        return time_ms
 
     def _floor(self, channel: str) -> int:
         head = self.disk.look("peek", (channel,))
@@ -162,6 +180,8 @@ class Scenario(World):
             (self.network_trouble, 1),
             (self.network_recovers, 3),
             (self.sweep, 2),
+            (self.recall, 2),
+            (self.set_clock, 0.5),
         ]
         return [action for action, _ in weighted], [weight for _, weight in weighted]
 
@@ -173,10 +193,42 @@ class Scenario(World):
         channel = random.choice(channels)
         self.published += 1
         payload = b"p%d." % self.published + b"x" * random.choice((0, 10, 10, 400))
-        ttl = random.choice((0.0, 0.0, 0.0, 0.3, 3.0))
         publisher = self.framed if random.random() < 0.4 else self.rest
-        self.trace("publishes", channel, payload, f"ttl {ttl}")
-        publisher.publish(self.truth.intends(channel, payload), 3, ttl=ttl)
+        fields = self._fields(channel)
+        self.trace("publishes", channel, payload[:12], fields)
+        publisher.publish(self.truth.intends(channel, payload, keyed=random.random() < 0.8), 3, **fields)
+
+    def _fields(self, channel: str) -> dict[str, Any]:
+        """What is said of a message: mostly nothing."""
+        random = self.random
+        fields: dict[str, Any] = {}
+        choice = random.random()
+        now_ms = self.server_ms()
+        if choice < 0.15:
+            fields["ttl"] = random.choice((0.3, 3.0))
+        elif choice < 0.2:
+            fields["expires_at_ms"] = now_ms + random.choice((2_000, 20_000))
+        elif choice < 0.3:
+            fields["collapse_key"] = random.choice(("a", "b"))
+            if random.random() < 0.5:
+                fields["version"] = random.randint(1, self.published)
+        elif choice < 0.4:
+            fields["deliver_at_ms"] = now_ms + random.choice((500, 2_000, 6_000))
+        elif choice < 0.45:
+            fields["priority"] = random.choice(list(Priority))
+        elif choice < 0.5 and channel.startswith("user:"):
+            fields["clear_on_processed"] = True
+        return fields
+
+    def recall(self) -> None:
+        known = [intent.message_id for intent in self.truth.intents.values() if intent.message_id]
+        if known:
+            self.rest.recall(self.random.choice(known[-10:]))
+
+    def set_clock(self) -> None:
+        """Somebody sets the machine's wall clock."""
+        self.wall_offset_ms += self.random.choice((-100_000, -3_000, 3_000, 100_000))
+        self.trace("the wall clock is set to", self.wall_offset_ms, "ms beside the truth")
 
     def burst(self) -> None:
         for _ in range(self.random.randint(3, 12)):
@@ -236,14 +288,12 @@ class Scenario(World):
             else:
                 link.reset_by_server()
         self.rest.server_died(self.server)
-        if not self.plan.durable:
-            self.disk.wipe()
-            self.truth.wiped()
-        elif self.plan.backups and self.chance(0.7):
+        if self.plan.backups and self.chance(0.7):
             kept = self.random.randint(0, self.disk.writes)
             self.trace("the disk is put back to", kept, "of", self.disk.writes, "writes")
             self.disk.restore(kept)
             self.truth.restored(kept)
+        self._lost_with_process()
 
     def drain(self) -> None:
         if self.server.alive and not self.server.draining:
@@ -257,10 +307,15 @@ class Scenario(World):
         if not server.store.idle:
             server.clock.callLater(0.1, self._drained, None, server)
             return
-        server.node.stop()
         server.die()
         self.rest.server_died(server)
-        if not self.plan.durable:
+        self._lost_with_process()
+
+    def _lost_with_process(self) -> None:
+        """What no process outlives."""
+        if self.plan.durable:
+            self.disk.disconnected()
+        else:
             self.disk.wipe()
             self.truth.wiped()
 
@@ -271,6 +326,7 @@ class Scenario(World):
     def _start_server(self) -> ServerProcess:
         self.trace("server starts")
         server = self.network.server = ServerProcess(self, self.plan.config, self.disk, self.plan.pace, self.truth.view)
+        server.on_undeliverable(lambda letter: self.truth.gave_up(letter, server))
         return server
 
     def disk_trouble(self) -> None:
@@ -330,7 +386,7 @@ class Scenario(World):
             self.pass_time(1.0)
 
     def _at_rest(self) -> bool:
-        if self.rest.open or self.framed.open:
+        if self.rest.open or self.framed.open or self.truth.waiting():
             return False
         return all(phone.running and phone.online and not phone.owed() for phone in self.phones)
 
@@ -354,8 +410,12 @@ class Scenario(World):
         if not self.server.alive:
             self._since.clear()
             return
+        if self.disk.full or self.disk.broken or not self.server.store.idle:
+            self._store_well_since = now + self.plan.settling
         for phone in self.phones:
-            present = phone.name in self.server.service.connections._connected
+            present = self._present(phone.name)
+            if present is None:
+                continue
             if phone.online:
                 since = self._since.setdefault(phone.name, now)
                 if now - since > LOST_AFTER and not present:
@@ -366,6 +426,17 @@ class Scenario(World):
                 reachable = any(link.alive for link in self.network.of(phone.principal))
                 if now - away_since > LOST_AFTER and not reachable and present:
                     self.broken("I6", f"{phone.name} is away and held to be online")
+
+    def _present(self, device_id: str) -> bool | None:
+        """What the server answers: from its connections, and from the store once that had time to follow. None: they differ."""
+        assert self.server is not None
+        here = self.server.service.connections.get(device_id) is not None
+        if self.clock.seconds() < self._store_well_since:
+            return here
+        stored = self.disk.look("session", (device_id,)) is not None
+        if stored is not here and self.clock.seconds() > self._store_well_since + LOST_AFTER:
+            self.broken("I6", f"{device_id} is connected: {here}, and the store says {stored}")
+        return here if stored is here else None
 
     def stop_all(self) -> None:
         """Everybody leaves; then nothing is left."""
@@ -387,21 +458,24 @@ class Scenario(World):
 
     def _nothing_is_left(self) -> None:
         server = self.server
+        assert server is not None
         service = server.service
         left = {
             "connections": len(server.node.connections),
             "admitted": server.admission.connections,
             "handshakes": server.admission.handshakes,
             "scheduled": len(server.node._wheel),
-            "attachments": len(service.connections),
+            "devices": len(service.connections),
             "followed channels": len(service._fanout._channels),
             "due channels": len(service._fanout._due),
             "cursor moves": len(service._cursors._due),
+            "present": sum(self.disk.look("session", (phone.name,)) is not None for phone in self.phones),
             "store operations": 0 if server.store.idle else 1,
         }
         if any(left.values()):
             self.broken("I5", "left behind:", {name: count for name, count in left.items() if count})
-        server.node.stop()
+        server.stop()
+        self.pass_time(1.0)
         if server.clock.pending():
             self.broken("I5", "still scheduled:", server.clock.pending())
 

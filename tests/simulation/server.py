@@ -13,7 +13,10 @@ from twisted.python.failure import Failure
 from streampush.config import Config
 from streampush.protocol.events import SessionSettings
 from streampush.protocol.heartbeat import HeartbeatSettings
+from streampush.push.presence import NodeLease
 from streampush.push.service import PushService, Surroundings
+from streampush.push.steady import SteadyClock
+from streampush.push.values import Undeliverable
 from streampush.server.admission import Admission
 from streampush.server.connection import ConnectionSurroundings, StreamConnection
 from streampush.server.gate import Admitted
@@ -31,6 +34,8 @@ STORE_RETRY = 0.3
 """Seconds before something that the store could not do is tried again."""
 
 CERTIFICATE_LIFE = 86_400.0
+
+MILLION = 1_000_000
 
 
 class Uncounted:
@@ -71,6 +76,7 @@ class ServerProcess:
         self.admission = Admission(config.admission, config.admission.max_connections)
         self.draining = False
         self._world = world
+        self._time = SteadyClock(lambda: world.wall_ms() * MILLION, lambda: int(world.clock.seconds() * 1000) * MILLION)
         self._connections = 0
         self._metrics: Any = Uncounted()
         self._log = Logger(namespace="streampush", observer=self._logged)
@@ -88,8 +94,10 @@ class ServerProcess:
             log=self._log,
         )
         self._around = self._connection_surroundings(gate)
+        self._lease = NodeLease(self.service.presence, config.heartbeat.interval, self.clock.callLater, self.spawn)
         self.node.start()
         self.service.start()
+        self._lease.start()
 
     @property
     def alive(self) -> bool:
@@ -103,17 +111,39 @@ class ServerProcess:
         connection.__init__(self._around, peer)  # type: ignore[misc]  # the number had to be there first
         return connection
 
+    def on_undeliverable(self, hear: Callable[[Undeliverable], None]) -> None:
+        """`hear` is told what the process gives up, before the store is."""
+        cursors: Any = self.service._cursors
+        tell = cursors.undeliverable
+
+        def undeliverable(failed: Undeliverable) -> None:
+            hear(failed)
+            tell(failed)
+
+        cursors.undeliverable = undeliverable
+
     def die(self) -> None:
         """Everything of the process stops where it is."""
         self.clock.alive = False
         survives = self.store.die()
         self._world.trace("server dies; the commit under way", "is on the disk" if survives else "is not on the disk")
 
+    def wall_ms(self) -> int:
+        """What the process takes for the time."""
+        return self._time.wall_ms()
+
     def stop(self) -> Deferred[None]:
-        """As StreampushService.stopService does: asks all to go, fires when they have."""
+        """As StreampushService.stopService does: asks all to go, fires when they have and the store knows what they reached."""
         self.draining = True
         self.service.refuse_publishing("the node is being stopped")
-        return self.node.drain("the server stops")
+        return self.node.drain("the server stops").addCallback(lambda _: Deferred.fromCoroutine(self._stop()))
+
+    async def _stop(self) -> None:
+        self.node.stop()
+        self.service.stop()
+        await self.service.settle()
+        self.service.receipts.stop()
+        self._lease.stop()
 
     # ---------------------------------------------------------------------------------------------------------- composing
 
@@ -124,7 +154,7 @@ class ServerProcess:
             encode=encode_delivery,
             metrics=self._metrics,
             clock=clock.seconds,
-            wall_ms=world.wall_ms,
+            wall_ms=self.wall_ms,
             new_id=lambda now_ms: world.new_id("m"),
             call_soon=lambda work: clock.callLater(0.0, work),
             call_later=clock.callLater,
@@ -156,7 +186,7 @@ class ServerProcess:
             gate=gate,
             metrics=self._metrics,
             clock=self.clock.seconds,
-            wall_ms=world.wall_ms,
+            wall_ms=self.wall_ms,
             first_ping=world.random.random,
             new_session_id=lambda: world.new_id("s"),
             spawn=self.spawn,

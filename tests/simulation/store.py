@@ -38,6 +38,7 @@ READS = frozenset(
         "devices_of_user",
         "dead_letters",
         "dead_letter",
+        "first_answer",
         "message",
         "session",
         "user_sessions",
@@ -50,7 +51,7 @@ READS = frozenset(
 NODE = "node"
 """The name of the node whose processes these are."""
 
-Observer = Callable[[str, tuple[Any, ...], Any], None]
+Observer = Callable[[str, tuple[Any, ...], dict[str, Any], Any], None]
 """Hears of every write that the disk has taken: the operation's name, its arguments and its result."""
 
 
@@ -91,7 +92,7 @@ class Disk:
         wall_ms: Callable[[], int],
         new_epoch: Callable[[], str],
         durability: Durability = Durability.LOCAL_FSYNC,
-        observe: Observer = lambda name, args, result: None,
+        observe: Observer = lambda name, args, options, result: None,
     ) -> None:
         self.full = False
         self.broken = False
@@ -134,7 +135,7 @@ class Disk:
         """Does the operation; gives its result, or raises its refusal."""
         result = self._durable(completed(getattr(self.state, name)(*args, **options)))
         self._journal.append(_Entry(name, args, options, self._wall_ms()))
-        self._observe(name, args, result)
+        self._observe(name, args, options, result)
         return result
 
     def disconnected(self) -> None:
