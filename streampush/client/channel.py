@@ -121,11 +121,16 @@ class Channel:
         Only what was in work since the last greeting can be undone so; a position that was sent is proven by its id.
         """
         offset, current, reached = delivery.offset, self.current, self.reached
-        if current is not None and current.delivery.offset == offset:
-            current.undone = current.delivery.message_id != delivery.message_id
-            return current.undone
-        known = reached.last_message_id if reached.offset == offset and reached.epoch == self.epoch else ""
-        return bool(known) and known != delivery.message_id
+        if current is not None and current.epoch == self.epoch and current.delivery.offset == offset:
+            known = current.delivery.message_id
+            current.undone = known != delivery.message_id
+        else:
+            known = reached.last_message_id if reached.offset == offset and reached.epoch == self.epoch else ""
+        return bool(known) and known != delivery.message_id and not self._waits(delivery)
+
+    def _waits(self, delivery: Delivery) -> bool:
+        """Whether it is in the queue: it has come before."""
+        return any(isinstance(entry, Item) and entry.delivery.message_id == delivery.message_id for entry in self.queue)
 
     def begin(self, answer: Subscribed, *, exact: bool) -> Repositioned:
         """Delivery goes on where the answer says. `exact`: the application asked for that place, also if it lies behind."""

@@ -34,12 +34,16 @@ OnMessage: TypeAlias = Callable[[Delivery], Awaitable[Outcome | None]]
 MAX_MARKS = 64
 """Marks that may wait in one channel's queue: stops a server that sends nothing else."""
 
+OVERLAP = 4
+"""Windows that may be taken at a time: the server no longer counts what it has given up, or what has expired or was taken back,
+while the application may still be at it. More than so many is a server that does not keep to the window."""
+
 _log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Deliveries that the client takes before it has acknowledged them: their number, and their payloads' bytes."""
+    """Deliveries that the server sends before they are acknowledged: their number, and their payloads' bytes. See OVERLAP."""
 
     messages: int = 256
     bytes: int = 1024 * 1024
@@ -122,7 +126,7 @@ class Inbox:
         return channel is None or self._mark(channel, message)
 
     def deliver(self, delivery: Delivery) -> bool:
-        """A message. False if it does not fit the window that was announced."""
+        """A message. False if it is more than the window that was announced can explain."""
         channel = self._channels.get(delivery.channel)
         if channel is None:
             return True  # unsubscribed while it was under way
@@ -138,9 +142,9 @@ class Inbox:
 
     def _room(self, channel: Channel, size: int) -> bool:
         """Takes room for a delivery; False if there is none."""
-        if self._held_messages >= self._window.messages or len(channel.later) >= MAX_LATER:
+        if self._held_messages >= OVERLAP * self._window.messages or len(channel.later) >= MAX_LATER:
             return False
-        if self._held_messages and self._held_bytes + size > self._window.bytes:
+        if self._held_messages and self._held_bytes + size > OVERLAP * self._window.bytes:
             return False
         self._held_messages += 1
         self._held_bytes += size

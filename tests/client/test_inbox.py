@@ -19,6 +19,7 @@ from streampush.client import (
     SubscriptionLost,
     Window,
 )
+from streampush.client.inbox import OVERLAP
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import LossReason
@@ -423,6 +424,23 @@ class PutBackTests(InboxCase):
         self.come_back()
         self.assertEqual(self.resume, (m.Resume("news", m.Position("e1", 1, "another")),))
 
+    def test_the_other_message_is_given_once_although_it_is_repeated_meanwhile(self) -> None:
+        self.put_back()
+        self.say(m.Delivery("news", 1, "another", b"x"))
+        while self.application.working:
+            self.application.done()
+        self.assertEqual(self.application.given, [("news", 1), ("news", 1)])
+
+    def test_an_offset_of_the_new_log_is_no_other_message_for_what_is_in_work_of_the_old_one(self) -> None:
+        self.begin()
+        self.deliver(1)
+        self.come_back(m.Subscribed("news", "e2", 0, 1, False, LossReason.EPOCH_CHANGED))
+        for _ in range(2):
+            self.say(m.Delivery("news", 1, "another", b"x"))
+        while self.application.working:
+            self.application.done()
+        self.assertEqual(self.application.given, [("news", 1), ("news", 1)])
+
 
 class RecallTests(InboxCase):
     NOTICE = m.Delivery("news", 2, "notice", b"", recalls="news-1")
@@ -502,14 +520,24 @@ class WindowTests(InboxCase):
         self.deliver(1, 2)
         self.assertEqual(self.it.heard(Disconnected), [])
 
+    def test_more_is_taken_where_the_server_gave_up_what_the_application_is_still_at(self) -> None:
+        self.begin(window=Window(1, 100))
+        for offset in range(1, OVERLAP + 1):
+            self.deliver(offset, size=100)
+        self.assertEqual(self.it.heard(Disconnected), [])
+        for _ in range(OVERLAP):
+            self.application.done()
+        self.assertEqual([offset for _, offset in self.application.given], [1, 2, 3, 4])
+
     def test_a_server_that_ignores_the_number_is_cut(self) -> None:
         self.begin(window=Window(2, 1000))
-        self.deliver(1, 2, 3)
+        self.deliver(*range(1, 2 * OVERLAP + 2))
         self.assertEqual(self.it.heard(Disconnected)[0].code, Code.UNEXPECTED_MESSAGE)
 
     def test_a_server_that_ignores_the_bytes_is_cut(self) -> None:
         self.begin(window=Window(9, 100))
-        self.deliver(1, 2, size=51)
+        self.deliver(*range(1, OVERLAP + 1), size=100)
+        self.deliver(OVERLAP + 1, size=1)
         self.assertEqual(self.it.heard(Disconnected)[0].code, Code.UNEXPECTED_MESSAGE)
 
     def test_one_message_may_be_larger_than_the_window(self) -> None:
