@@ -307,6 +307,9 @@ class Attachment:
         if epoch != feed.epoch and (epoch or feed.epoch_changed):
             metrics.acknowledgement_ignored("other_epoch")
             return
+        if feed.sent < offset <= feed.answerable:
+            metrics.acknowledgement_ignored("older")
+            return
         if offset > feed.sent:
             raise Refused(Code.POSITION_LOST, f"offset {offset} was never sent, the newest is {feed.sent}", channel=channel)
         if not feed.answer(offset, outcome):

@@ -40,6 +40,7 @@ class Feed:
     _log = Logger()
 
     __slots__ = (
+        "answerable",
         "attachment",
         "attempts",
         "backlog_open",
@@ -74,6 +75,7 @@ class Feed:
         self.due = False  # the pump knows that something is to be written again
         self.since = 0.0  # the head of line waits since then
         self.redeliveries = 0
+        self.answerable = 0  # up to here answers may be under way that came too late: delivery has begun anew in front of them
         self.epoch_changed = False  # on this connection: an acknowledgement must name it
         self.urgent_offset = subscription.urgent_offset
         self.unacknowledged: deque[tuple[int, int, int, int]] = deque()  # of each write: first and last offset, messages, bytes
@@ -90,6 +92,13 @@ class Feed:
         self.backlog_open = True  # BacklogEnd is owed
         self.stored = (-1, 0, 0)  # offset, processed and attempts as the store was told
         self.unheard = subscription.loss not in _PLACE_IS_PROVEN  # a loss was told, and nothing was answered since
+
+    def restart(self, subscription: Subscription) -> None:
+        """Delivery begins anew in the same log, in front of what was sent."""
+        self.release_all()
+        answerable, processed = max(self.answerable, self.sent), self.processed
+        self.begin(subscription)
+        self.answerable, self.processed = answerable, min(processed, self.done)
 
     # -------------------------------------------------------------------------------------------------- from the fan-out
 

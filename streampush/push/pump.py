@@ -254,6 +254,14 @@ class Pump:
         self._tell_loss(feed, page, reason, 0)
         return True
 
+    def _lost_what_is_held(self, feed: Feed, page: Page) -> None:
+        """What the device wants later has left the log: it is told so, and delivery begins anew at the oldest that is there."""
+        floor = page.head.floor_offset
+        lost = sum(offset <= floor for offset in feed.held) + max(0, floor - feed.done)
+        feed.restart(Subscription(feed.channel, page.head.epoch, floor, page.head.top_offset, loss=LossReason.TRIMMED))
+        self._tell_loss(feed, page, LossReason.TRIMMED, lost)
+        self.lags(feed)
+
     def _tell_loss(self, feed: Feed, page: Page, reason: LossReason, lost: int) -> None:
         head = page.head
         attachment = self._attachment
@@ -292,6 +300,9 @@ class Pump:
             return Step.MORE  # it was answered meanwhile
         if self._lost(feed, page):
             self.lags(feed)
+            return Step.MORE
+        if held is not None and page.head.floor_offset >= offset:
+            self._lost_what_is_held(feed, page)
             return Step.MORE
         if page.head.floor_offset > feed.done:
             feed.unheard = True  # what was not answered has left the log: a loss, if the connection ends now

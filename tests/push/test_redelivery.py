@@ -6,7 +6,7 @@ import pytest
 from twisted.logger import capturedLogs, formatEvent
 
 from streampush.config import DeliveryConfig, StoreConfig
-from streampush.errors import StoreUnavailable
+from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import LossReason, Milestone, Outcome
 from streampush.push.delivery import Attachment
@@ -430,6 +430,37 @@ def test_a_held_one_that_is_recalled_does_not_come_again() -> None:
     assert link.offsets("device:d") == [1, 2]
     assert cursor(world).offset == 2
     assert milestones(world, first.message_id) == {Milestone.WRITTEN}
+
+
+def test_a_held_one_that_leaves_the_log_is_a_loss_that_is_named_and_the_others_come_again() -> None:
+    world, attachment, link = world_with(3, limits=StoreConfig(history_messages=3))
+    attachment.acknowledge("device:d", 1, Outcome.RETRY_LATER)
+    attachment.acknowledge("device:d", 2, Outcome.RETRY_LATER)
+    attachment.acknowledge("device:d", 3, Outcome.PROCESSED)
+    world.publish("device:d")
+    world.settle()
+    world.passes(10.0, attachment)
+    told = [event[1] for event in link.events if event[0] == "repositioned"]
+    assert [(one.loss, one.offset, one.lost_at_most) for one in told] == [(LossReason.TRIMMED, 1, 1)]
+    assert link.offsets("device:d") == [1, 2, 3, 2, 3, 4], "4 waited while as much was held as may be"
+    assert cursor(world).offset == 0, "the device may never hear of the loss on this connection"
+    attachment.acknowledge("device:d", 4, Outcome.PROCESSED)
+    assert cursor(world).offset == 4
+    assert attachment.window()[:2] == (0, 0)
+
+
+def test_an_answer_that_was_under_way_when_delivery_began_anew_is_ignored() -> None:
+    world, attachment, link = world_with(4, limits=StoreConfig(history_messages=2))
+    attachment.acknowledge("device:d", 1, Outcome.RETRY_LATER)
+    attachment.acknowledge("device:d", 4, Outcome.PROCESSED)
+    attachment.credit(1, 0)
+    world.passes(10.0, attachment)
+    assert link.offsets("device:d") == [1, 2, 3, 4, 3], "there is room for one at a time"
+    attachment.acknowledge("device:d", 4, Outcome.PROCESSED)
+    assert cursor(world).offset == 0
+    assert world.metrics.named("acknowledgement_ignored") == [("older",)]
+    with pytest.raises(Refused):
+        attachment.acknowledge("device:d", 5, Outcome.PROCESSED)
 
 
 def test_the_channel_waits_when_too_much_is_held_and_goes_on_when_one_is_answered() -> None:

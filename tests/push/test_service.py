@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.internet.defer import Deferred
 
 from streampush.config import DeliveryConfig, StoreConfig
-from streampush.errors import Refused
+from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import AppState, LossReason, Outcome, Start
 from streampush.push.values import (
@@ -22,6 +24,7 @@ from streampush.push.values import (
     SubscriptionRefused,
 )
 from streampush.store.memory import MemoryStore
+from tests.push.slow_world import attach_slow, slow_world
 from tests.push.world import RecordingLink, World, device
 from tests.store.slow import SlowStore
 
@@ -119,6 +122,16 @@ def test_one_refused_channel_does_not_stop_the_others() -> None:
     codes = [result.code if isinstance(result, SubscriptionRefused) else 0 for result in results]
     assert codes == [0, Code.FORBIDDEN, Code.FORBIDDEN, Code.UNKNOWN_RECIPIENT, 0, Code.FORBIDDEN]
     assert len(world.metrics.named("refused")) == 4
+
+
+def test_a_store_that_is_away_stops_the_greeting_and_not_single_channels() -> None:
+    world, store = slow_world()
+    attachment, _ = attach_slow(world)
+    resuming = Deferred.fromCoroutine(world.service.resume(attachment, [SubscribeRequest("news")]))
+    store.fail("subscriptions")
+    failures: list[Any] = []
+    resuming.addErrback(failures.append)
+    assert failures[0].check(StoreUnavailable)
 
 
 def test_resuming_is_bounded() -> None:

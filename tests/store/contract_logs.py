@@ -145,6 +145,17 @@ class LogContract(ContractBase):
         self.now_ms += 10
         assert await self.message_id(store, 1) == "m1"
 
+    async def test_what_expired_comes_back_whole_or_not_at_all_when_the_clock_is_set_back(self) -> None:
+        store = self.make_store(replace(LIMITS, max_bytes=2048))
+        await self.fill(store, 1, payload=b"x" * 1500, ttl_ms=1_000)
+        self.now_ms += 1_000
+        await self.fill(store, 1, payload=b"x" * 1500)
+        self.now_ms -= 1_000
+        page = await store.read("news", 0, 10, 10_000)
+        assert {len(publication.payload) for publication in page.publications} == {1500}
+        assert len(page.publications) + page.expired == 2
+        assert (await self.spot(store, 0)).expired == page.expired
+
     async def test_a_spot_counts_what_has_expired_behind_it(self) -> None:
         store = self.make_store(LIMITS)
         await self.fill(store, 2, ttl_ms=10)

@@ -32,6 +32,7 @@ class Entry:
     __slots__ = (
         "counts",
         "deliver_at_ms",
+        "freed",
         "publication",
         "publisher",
         "recalled_at_ms",
@@ -49,23 +50,26 @@ class Entry:
         self.deliver_at_ms = deliver_at_ms
         self.size = len(publication.payload)
         self.weight = weight(publication.headers, publication.payload, publication.content_type)
+        self.freed = False
         self.superseded_by = 0
         self.recalled_at_ms = 0
         self.rows: dict[str, dict[Milestone, int]] | None = None
         self.counts: dict[Milestone, int] | None = None
 
     def expired(self, now_ms: int) -> bool:
-        return 0 < self.publication.expires_at_ms <= now_ms
+        """What has lost its payload stays expired, also for a clock that was set back."""
+        return self.publication.expires_at_ms > 0 and (self.freed or self.publication.expires_at_ms <= now_ms)
 
     def left_out(self) -> bool:
         """A newer one stands for it, or it was taken back. It is no loss."""
         return self.superseded_by > 0 or self.recalled_at_ms > 0
 
     def readable(self, now_ms: int) -> bool:
-        return not (self.superseded_by or self.recalled_at_ms or 0 < self.publication.expires_at_ms <= now_ms)
+        return not (self.freed or self.superseded_by or self.recalled_at_ms or 0 < self.publication.expires_at_ms <= now_ms)
 
     def free(self) -> int:
         """Drops payload and headers; gives their bytes."""
+        self.freed = True
         publication = self.publication
         if not publication.payload and not publication.headers:
             return 0

@@ -32,6 +32,7 @@ from streampush.store.sqlite.devices import DEVICE_COLUMNS
 from streampush.store.sqlite.ledger import READ_TOTALS, Log, Totals, read_logs
 from streampush.store.sqlite.recording import READABLE, RECEIPT_COLUMNS
 from streampush.store.sqlite.rows import (
+    FREED,
     OFFSET_BITS,
     PUBLICATION_COLUMNS,
     WANTS_RECEIPT,
@@ -61,10 +62,12 @@ FROM (SELECT e.* FROM taken AS t CROSS JOIN entries AS e ON e.id = t.id ORDER BY
 """A page in one step: all publications as one JSON text, all payloads joined as one blob, and the next entry that was not
 taken. (A cast to text changes no byte.)"""
 
-_EXPIRED = """
+_EXPIRED = f"""
 SELECT count(*) FROM entries AS e
-WHERE e.id > {low} AND e.id <= {high} AND e.expires_at > 0 AND e.expires_at <= {now} AND e.superseded_by = 0 AND e.recalled_at = 0
+WHERE e.id > {{low}} AND e.id <= {{high}} AND e.expires_at > 0 AND (e.expires_at <= {{now}} OR e.flags >= {FREED})
+    AND e.superseded_by = 0 AND e.recalled_at = 0
 """
+"""What has lost its payload stays expired, also for a clock that was set back."""
 _COUNT_EXPIRED = f"""
 SELECT json_group_array(({_EXPIRED.format(low="json_extract(j.value, '$[0]')", high="json_extract(j.value, '$[1]')", now="?2")}))
 FROM json_each(?1) AS j
