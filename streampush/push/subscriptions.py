@@ -202,19 +202,32 @@ class Subscriptions:
         would be skipped. Behind a loss it is not: that has to be named until the device has heard of it."""
         (found,) = await self._locate(device_id, [request])
         if not found.loss:
-            begun = found.offset - found.unsaved
-            place = found.offset, found.processed, found.attempts
-            await self._store.record((CursorMove(device_id, found.channel, found.epoch, *place, self._wall_ms(), begun),))
+            await self._store.record((self._begun(device_id, found),))
         return replace(found, durable=True)
 
+    def _begun(self, device_id: str, found: Subscription) -> CursorMove:
+        """The cursor that belongs to the place."""
+        place = found.offset, found.processed, found.attempts
+        return CursorMove(device_id, found.channel, found.epoch, *place, self._wall_ms(), found.offset - found.unsaved)
+
     async def _locate(self, device_id: str, requests: Sequence[SubscribeRequest]) -> list[Subscription]:
-        """Where delivery on each channel begins, all as of one moment."""
+        """Where delivery on each channel begins, all as of one moment.
+
+        A first place is stored before the device hears of it: it may come back without its position, also behind a crash.
+        """
         pending = [self._cursors.pending(device_id, request.channel) for request in requests]
         surveys = await self._store.survey(device_id, list(map(wants, requests, pending)))
         found = list(map(locate, requests, surveys, pending))
         for subscription in found:
             if subscription.loss:
                 self._metrics.positions_lost(subscription.loss.name.lower())
+        first = [
+            self._begun(device_id, subscription)
+            for subscription, survey, move in zip(found, surveys, pending, strict=True)
+            if survey.cursor is None and move is None and not subscription.loss
+        ]
+        if first:
+            await self._store.record(first)
         return found
 
     async def _forget_cursor(self, device_id: str, channel: str) -> None:

@@ -76,6 +76,7 @@ def test_a_connection_that_is_replaced_while_it_resumes_leaves_nothing_behind() 
     newer = world.service.attach(device("d"), RecordingLink(), info)
     store.finish("subscriptions")
     store.finish("survey")
+    store.finish("record")
     assert isinstance(results[0], Subscription)
     older.begin([results[0]])
     world.service.detach(newer, 0, "gone")
@@ -215,8 +216,9 @@ def test_subscriptions_that_are_located_at_the_same_time_are_bounded_too() -> No
 
     for channel in ("a", "b", "c"):
         world.spawn(subscribe(channel))
-    for _ in range(3):
-        store.finish("survey")
+    for name in ("survey", "record"):
+        for _ in range(3):
+            store.finish(name)
     assert list(attachment.feeds) == ["a"]
     assert [failure.code for failure in world.failures if isinstance(failure, Refused)] == [Code.QUOTA_EXCEEDED] * 2
 
@@ -308,9 +310,23 @@ def test_what_devices_reached_is_stored_when_the_node_settles() -> None:
     world = World()
     attachment, _ = world.attach(device("d"))
     world.subscribe(attachment, "news")
-    assert world.run(world.memory.cursors("d")) == {}
+    world.publish("news")
+    world.settle()
+    attachment.acknowledge("news", 1, Outcome.PROCESSED)
+    assert world.run(world.memory.cursors("d"))["news"].offset == 0
     assert world.run(world.service.settle())
-    assert set(world.run(world.memory.cursors("d"))) == {"news"}
+    assert world.run(world.memory.cursors("d"))["news"].offset == 1
+
+
+def test_a_first_place_is_stored_before_the_device_is_told() -> None:
+    world, store = slow_world()
+    attachment, _ = attach_slow(world)
+    told: list[Subscription] = []
+    for expected in (["survey", "record"], ["survey"]):
+        Deferred.fromCoroutine(world.service.subscribe(attachment, SubscribeRequest("news"))).addCallback(told.append)
+        done = [(len(told), store.finish(name)) for name in expected]
+        assert [count for count, _ in done] == [len(told) - 1] * len(expected)
+    assert len(told) == 2
 
 
 def test_remembering_keeps_the_push_token() -> None:
