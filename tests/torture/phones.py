@@ -49,7 +49,7 @@ def kinds(number: int, topics: list[str]) -> list[Kind]:
         Kind(
             f"phone-{n}",
             "" if n % 4 == 3 else f"user-{n // 2}",
-            () if n % 6 == 4 else tuple(topics[: 1 + n % len(topics)]),
+            tuple(topics[: 1 + n % len(topics)]),
             durable=n % 2 == 0,
             forgetful=n % 6 == 4,
             choosy=n % 5 == 2,
