@@ -11,12 +11,9 @@ from urllib.parse import quote
 
 import click
 
-from streampush.cli.exits import Failure, RefusedByServer, describe_code
-from streampush.cli.outgoing import PublishRefused
-from streampush.cli.rest_client import RestClient
-from streampush.cli.rest_publisher import refusal
+from streampush.cli.asking import Where, find_rest, question, rest_options
+from streampush.cli.exits import Failure
 from streampush.cli.running import run
-from streampush.cli.target import find_target, read_key
 
 _MARKS = {"problem": "!!", "note": " -", "fine": "ok"}
 _COLUMNS = (
@@ -26,28 +23,13 @@ _COLUMNS = (
 
 @click.command(short_help="Why is this device silent?")
 @click.argument("device")
-@click.option(
-    "--dir",
-    "directory",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="STREAMPUSH_DIR",
-    show_envvar=True,
-    help="What `streampush init` made: says where the server is, and has its key.",
-)
-@click.option("--url", help="Where the REST API is.  [default: as in the directory's configuration]")
-@click.option(
-    "--key",
-    "key_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file with the REST key, of the scope read.  [default: the directory's]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+@rest_options("read")
 def explain(device: str, directory: Path | None, url: str | None, key_file: Path | None, as_json: bool) -> None:
     """Say in words why DEVICE gets nothing: where it is, what waits for it, what it does not acknowledge.
 
     First what is wrong (!!), then what is worth knowing (-) and what is well (ok), then the facts that this stands on.
     """
-    where = _where(directory, url, key_file)
+    where = find_rest(directory, url, key_file)
 
     async def work(reactor: Any) -> None:
         answer = await ask(reactor, where, device)
@@ -60,37 +42,11 @@ def explain(device: str, directory: Path | None, url: str | None, key_file: Path
     run(work)
 
 
-def _where(directory: Path | None, url: str | None, key_file: Path | None) -> tuple[str, str, bytes]:
-    """URL, key, and the CA in PEM, empty: what the platform trusts. Raises Failure and click.UsageError."""
-    if directory is None:
-        if url is None or key_file is None:
-            raise click.UsageError("give --dir, or --url and --key")
-        return url.rstrip("/"), read_key(key_file), b""
-    target = find_target(directory, rest_url=url)
-    ca_pem = b""
-    if target.rest_url.startswith("https:"):
-        try:
-            ca_pem = target.files.ca.certificate.read_bytes()
-        except OSError as error:
-            raise Failure(f"{target.files.ca.certificate}: {error.strerror}") from error
-    return target.rest_url, read_key(key_file or target.files.rest_key), ca_pem
-
-
-async def ask(reactor: Any, where: tuple[str, str, bytes], device: str) -> dict[str, Any]:
+async def ask(reactor: Any, where: Where, device: str) -> dict[str, Any]:
     """The server's explanation, see `Explanation` in openapi.json. Raises Failure."""
-    client = RestClient(reactor, *where)
-    try:
-        status, answer = await client.ask("GET", f"/v1/devices/{quote(device, safe='')}/explain")
-    finally:
-        await client.close()
-    if status != 200:
-        error = refusal(status, answer)
-        if isinstance(error, PublishRefused):
-            text = describe_code(error.code, error.advice, error.detail, error.retry_after)
-            raise RefusedByServer(f"refused: {text}") from error
-        raise error
+    answer = await question(reactor, where, "GET", f"/v1/devices/{quote(device, safe='')}/explain")
     if not isinstance(answer.get("verdicts"), list) or not isinstance(answer.get("facts"), dict):
-        raise Failure(f"{where[0]} answers like no streampush server")
+        raise Failure(f"{where.url} answers like no streampush server")
     return answer
 
 

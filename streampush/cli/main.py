@@ -11,6 +11,7 @@ from streampush.cli.decode import decode
 from streampush.cli.explain import explain
 from streampush.cli.init import init, issue
 from streampush.cli.listen import listen
+from streampush.cli.messages import recall, status
 from streampush.cli.publish import publish
 from streampush.cli.store import store
 
@@ -21,5 +22,5 @@ def main() -> None:
     """Push messages to native apps. The server itself is started with `twistd -n streampush --config FILE`."""
 
 
-for command in (init, issue, check, decode, listen, publish, explain, store):
+for command in (init, issue, check, decode, listen, publish, recall, status, explain, store):
     main.add_command(command)

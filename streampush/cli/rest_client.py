@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from OpenSSL import SSL
@@ -55,24 +56,44 @@ class RestClient:
         if body is not None:
             headers.setRawHeaders("Content-Type", ["application/json"])
             data = _Body(json.dumps(body).encode())
-        request = self._agent.request(method.encode(), (self.url + path).encode(), headers, data)
+        response = await self._explained(self._agent.request(method.encode(), (self.url + path).encode(), headers, data))
+        return response.code, _object(await self._explained(_read_body(response)))
+
+    async def stream(self, path: str, reader: Protocol, headers: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        """Asks for an answer that has no end by itself: a success goes to `reader` as it comes, and the object is empty.
+
+        Anything else is given as `ask` gives it. Raises Failure until the answer begins; behind that `reader` is told.
+        """
+        wanted = Headers(self._headers)
+        for name, value in headers.items():
+            wanted.setRawHeaders(name, [value])
+        response = await self._explained(self._agent.request(b"GET", (self.url + path).encode(), wanted))
+        if response.code != 200:
+            return response.code, _object(await self._explained(_read_body(response)))
+        response.deliverBody(reader)
+        return response.code, {}
+
+    async def _explained(self, waiting: Deferred[Any]) -> Any:
+        """What comes of it in time. Raises Failure."""
         try:
-            response: IResponse = await request.addTimeout(REPLY_TIMEOUT, self._reactor)
-            raw = await _read_body(response).addTimeout(REPLY_TIMEOUT, self._reactor)
+            return await waiting.addTimeout(REPLY_TIMEOUT, self._reactor)
         except Exception as error:
             explained = _explain(self.url, error)
             if explained is None:
                 raise
             raise explained from error
-        try:
-            reply = json.loads(raw)
-        except ValueError:
-            reply = {}
-        return response.code, reply if isinstance(reply, dict) else {}
 
     async def close(self) -> None:
         """Ends what is open."""
         await self._pool.closeCachedConnections()  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        reply = json.loads(raw)
+    except ValueError:
+        return {}
+    return reply if isinstance(reply, dict) else {}
 
 
 @implementer(IBodyProducer)
