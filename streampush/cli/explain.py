@@ -80,7 +80,7 @@ def _facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _connection(connection)
     close = facts["last_close"]
     if close is not None:
-        yield "last close", f"{close['code']} {close['detail']}, advice {close['advice']}, {_time(close['at_ms'])}"
+        yield "last close", f"{_ended(close)}, {_time(close['at_ms'])}"
     yield "push token", "registered" if facts["push_token"] else "none"
     yield "dead letters", str(facts["dead_letters"])
     rate = facts["rate"]
@@ -89,11 +89,18 @@ def _facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "request rate", text
 
 
+def _ended(close: Mapping[str, Any]) -> str:
+    if not close["code"]:
+        return f"by the device: {close['detail']}" if close["detail"] else "by the device"
+    return f"{close['code']} {close['detail']}, advice {close['advice']}"
+
+
 def _connection(connection: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     app = " ".join(part for part in (connection["app"], connection["app_version"]) if part) or "not named"
     yield "connection", f"{connection['session_id']} from {connection['address']} since {_time(connection['connected_at_ms'])}"
     yield "generation", str(connection["generation"])
-    yield "application", f"{app}, {connection['state'].lower()}"
+    state = connection["state"].lower()
+    yield "application", app if state == "unspecified" else f"{app}, {state}"
     messages = f"{connection['open_messages']} of {connection['window_messages']} messages"
     size = f"{connection['open_bytes']} of {connection['window_bytes']} bytes"
     yield "window", f"{messages}, {size} unacknowledged{'' if connection['has_room'] else '; the send buffer is full'}"

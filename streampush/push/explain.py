@@ -32,8 +32,8 @@ class ChannelFacts:
 
     `waiting`: not acknowledged and not expired; `oldest_waiting_ms`: when the oldest of them was published, 0: not looked up.
     Of a connected device: `sent`, `unacknowledged` deliveries, `held` ones that it wants again later, `redeliveries` on this
-    connection; `attempts` at the oldest unacknowledged one, which waits since `stuck_for` seconds, and is delivered again in
-    `next_try` seconds (None: nothing is stuck).
+    connection; `attempts`: how often the oldest unacknowledged one was delivered in vain; the newest delivery of it waits since
+    `stuck_for` seconds, the next is in `next_try` seconds (None: nothing is stuck).
     """
 
     channel: str
@@ -215,8 +215,8 @@ def _stuck(facts: Facts) -> Iterator[Verdict]:
     def sentence(row: ChannelFacts) -> str:
         assert row.stuck_for is not None
         since = _at(facts.at_ms - int(row.stuck_for * 1000), facts)
-        text = f"has not acknowledged what is behind offset {row.acknowledged} of {row.channel} since {since}; "
-        text += f"attempt {row.attempts + 1} of {facts.max_attempts}"
+        text = f"has not acknowledged what is behind offset {row.acknowledged} of {row.channel}; "
+        text += f"attempt {row.attempts + 1} of {facts.max_attempts} is unanswered since {since}"
         return text if row.next_try is None else f"{text}, next in {max(0.0, row.next_try):.0f} s"
 
     yield from _each(facts, "unacknowledged", PROBLEM, _hangs, sentence)

@@ -69,17 +69,19 @@ class Explainer:
         rows = sorted((self._channel(row, connected) for row in waiting), key=_interest)
         shown = await self._with_times(device_id, rows[:MAX_CHANNELS])
         level = self._rate(device_id)
+        close = self._presence.last_close(device_id) or record.last_close
+        left_ms = close.at_ms if close is not None else 0
         return Facts(
             device_id,
             self._wall_ms(),
             known=True,
             user_id=record.user_id,
             first_seen_ms=record.first_seen_ms,
-            last_seen_ms=record.last_seen_ms,
+            last_seen_ms=max(record.last_seen_ms, left_ms) if connected is None else self._wall_ms(),
             push_token=record.push_token is not None,
             connection=self._connection(connected),
             other_node=session.node if session is not None and connected is None and session.node != self._node else "",
-            last_close=self._presence.last_close(device_id) or record.last_close,
+            last_close=close,
             channels=tuple(shown),
             more_channels=len(rows) - len(shown),
             dead_letters=len(letters),

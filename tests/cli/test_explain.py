@@ -65,6 +65,12 @@ def test_facts_are_named_and_times_are_utc() -> None:
     assert "request rate  9.5 of 10 requests left, 1 a second; 2 refused" in shown
 
 
+def test_device_that_left_by_itself() -> None:
+    close = {"code": 0, "detail": "", "advice": "UNSPECIFIED", "at_ms": 1_795_262_585_000}
+    assert "last close    by the device, 2026-11-21 12:03:05 UTC" in lines(last_close=close)
+    assert "last close    by the device: bye, 2026-11-21 12:03:05 UTC" in lines(last_close=close | {"detail": "bye"})
+
+
 def test_connection_is_shown_with_window_and_heartbeat() -> None:
     connection = {
         "session_id": "S1",
@@ -86,6 +92,7 @@ def test_connection_is_shown_with_window_and_heartbeat() -> None:
     shown = lines(connection=connection)
     assert "connection    S1 from 192.0.2.1:5 since 2026-11-21 12:03:05 UTC" in shown
     assert "application   demo 2, foreground" in shown
+    assert "application   demo 2" in lines(connection=connection | {"state": "UNSPECIFIED"})
     assert "window        5 of 256 messages, 700 of 1000 bytes unacknowledged; the send buffer is full" in shown
     assert "heartbeat     round trips 50, 51 ms; 1 pings missed, 0 times silent for longer than normal" in shown
 

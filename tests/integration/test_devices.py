@@ -74,6 +74,8 @@ class DeviceTests(RestTestCase):
         presence = await self.get("/v1/presence/users/ann")
         self.assertEqual([row["device_id"] for row in presence["sessions"]], ["phone-9"])
         await self.ask("PUT", "/v1/devices/phone-9", {"user_id": ""})
+        ended = await client.expect(m.Subscribed)
+        self.assertEqual((ended.channel, ended.code), ("user:ann", Code.NOT_SUBSCRIBED))
         await self.publish(user="ann")
         await self.still_delivers(client, await self.publisher(), "device:phone-9")
 

@@ -138,7 +138,8 @@ def test_network_that_stutters() -> None:
 
 def test_delivery_that_is_not_acknowledged() -> None:
     facts = replace(HERE, channels=(row(channel="user:ada", acknowledged=16, attempts=3, stuck_for=7200.0, next_try=80.0),))
-    text = "has not acknowledged what is behind offset 16 of user:ada since 10:03:05 UTC; attempt 4 of 10, next in 80 s"
+    text = "has not acknowledged what is behind offset 16 of user:ada; "
+    text += "attempt 4 of 10 is unanswered since 10:03:05 UTC, next in 80 s"
     assert told(facts)["unacknowledged"] == (PROBLEM, text)
 
 

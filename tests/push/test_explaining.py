@@ -45,6 +45,17 @@ def test_delivery_that_is_not_acknowledged_fills_the_window() -> None:
     assert (row.stuck_for, row.next_try, row.attempts, row.oldest_waiting_ms) == (20.0, 10.0, 0, 1_000_000)
 
 
+def test_device_is_seen_while_it_is_connected_and_until_it_left() -> None:
+    world = World()
+    attachment, _ = world.attach(device("d"))
+    world.advance(5.0)
+    assert ask(world).facts.last_seen_ms == world.wall_ms()
+    left_ms = world.wall_ms()
+    world.service.detach(attachment, 0, "")
+    world.advance(5.0)
+    assert ask(world).facts.last_seen_ms == left_ms < world.wall_ms()
+
+
 def test_delivery_that_has_just_gone_out_is_no_problem() -> None:
     world = World()
     world.follower("d", "news")
