@@ -15,6 +15,7 @@ class Journal:
     - `ack`: a publisher was told that its message is stored: `publisher`, `channel`, `offset` (0: it is scheduled), `message_id`,
       `text` (unique); `may_go` if it has a time to live, `collapse_key` if it has one.
     - `recalling`, `recalled`: a publisher asked for a recall, and was told that it is stored: `channel`, `message_id`.
+    - `wrong`: the server refused what it must not refuse: `text`.
     - `began`: a device's application was started: `device`, `positions` (channel to offset) that it remembered.
     - `got`: the application was given a message: `device`, `channel`, `offset`, `message_id`, `text`, `later` if it asked for
       it again instead of taking it.

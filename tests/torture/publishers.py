@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -24,6 +23,10 @@ ANSWER_TIMEOUT = 10.0
 RETRY_AFTER = 0.1
 TRANSIENT = (Code.STORE_UNAVAILABLE, Code.DRAINING, Code.OVERLOADED, Code.MESSAGE_RATE_EXCEEDED)
 """Refusals that pass; any other one ends the run."""
+
+
+class Wrong(Exception):
+    """The server has refused what it must not refuse."""
 
 
 class TooLate(Exception):
@@ -54,10 +57,10 @@ class Post(Protocol):
     """A way to the server: tries once, None if it is not known whether it was stored."""
 
     async def publish(self, parcel: Parcel) -> Answer | None:
-        """Raises TooLate, and AssertionError for a refusal that should not be."""
+        """Raises TooLate, and Wrong for a refusal that should not be."""
 
     async def recall(self, message_id: str) -> bool:
-        """Whether the server has said that the recall is stored."""
+        """Whether the server has said that the recall is stored. Raises Wrong."""
 
     async def close(self) -> None:
         """Ends it."""
@@ -94,7 +97,8 @@ class RestPost:
             return None
         if document.get("code") == Code.MESSAGE_EXPIRED and body and "deliver_at" in body:
             raise TooLate
-        assert status == 200, f"{method} {path}: {status} {document}"
+        if status != 200:
+            raise Wrong(f"{method} {path}: {status} {document}")
         return document
 
     async def close(self) -> None:
@@ -135,7 +139,8 @@ class FramedPost:
         except RequestRefused as refused:
             if refused.code == Code.MESSAGE_EXPIRED and parcel.due:
                 raise TooLate from refused
-            assert refused.code in TRANSIENT, str(refused)
+            if refused.code not in TRANSIENT:
+                raise Wrong(f"publish to {parcel.channel}: {refused}") from refused
             return None
         except ClientError:
             return None
@@ -171,8 +176,12 @@ class Publisher:
         """Until `stop`, and until the last message is acknowledged."""
         while not self._stopping:
             self.number += 1
-            with suppress(TooLate):
+            try:
                 await self._next(self._parcel())
+            except TooLate:
+                pass  # nothing was promised
+            except Wrong as wrong:
+                self._journal.write("wrong", text=str(wrong))
             await pause(self._random.expovariate(1 / self._interval))
         await self._post.close()
 

@@ -104,6 +104,8 @@ class Torture:
         return result
 
     def _mint(self) -> None:
+        for left in self._plan.root.glob("streampush.db*"):  # of a run before this one
+            left.unlink()
         command = [str(Path(sys.executable).with_name("streampush")), "init", str(self._plan.root), "--force"]
         for kind in self._kinds:
             command += ["--device", f"{kind.device}:{kind.user}" if kind.user else kind.device]

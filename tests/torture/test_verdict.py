@@ -103,6 +103,10 @@ def test_a_recall_that_was_not_told_is_seen() -> None:
     assert broken(*recall, told("notice", "m1")) == []
 
 
+def test_a_refusal_without_a_reason_is_seen() -> None:
+    assert broken({"kind": "wrong", "text": "404"}) == ["I1"]
+
+
 def test_a_receipt_without_the_delivery_is_seen() -> None:
     assert broken(ack(1), got(1), told("receipt", "m1", milestones=["written"])) == ["I1"]
 

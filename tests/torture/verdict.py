@@ -2,7 +2,8 @@
 
 I1 What a publisher was told is stored was given to every device that follows the channel, or is a dead letter of that device and
    its receipt says so. Excused is what has expired, was recalled, or was superseded by its collapse key. A recall that a publisher
-   was told is stored was told to every device. What a device was given, its receipt calls delivered.
+   was told is stored was told to every device. What a device was given, its receipt calls delivered. Nothing is refused for
+   another reason than that the server cannot store just now.
 I2 No application was given a message twice, but one that it had asked for again, and one behind the position that it remembered
    when it was started; those it must expect. A text that was published again with its key is one message.
 I3 Each application got each channel in order of offset, but for what it had asked for again; a message never came first behind
@@ -133,6 +134,9 @@ class Judge:
         self._newest[line] = offset
         if key:
             self._collapsed[channel, key] = max(offset, self._collapsed.get((channel, key), 0))
+
+    def _hear_wrong(self, record: Record) -> None:
+        self._verdict.violate("I1", f"the server has refused what it must not: {record['text']}")
 
     def _hear_recalling(self, record: Record) -> None:
         self._recalling.add(record["message_id"])
