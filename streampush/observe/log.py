@@ -36,7 +36,7 @@ _FORBIDDEN = re.compile(r"token|key|secret|passw|authoriz|payload|body|credentia
 _RESERVED = frozenset({"time", "level", "namespace", "message", "event", "failure", "traceback"})
 _WHOLE_TEXT = (None, "{log_io}", "{log_text}")
 """Format texts of events that carry their text in a field, with nothing to fill in."""
-_SAMPLED = "{count} more lines of one kind in the last {window} s"
+_SAMPLED = "{count} more lines in the last {window} s of {of_namespace}: {of_event}"
 _SELF = "streampush.observe.log"
 
 Kind = tuple[str, str]

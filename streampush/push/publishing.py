@@ -62,7 +62,11 @@ class Publishing:
 
     def charge_device(self, principal: Principal) -> None:
         """One request of a device other than publish. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
-        self._take(self._device_rates, principal, self._clock(), "")
+        try:
+            self._take(self._device_rates, principal, self._clock(), "")
+        except Refused as refused:
+            self._metrics.refused(refused.code)
+            raise
 
     def permit(self, principal: Principal, channel: str) -> Kind:
         """The kind of a channel that the principal may publish to. Raises Refused: UNKNOWN_RECIPIENT, FORBIDDEN."""

@@ -260,6 +260,7 @@ def test_withheld_lines_are_reported_once_when_the_window_ends() -> None:
     bench.clock.advance(10.0)
     (report,) = bench.lines()[2:]
     assert (report["count"], report["of_namespace"], report["of_event"]) == (3, "streampush.test", "again")
+    assert report["message"] == "3 more lines in the last 10.0 s of streampush.test: again"
     bench.observer.stop()
 
 

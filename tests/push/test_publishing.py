@@ -165,6 +165,7 @@ def test_a_device_is_limited_by_the_rate_of_devices() -> None:
     with pytest.raises(Refused) as caught:
         world.service.charge(principal)
     assert caught.value.code is Code.MESSAGE_RATE_EXCEEDED
+    assert world.metrics.named("refused") == [(Code.MESSAGE_RATE_EXCEEDED,)]
 
 
 def test_ttl_becomes_the_time_of_expiry() -> None:
