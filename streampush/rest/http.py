@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.http import Request as HTTPRequest
@@ -48,9 +49,7 @@ class ApiChannel(HTTPChannel):
         self._given_up = False
 
     def connectionMade(self) -> None:
-        if not self.site.intake.connect():
-            self.site.metrics.rest_refused_connection()
-            self._log.warn("HTTP connection refused: {limit} are open", limit=self.site.intake.max_connections)
+        if not self.site.enter(self):
             self.transport.abortConnection()
             return
         self._counted = True
@@ -58,17 +57,31 @@ class ApiChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)  # type: ignore[no-untyped-call]  # not annotated
+        self._release()
+
+    def _release(self) -> None:
         if self._counted:
             self._counted = False
-            self.site.intake.disconnect()
+            self.site.leave(self)
+
+    def cut(self) -> None:
+        """Makes room for another connection at once."""
+        self._release()
+        self.transport.abortConnection()
 
     def resetTimeout(self) -> None:
         if self._between_requests:
             self._between_requests = False
             super().resetTimeout()  # type: ignore[no-untyped-call]  # not annotated
 
+    def allContentReceived(self) -> None:
+        self.site.waiting.pop(self, None)
+        super().allContentReceived()  # type: ignore[no-untyped-call]  # not annotated
+
     def requestDone(self, request: Request) -> None:
         self._between_requests = True
+        if self._counted:
+            self.site.waiting[self] = None
         super().requestDone(request)  # type: ignore[no-untyped-call]  # not annotated
 
     def timeoutConnection(self) -> None:
@@ -254,6 +267,7 @@ def _phrase(status: int) -> bytes:
 class ApiSite(Site):
     """The factory of connections. `timeout` in seconds, for a request to become complete."""
 
+    _log = Logger()
     protocol = ApiChannel  # type: ignore[assignment]  # Twisted's negotiates HTTP/2; any channel will do
 
     def __init__(
@@ -263,6 +277,27 @@ class ApiSite(Site):
         self.intake = intake
         self.metrics = metrics
         self.streams = streams
+        self.waiting: dict[ApiChannel, None] = {}
+        """Connections that wait for their client, not for us; the longest first."""
+
+    def enter(self, channel: ApiChannel) -> bool:
+        """Whether a new connection is let in. When there are too many, the one that has waited longest for its client is cut for
+        it: whoever opens connections and says nothing must not shut out those who ask, health checks least of all."""
+        if not self.intake.connect():
+            self.metrics.rest_refused_connection()
+            self._log.warn("HTTP connection cut: {limit} are open", limit=self.intake.max_connections)
+            longest = next(iter(self.waiting), None)
+            if longest is None:
+                return False
+            longest.cut()
+            self.intake.connect()
+        self.waiting[channel] = None
+        return True
+
+    def leave(self, channel: ApiChannel) -> None:
+        """A connection that was let in is gone."""
+        self.waiting.pop(channel, None)
+        self.intake.disconnect()
 
     def acceptableProtocols(self) -> list[bytes]:
         """Only what is bounded here, also if an HTTP/2 library happens to be installed."""

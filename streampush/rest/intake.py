@@ -7,7 +7,8 @@ from streampush.rest.keys import Keys
 from streampush.rest.problems import JSON, Problem
 
 MAX_CONNECTIONS = 512
-"""HTTP connections at once, each with at most one request in work; more are cut. Publishers keep few connections."""
+"""HTTP connections at once, each with at most one request in work; for more, those that say nothing are cut. Publishers keep few
+connections."""
 BODIES_HELD = 16
 """Bodies of the largest size that may be in memory at once, of all connections together."""
 
@@ -25,7 +26,7 @@ class Intake:
         """Bytes of bodies in memory."""
 
     def connect(self) -> bool:
-        """A connection wants in; False: it must be cut, and `disconnect` not be called."""
+        """A connection wants in; False: there is no room, and `disconnect` must not be called."""
         if self._connections >= self.max_connections:
             return False
         self._connections += 1

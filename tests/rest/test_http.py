@@ -159,17 +159,43 @@ def test_request_may_come_byte_by_byte() -> None:
     assert line.responses()[0].status == 200
 
 
-def test_connection_above_the_limit_is_cut_and_counted_and_the_others_go_on() -> None:
+def refused(api: Api) -> float | None:
+    return api.registry.get_sample_value("streampush_rest_refused_connections_total")
+
+
+def test_connection_above_the_limit_is_cut_and_counted_while_all_others_are_in_work() -> None:
     api = Api(max_connections=1)
+    gate = api.push.gates["news"] = Deferred()
     first = api.connect()
+    first.send(render("POST", "/v1/publish", PUBLISH))
     second = api.connect()
     assert second.aborted
     second.lose()
-    first.send(render("GET", "/healthz"))
+    gate.callback(None)
     assert first.responses()[0].status == 200
-    assert api.registry.get_sample_value("streampush_rest_refused_connections_total") == 1
+    assert refused(api) == 1
     first.lose()
     assert not api.connect().aborted
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"GET /healthz HTTP/1.1\r\nHo", render("POST", "/v1/publish", PUBLISH)[:-1], render("GET", "/healthz")]
+)
+def test_the_connection_that_has_waited_longest_for_its_client_makes_room_for_another(said: bytes) -> None:
+    api = Api(max_connections=3)
+    first, second, third = api.connect(), api.connect(), api.connect()
+    first.send(said)
+    if first.responses():  # it has asked since the others came
+        first, second = second, first
+    fourth = api.connect()
+    assert [line.aborted for line in (first, second, third, fourth)] == [True, False, False, False]
+    fourth.send(render("GET", "/healthz"))
+    assert fourth.responses()[0].status == 200
+    assert refused(api) == 1
+    for line in (first, second, third, fourth):
+        line.lose()
+    assert (len(api.site.waiting), api.site.intake.held) == (0, 0)
+    assert not any(api.connect().aborted for _ in range(3))
 
 
 def trickle(api: Api, line: Line, data: bytes) -> None:
