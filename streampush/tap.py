@@ -367,6 +367,7 @@ class StreampushService(Service):
     async def _stop(self) -> None:
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         self._draining.reason = "the node is being stopped"
+        self._probe.stop()  # it would be refused like any publisher, and warn of it
         self.service.refuse_publishing("the node is being stopped")
         if self._rest_site is not None:
             self._rest_site.streams.stop("the node is being stopped")
@@ -381,7 +382,6 @@ class StreampushService(Service):
                 signal.signal(number, before)
         self.node.stop()
         self.service.stop()
-        self._probe.stop()
         if self._rest_port is not None:
             stopped = self._rest_port.stopListening()
             if stopped is not None:

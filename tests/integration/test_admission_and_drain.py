@@ -133,3 +133,14 @@ class DrainTests(NodeTestCase):
         await node.stopService()
         await client.closed
         self.assertEqual(node.registry.get_sample_value("streampush_closes_total", {"code": "1004", "by": "server"}), 1)
+
+    @run
+    async def test_the_probe_does_not_fail_while_the_node_drains(self) -> None:
+        await self.restart("probe.interval=0.05", "session.drain_timeout=0.5")
+        await self.until(lambda: self.metric("streampush_probes_total", result="ok") >= 2)
+        await self.device()
+        assert self.node is not None
+        node, self.node = self.node, None
+        await node.stopService()
+        self.assertEqual(node.registry.get_sample_value("streampush_probes_total", {"result": "failed"}), 0)
+        self.assertEqual(node.registry.get_sample_value("streampush_refused_total", {"code": "1004"}), 0)
