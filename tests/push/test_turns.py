@@ -16,6 +16,7 @@ class Queue:
         self.log: list[str] = []
         self.gates: dict[str, Deferred[None]] = {}
         self.results: dict[str, object] = {}
+        self.waited: dict[str, Deferred[None]] = {}
 
     def enter(self, name: str, key: str = "k") -> Deferred[None]:
         gate = self.gates[name] = Deferred()
@@ -25,7 +26,7 @@ class Queue:
                 self.log.append(name)
                 await gate
 
-        done = Deferred.fromCoroutine(work())
+        done = self.waited[name] = Deferred.fromCoroutine(work())
         done.addBoth(lambda result: self.results.update({name: result}))
         return done
 
@@ -58,7 +59,7 @@ def test_nothing_is_kept_when_nobody_has_a_turn_also_after_a_failure(failing: bo
     queue.enter("b")
     queue.leave("a", lambda gate: gate.errback(ZeroDivisionError()) if failing else gate.callback(None))
     queue.leave("b")
-    assert queue.turns._waiting == {}
+    assert queue.turns._queues == {}
 
 
 def test_who_gives_up_waiting_is_passed_over() -> None:
@@ -70,3 +71,26 @@ def test_who_gives_up_waiting_is_passed_over() -> None:
     assert queue.results["b"].check(CancelledError)  # type: ignore[attr-defined]  # a Failure
     queue.leave("a")
     assert queue.log == ["a", "c"]
+
+
+def test_any_number_of_those_who_wait_may_be_done_at_once() -> None:
+    queue = Queue()
+    queue.enter("first")
+    for number in range(5_000):
+        queue.enter(str(number))
+        queue.leave(str(number))
+    queue.leave("first")
+    assert queue.log == ["first", *map(str, range(5_000))]
+    assert queue.turns._queues == {}
+
+
+def test_who_comes_while_others_are_woken_waits_for_them() -> None:
+    queue = Queue()
+    for name in "abc":
+        queue.enter(name)
+    queue.leave("b")
+    queue.waited["b"].addCallback(lambda result: queue.waited.update(d=queue.enter("d")))
+    queue.leave("a")
+    assert queue.log == ["a", "b", "c"]
+    queue.leave("c")
+    assert queue.log == ["a", "b", "c", "d"]
