@@ -284,9 +284,13 @@ class ApiSite(Site):
         """Whether a new connection is let in. When there are too many, the one that has waited longest for its client is cut for
         it: whoever opens connections and says nothing must not shut out those who ask, health checks least of all."""
         if not self.intake.connect():
-            self.metrics.rest_refused_connection()
-            self._log.warn("HTTP connection cut: {limit} are open", limit=self.intake.max_connections)
             longest = next(iter(self.waiting), None)
+            self.metrics.rest_refused_connection()
+            self._log.warn(
+                "{peer}: HTTP connection cut, {limit} are open",
+                peer=str((longest or channel).transport.getPeer()),
+                limit=self.intake.max_connections,
+            )
             if longest is None:
                 return False
             longest.cut()
