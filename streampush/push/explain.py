@@ -13,6 +13,9 @@ from streampush.push.values import Close
 MAX_NAMED = 5
 """Channels that get a sentence of their own for each thing that is wrong; the others are summed up."""
 
+MAX_LETTERS = 10
+"""Dead letters that are counted: each is read for that. So many may be more."""
+
 SLOW = 5.0
 """Seconds. An acknowledgement that takes longer is worth a sentence."""
 
@@ -86,7 +89,7 @@ class RateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known. `other_node`: where it is connected, if not here; `dead_letters`: at most as many as were asked for.
+    """All that is known. `other_node`: where it is connected, if not here; `dead_letters`: at most MAX_LETTERS.
 
     `near`: names like the asked one; `user_devices`: devices of a user of this name. Both only if the device is not known.
     """
@@ -155,7 +158,8 @@ def _known(facts: Facts) -> Iterator[Verdict]:
     yield from _losses(facts)
     yield from _waiting(facts)
     if facts.dead_letters:
-        text = f"{_count(facts.dead_letters, 'dead letter')}: what it did not take for good; they can be listed and replayed"
+        least = "at least " if facts.dead_letters == MAX_LETTERS else ""
+        text = f"{least}{_count(facts.dead_letters, 'dead letter')}: what it did not take for good; they can be listed and replayed"
         yield Verdict(NOTE, "dead_letters", text)
     yield from _rate(facts)
     if not any(_is_topic(row.channel) for row in facts.channels) and not facts.more_channels:

@@ -7,7 +7,17 @@ from dataclasses import replace
 
 from streampush.push.backlog import Backlog, ChannelBacklog
 from streampush.push.connections import Connected, Connections
-from streampush.push.explain import MAX_NAMED, ChannelFacts, ConnectionFacts, Explanation, Facts, RateFacts, explain, near_names
+from streampush.push.explain import (
+    MAX_LETTERS,
+    MAX_NAMED,
+    ChannelFacts,
+    ConnectionFacts,
+    Explanation,
+    Facts,
+    RateFacts,
+    explain,
+    near_names,
+)
 from streampush.push.limits import Level
 from streampush.push.ports import Store
 from streampush.push.presence import Presence
@@ -15,8 +25,6 @@ from streampush.push.values import DeviceRecord
 
 MAX_CHANNELS = 100
 """Channels of which the facts are shown, those with something to say first; the others are only counted."""
-MAX_LETTERS = 10
-"""Dead letters that are counted: each is read for that."""
 MAX_NEAR = 5
 """Near names that are shown."""
 MAX_COMPARED = 10_000

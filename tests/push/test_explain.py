@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from streampush.protocol.codes import Advice
 from streampush.protocol.terms import AppState
-from streampush.push.explain import FINE, NOTE, PROBLEM, ChannelFacts, ConnectionFacts, Facts, RateFacts, explain, near_names
+from streampush.push.explain import (
+    FINE,
+    MAX_LETTERS,
+    NOTE,
+    PROBLEM,
+    ChannelFacts,
+    ConnectionFacts,
+    Facts,
+    RateFacts,
+    explain,
+    near_names,
+)
 from streampush.push.values import Close
 
 NOW = 1_795_262_585_000  # 2026-11-21 12:03:05 UTC
@@ -186,6 +197,10 @@ def test_channels_beyond_the_first_are_summed_up() -> None:
 def test_dead_letters_are_counted() -> None:
     verdicts = told(replace(HERE, dead_letters=1))
     assert verdicts["dead_letters"] == (NOTE, "1 dead letter: what it did not take for good; they can be listed and replayed")
+
+
+def test_so_many_dead_letters_that_there_may_be_more() -> None:
+    assert told(replace(HERE, dead_letters=MAX_LETTERS))["dead_letters"][1].startswith("at least 10 dead letters: ")
 
 
 def test_requests_above_the_rate() -> None:

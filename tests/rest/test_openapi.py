@@ -13,6 +13,7 @@ import pytest
 from streampush.observe.metrics import REST_STATUSES
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import AppState, Priority
+from streampush.push.explain import MAX_LETTERS
 from streampush.push.progress import ORDER, MessageState
 from streampush.push.publish_rules import MAX_IDEMPOTENCY_KEY_BYTES
 from streampush.push.receipts import MAX_DEVICES
@@ -121,6 +122,11 @@ def test_milestones_and_states_of_a_message_are_those_of_the_code() -> None:
     assert SCHEMAS["MessageStatus"]["properties"]["priority"]["enum"] == [priority.name for priority in Priority]
     assert SCHEMAS["MessageStatus"]["properties"]["devices"]["maxItems"] == MAX_DEVICES
     assert SCHEMAS["MessageStatus"]["properties"]["durability"]["enum"] == list(fields.DURABILITIES)
+
+
+def test_the_bound_of_counted_dead_letters_is_that_of_the_code() -> None:
+    description = SCHEMAS["Facts"]["properties"]["dead_letters"]["description"]
+    assert description.startswith(f"At most {MAX_LETTERS} ")
 
 
 def test_problem_has_the_members_that_are_described() -> None:
