@@ -15,7 +15,7 @@ be called, once for each `ack_timeout` and not for each write; a deadline that h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from streampush.errors import Refused
@@ -119,7 +119,7 @@ class Attachment:
     # -------------------------------------------------------------------------------------------------------- following
 
     def follow(self, subscription: Subscription) -> None:
-        """Delivery on a channel begins behind the subscription's offset. Subscribing again begins anew.
+        """Delivery on a channel begins behind the subscription's offset, once `begin` was called. Subscribing again begins anew.
 
         The place is stored as the device's cursor, unless that is further already: what is published while the device is away
         is then found although it never acknowledged anything. Behind a loss it is not stored: the device may never hear of the
@@ -140,12 +140,10 @@ class Attachment:
             self.around.follows(self.principal.name, self.info.session_id, channel, True)
         self._pump.lags(feed)
 
-    def begin(self, results: Iterable[Subscription | SubscriptionRefused]) -> None:
-        """The device was welcomed and told these: it follows what was not refused, and what it was to follow meanwhile."""
-        for result in results:
-            if isinstance(result, Subscription):
-                self.follow(result)
+    def begin(self) -> None:
+        """The device was welcomed and told what it follows: delivery begins, and it is told what has changed meanwhile."""
         self.begun = True
+        self._pump.wake()
         put_off, self._put_off = self._put_off, {}
         for result, at_most in put_off.values():
             if isinstance(result, Subscription):

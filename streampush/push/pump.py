@@ -92,7 +92,7 @@ class Pump:
     def _ask(self) -> None:
         if self._waiting:
             self._look_again = True
-        elif (self._lagging or self._due) and self._attachment.attached:
+        elif (self._lagging or self._due) and self._attachment.attached and self._attachment.begun:
             self._waiting = True
             self._attachment.around.reads.ask(self)
 

@@ -148,6 +148,7 @@ class PushService:
             around.wall_ms,
             delivery.max_subscriptions,
             ChannelRules(delivery.subscribe),
+            around.call_soon,
         )
         self.backlog = Backlog(around.store, self._cursors, delivery.page_bytes)
         self.devices = Devices(around.store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms)
@@ -222,6 +223,7 @@ class PushService:
     async def watch(self, principal: Principal, channel: str, link: Link, info: ConnectionInfo) -> Attachment:
         """An attachment of the server's own, on any channel, from the newest publication on. It is no device."""
         attachment = Attachment(principal, link, info, self._delivery, known=False)
+        attachment.begin()
         request = SubscribeRequest(channel, start=Start.LATEST)
         (survey,) = await self._store.survey(principal.name, [wants(request)])
         attachment.follow(locate(request, survey))
@@ -241,7 +243,7 @@ class PushService:
         await self.devices.register_token(principal.name, token)
 
     async def resume(self, attachment: Attachment, wanted: Sequence[SubscribeRequest]) -> list[Subscription | SubscriptionRefused]:
-        """Where delivery begins on all that a device follows: see push/subscriptions.py. Raises StoreUnavailable."""
+        """A device that connects follows all that it should: see push/subscriptions.py. Raises StoreUnavailable."""
         return await self.subscriptions.resume(attachment, wanted)
 
     async def subscribe(self, attachment: Attachment, request: SubscribeRequest) -> Subscription:

@@ -10,16 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from twisted.internet.defer import Deferred
+
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.channels import Kind, kind_of, may_subscribe, own_channels, unknown_device
 from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
 from streampush.push.delivery import Attachment
-from streampush.push.ports import PushMetrics, Store
+from streampush.push.ports import PushMetrics, Scheduler, Store
 from streampush.push.recovery import locate, wants
 from streampush.push.turns import Turns
 from streampush.push.values import ChannelRules, CursorMove, Principal, SubscribeRequest, Subscription, SubscriptionRefused
+
+SLICE = 64
+"""Channels of one device that are looked at in one turn of the reactor while it connects: about a millisecond."""
 
 
 class Subscriptions:
@@ -34,6 +39,7 @@ class Subscriptions:
         wall_ms: Callable[[], int],
         at_most: int,
         rules: ChannelRules,
+        call_soon: Scheduler,
     ) -> None:
         self._store = store
         self._cursors = cursors
@@ -42,14 +48,15 @@ class Subscriptions:
         self._wall_ms = wall_ms
         self._at_most = at_most
         self._rules = rules
+        self._call_soon = call_soon
         self._turns = Turns()  # a device and channel at a time: what is stored and what is followed change together
 
     # -------------------------------------------------------------------------------------------------- a device connects
 
     async def resume(self, attachment: Attachment, wanted: Sequence[SubscribeRequest]) -> list[Subscription | SubscriptionRefused]:
-        """Where delivery begins on the device's own channels, its durable ones and the wanted ones, in that order.
+        """The device follows its own channels, its durable ones and the wanted ones. Gives what it is to be told, in that order.
 
-        Nothing is delivered before `Attachment.begin` was called with the result, so that the device can be told first. Raises
+        Nothing is delivered before `Attachment.begin` was called. Many channels take several turns of the reactor. Raises
         StoreUnavailable: a device that cannot be told what it follows had better come again.
         """
         principal = attachment.principal
@@ -59,6 +66,7 @@ class Subscriptions:
         results: dict[str, Subscription | SubscriptionRefused] = {}
         allowed: list[SubscribeRequest] = []
         for number, request in enumerate(by_channel.values()):
+            await self._breathe(number)
             try:
                 if number >= self._at_most:
                     raise self._too_many()
@@ -67,9 +75,18 @@ class Subscriptions:
             except Refused as refused:
                 self._metrics.refused(refused.code)
                 results[request.channel] = SubscriptionRefused(request.channel, refused.code, refused.detail)
-        for found in await self._locate(principal.name, allowed):
-            results[found.channel] = replace(found, durable=True) if found.channel in attachment.durable else found
+        for number, found in enumerate(await self._locate(principal.name, allowed)):
+            await self._breathe(number)
+            place = results[found.channel] = replace(found, durable=found.channel in attachment.durable)
+            attachment.follow(place)
         return [results[channel] for channel in by_channel]
+
+    async def _breathe(self, number: int) -> None:
+        """Lets others have their turn after each SLICE steps."""
+        if number and number % SLICE == 0:
+            turn: Deferred[None] = Deferred()
+            self._call_soon(lambda: turn.callback(None))
+            await turn
 
     async def follow_own(self, attachment: Attachment, channel: str) -> None:
         """A connected device follows one of its own channels more, and is told so."""

@@ -128,7 +128,7 @@ class Requests:
         connection.session.welcome(welcome, request_id)
         connection.flush()
         if connection.attachment is not None:
-            connection.attachment.begin(results)
+            connection.attachment.begin()
 
     def _attach(self, principal: Principal, hello: m.Hello, window_messages: int, window_bytes: int) -> Attachment:
         connection = self._connection

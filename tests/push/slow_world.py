@@ -45,7 +45,9 @@ def slow_world(**settings: Any) -> tuple[World, SlowStore]:
 def attach_slow(world: World, device_id: str = "d") -> tuple[Attachment, RecordingLink]:
     """An attachment that was not remembered, so the store has not been asked anything."""
     link = RecordingLink()
-    return world.service.attach(device(device_id), link, ConnectionInfo("s", "", 10, 10_000)), link
+    attachment = world.service.attach(device(device_id), link, ConnectionInfo("s", "", 10, 10_000))
+    attachment.begin()
+    return attachment, link
 
 
 async def publish(world: World, channel: str = "news") -> None:

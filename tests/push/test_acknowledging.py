@@ -347,6 +347,7 @@ def test_a_connection_that_closes_when_it_is_told_of_a_loss_gets_nothing_more() 
     world = World(limits=StoreConfig(history_messages=1))
     link = ClosingLink()
     link.attachment = world.service.attach(device("d"), link, ConnectionInfo("s", "", 10, 10_000))
+    link.attachment.begin()
     for _ in range(3):
         world.publish("news")
     epoch = world.run(world.memory.head("news")).epoch

@@ -78,7 +78,7 @@ def test_a_connection_that_is_replaced_while_it_resumes_leaves_nothing_behind() 
     store.finish("survey")
     store.finish("record")
     assert isinstance(results[0], Subscription)
-    older.begin([results[0]])
+    older.begin()
     world.service.detach(newer, 0, "gone")
     assert world.fanout._channels == {}
     assert world.service.connected_devices() == 0
@@ -348,6 +348,7 @@ def test_a_connected_device_is_described() -> None:
     info = ConnectionInfo("s1", "192.0.2.7", 100, 10_000, "app", "1.0", AppState.FOREGROUND)
     attachment = world.service.attach(device("d", "u"), link, info)
     world.run(world.service.remember(device("d", "u")))
+    attachment.begin()
     world.subscribe(attachment, "news")
     world.settle()
     world.publish("news")

@@ -284,7 +284,7 @@ class Simulation(World):
         for result in results:
             if isinstance(result, Subscription) and link.alive:
                 self._told(link, requests.get(result.channel, SubscribeRequest(result.channel)), result, asked_ms, held)
-        link.attachment.begin(results)
+        link.attachment.begin()
         link.ready = link.alive
 
     def _told(

@@ -28,7 +28,7 @@ class Race:
         self.world = World(store=self.store, delivery=DeliveryConfig(page_messages=page))
         self.link = RecordingLink()
         self.attachment = self.world.service.attach(device("d"), self.link, ConnectionInfo("s", "", window, EVERYTHING))
-        self.attachment.begin(())
+        self.attachment.begin()
         self.offsets: dict[str, int] = {}  # of every entry that was answered, by id
         self.ids: list[str] = []
         self.subscription: Subscription | None = None

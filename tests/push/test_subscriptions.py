@@ -11,6 +11,7 @@ from streampush.config import DeliveryConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import LossReason, Outcome, Start
+from streampush.push.subscriptions import SLICE
 from streampush.push.values import (
     ConnectionInfo,
     DeviceRecord,
@@ -327,11 +328,11 @@ def test_what_a_backend_changes_during_the_greeting_is_told_behind_the_welcome()
     world.run(world.service.subscribe_device("d", "old"))
     link = RecordingLink()
     attachment = world.service.attach(device("d"), link, ConnectionInfo("s", "", 10, 10_000))
-    results = world.run(world.service.resume(attachment, ()))
+    world.run(world.service.resume(attachment, ()))
     world.run(world.service.subscribe_device("d", "new"))
     world.run(world.service.unsubscribe_device("d", "old"))
     assert link.events == []
-    attachment.begin(results)
+    attachment.begin()
     assert [found.channel for found in told(link)] == ["new", "old"]
     assert (set(attachment.feeds), attachment.durable) == ({"device:d", "new"}, {"new"})
 
@@ -342,7 +343,7 @@ def test_connection_that_ends_during_the_greeting_is_told_nothing() -> None:
     attachment = world.service.attach(device("d"), link, ConnectionInfo("s", "", 10, 10_000))
     world.run(world.service.subscribe_device("d", "new"))
     world.service.detach(attachment, 0, "gone")
-    attachment.begin(())
+    attachment.begin()
     assert (link.events, world.fanout.followers("new")) == ([], 0)
 
 
@@ -361,7 +362,7 @@ def test_subscribe_and_unsubscribe_at_once_leave_store_and_connection_alike() ->
     world, store = slow_world(delivery=OPEN)
     world.run(world.memory.remember_device(DeviceRecord("d")))
     attachment = world.service.attach(device("d"), RecordingLink(), ConnectionInfo("s", "", 10, 10_000))
-    attachment.begin(())
+    attachment.begin()
     done: list[bool] = []
     Deferred.fromCoroutine(world.service.subscribe_device("d", "news")).addCallback(done.append)
     Deferred.fromCoroutine(world.service.unsubscribe_device("d", "news")).addCallback(done.append)
@@ -387,3 +388,53 @@ def test_durable_subscriptions_that_are_made_at_the_same_time_are_bounded_too() 
         world.settle()
     assert (list(attachment.feeds), durable_channels(world)) == (["a"], ["a"])
     assert [failure.code for failure in world.failures if isinstance(failure, Refused)] == [Code.QUOTA_EXCEEDED] * 2
+
+
+# ------------------------------------------------------------------------------------------------------------ many channels
+
+
+def test_greeting_with_many_channels_lets_others_have_their_turn() -> None:
+    world = World(delivery=DeliveryConfig(max_subscriptions=1_001))
+    attachment = world.service.attach(device("d"), RecordingLink(), ConnectionInfo("s", "", 10, 10_000))
+    world.run(world.service.remember(device("d")))
+    done: list[Any] = []
+    wanted = [SubscribeRequest(f"topic/{number}") for number in range(1_000)]
+    Deferred.fromCoroutine(world.service.resume(attachment, wanted)).addCallback(done.append)
+    most, turns = len(attachment.feeds), 0
+    while not done:
+        before = len(attachment.feeds)
+        world.turn()
+        most, turns = max(most, len(attachment.feeds) - before), turns + 1
+    assert (len(done[0]), len(attachment.feeds)) == (1_001, 1_001)
+    assert most <= SLICE
+    assert turns >= 2 * (1_001 // SLICE)  # each channel is looked at twice
+
+
+def test_nothing_is_delivered_before_the_welcome_and_everything_behind_it() -> None:
+    world = World()
+    link = RecordingLink()
+    attachment = world.service.attach(device("d"), link, ConnectionInfo("s", "", 10, 10_000))
+    world.run(world.service.remember(device("d")))
+    world.run(world.service.resume(attachment, ()))
+    world.publish("device:d")
+    world.settle()
+    assert link.events == []
+    attachment.begin()
+    world.settle()
+    assert link.offsets("device:d") == [1]
+
+
+def test_connection_that_ends_while_many_channels_are_looked_at_follows_none() -> None:
+    world = World(delivery=DeliveryConfig(max_subscriptions=1_001))
+    attachment = world.service.attach(device("d"), RecordingLink(), ConnectionInfo("s", "", 10, 10_000))
+    world.run(world.service.remember(device("d")))
+    world.spawn(_resume(world, attachment))
+    while not attachment.feeds:
+        world.turn()
+    world.service.detach(attachment, 0, "gone")
+    world.settle()
+    assert (world.failures, attachment.feeds, world.fanout._channels) == ([], {}, {})
+
+
+async def _resume(world: World, attachment: Any) -> None:
+    await world.service.resume(attachment, [SubscribeRequest(f"topic/{number}") for number in range(1_000)])

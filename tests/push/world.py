@@ -295,7 +295,7 @@ class World:
         link = RecordingLink()
         attachment = self.service.attach(principal, link, ConnectionInfo("session", "192.0.2.1", messages, size))
         self.run(self.service.remember(principal))
-        attachment.begin(())
+        attachment.begin()
         return attachment, link
 
     def connected(self, principal: Principal, *wanted: SubscribeRequest) -> tuple[Attachment, RecordingLink]:
@@ -305,7 +305,7 @@ class World:
         self.run(self.service.remember(principal))
         results = self.run(self.service.resume(attachment, wanted))
         link.events.append(("welcome", results))
-        attachment.begin(results)
+        attachment.begin()
         return attachment, link
 
     def subscribe(self, attachment: Attachment, channel: str, **wanted: Any) -> Subscription:
