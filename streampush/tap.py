@@ -46,7 +46,7 @@ from streampush.rest.api import make_site
 from streampush.rest.http import ApiSite
 from streampush.rest.tls import RestTls
 from streampush.server.admission import Admission
-from streampush.server.connection import ConnectionSurroundings, StreamConnection
+from streampush.server.connection import StreamConnection
 from streampush.server.contexts import TlsContexts
 from streampush.server.flusher import WriteFlusher
 from streampush.server.gate import Gate
@@ -54,6 +54,7 @@ from streampush.server.identity import Revocations
 from streampush.server.listener import StreamPort
 from streampush.server.node import StreamNode
 from streampush.server.probe import Probe
+from streampush.server.surroundings import ConnectionSurroundings
 from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
 from streampush.store.keeping import Keeping, MemoryKeeping, SqliteKeeping

@@ -14,10 +14,11 @@ from streampush.client.reconnect import Loss
 from streampush.client.tls import Address, Security
 from streampush.protocol import codec
 from streampush.protocol import messages as m
+from streampush.protocol.client_session import ClientSession
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.errors import LocalProtocolError
 from streampush.protocol.framing import DEFAULT_MAX_FRAME
-from streampush.protocol.session import NEVER, ClientSession, Closed, Event, Faulted, Received
+from streampush.protocol.session import NEVER, Closed, Event, Faulted, Received
 from streampush.protocol.state import State
 
 CLOSE_TIMEOUT = 5.0

@@ -27,9 +27,10 @@ from streampush.client.reconnect import Attempt, Decision, Loss, Reconnect, Stop
 from streampush.client.requests import OpenRequests, R
 from streampush.client.tls import Address, Security
 from streampush.protocol import messages as m
+from streampush.protocol.client_session import ClientSession
 from streampush.protocol.codes import Code
 from streampush.protocol.framing import MAX_FRAME_LIMIT
-from streampush.protocol.session import ClientSession, SessionSettings
+from streampush.protocol.session import SessionSettings
 from streampush.protocol.terms import AppState, Feature, Outcome, Start, TokenProvider
 
 SDK = "streampush-python"

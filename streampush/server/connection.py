@@ -10,27 +10,24 @@ peer does not let it within `linger`), the peer said GoAway, or the network went
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from streampush.config import Config
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
-from streampush.protocol.events import Closed, Event, Faulted, Jittered, PingMissed, Received, RoundTripped, SessionSettings
+from streampush.protocol.events import Closed, Event, Faulted, Jittered, PingMissed, Received, RoundTripped
 from streampush.protocol.session import NEVER, ServerSession
 from streampush.protocol.state import State
 from streampush.push.delivery import Attachment
-from streampush.push.ports import Spawner
-from streampush.push.service import PushService
 from streampush.push.values import Principal, Subscription, SubscriptionRefused
 from streampush.server import wire
-from streampush.server.gate import Gate, Rejected
-from streampush.server.ports import ServerMetrics, StreamTransport
+from streampush.server.gate import Rejected
+from streampush.server.ports import StreamTransport
 from streampush.server.requests import Requests
+from streampush.server.surroundings import ConnectionSurroundings
 
 Address = IPv4Address | IPv6Address
 
@@ -39,28 +36,6 @@ LINGER = 5.0
 
 CERTIFICATE_RESULTS = frozenset({"no_certificate", "unknown_ca", "expired", "revoked", "denied", "bad_certificate", "bad_identity"})
 """Results of a handshake that are the certificate's fault: counted as closes with 1010."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionSurroundings:
-    """What all connections of a node share. `clock` gives monotonic seconds, `first_ping` a random number from 0 to 1."""
-
-    config: Config
-    node_name: str
-    settings: SessionSettings
-    service: PushService
-    gate: Gate
-    metrics: ServerMetrics
-    clock: Callable[[], float]
-    wall_ms: Callable[[], int]
-    first_ping: Callable[[], float]
-    new_session_id: Callable[[], str]
-    spawn: Spawner
-    opened: Callable[[StreamConnection], None]
-    gone: Callable[[StreamConnection], None]
-    reschedule: Callable[[StreamConnection], None]
-    handshake_done: Callable[[str], None]
-    log: Logger
 
 
 class StreamConnection:

@@ -28,7 +28,8 @@ from streampush.server import wire
 from streampush.server.receipts import PublisherReceipts
 
 if TYPE_CHECKING:
-    from streampush.server.connection import ConnectionSurroundings, StreamConnection
+    from streampush.server.connection import StreamConnection
+    from streampush.server.surroundings import ConnectionSurroundings
 
 MAX_OPEN = 256
 """Requests of one connection that are not answered yet."""

@@ -16,10 +16,11 @@ from streampush.client.connection import StreamConnection
 from streampush.client.reconnect import Loss
 from streampush.client.stream import SDK_VERSION
 from streampush.protocol import messages as m
+from streampush.protocol.client_session import ClientSession
 from streampush.protocol.codes import Code
 from streampush.protocol.errors import LocalProtocolError
 from streampush.protocol.framing import encode_frame
-from streampush.protocol.session import ClientSession, SessionSettings
+from streampush.protocol.session import SessionSettings
 from tests.client.peer import Network
 
 

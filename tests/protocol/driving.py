@@ -6,9 +6,10 @@ from typing import TypeVar
 
 from streampush.protocol import codec
 from streampush.protocol import messages as m
+from streampush.protocol.client_session import ClientSession
 from streampush.protocol.codes import Code
 from streampush.protocol.framing import FrameDecoder, encode_frame
-from streampush.protocol.session import ClientSession, ServerSession, Session, SessionSettings
+from streampush.protocol.session import ServerSession, Session, SessionSettings
 from streampush.protocol.state import State
 from streampush.protocol.terms import Durability, Milestone
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from streampush.protocol import messages as m
+from streampush.protocol.client_session import ClientSession
 from streampush.protocol.codes import Advice, Code
-from streampush.protocol.session import ClientSession, Closed, Received, SessionSettings
+from streampush.protocol.session import Closed, Received, SessionSettings
 from streampush.protocol.state import State
 from tests.protocol.driving import client, sent, wire
 from tests.protocol.test_session import run

@@ -12,11 +12,12 @@ from streampush._pb import streampush_pb2 as pb
 from streampush.config import Config
 from streampush.protocol import messages as m
 from streampush.protocol import terms
+from streampush.protocol.client_session import MAX_SLOWED_INTERVAL
 from streampush.protocol.codes import CODES, Advice, Code
 from streampush.protocol.events import SessionSettings
 from streampush.protocol.framing import MAX_FRAME_LIMIT
 from streampush.protocol.heartbeat import HeartbeatSettings
-from streampush.protocol.session import MAX_PING_STRIKES, MAX_SLOWED_INTERVAL
+from streampush.protocol.session import MAX_PING_STRIKES
 from streampush.protocol.state import CLIENT_TABLE, INPUT_OF, SERVER_TABLE, Input, State, Table
 from tests.protocol import page
 

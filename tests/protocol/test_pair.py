@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from streampush.protocol import codec
 from streampush.protocol import messages as m
+from streampush.protocol.client_session import ClientSession
 from streampush.protocol.codes import Code
 from streampush.protocol.framing import encode_frame
-from streampush.protocol.session import ClientSession, Closed, Event, Faulted, Received, ServerSession, Session, SessionSettings
+from streampush.protocol.session import Closed, Event, Faulted, Received, ServerSession, Session, SessionSettings
 from streampush.protocol.state import CLIENT_TABLE, INPUT_OF, SERVER_TABLE, State
 from tests.protocol.driving import SAMPLES
 from tests.protocol.strategies import chunkings, cut, messages, streams

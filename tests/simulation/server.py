@@ -18,9 +18,10 @@ from streampush.push.service import PushService, Surroundings
 from streampush.push.steady import SteadyClock
 from streampush.push.values import Undeliverable
 from streampush.server.admission import Admission
-from streampush.server.connection import ConnectionSurroundings, StreamConnection
+from streampush.server.connection import StreamConnection
 from streampush.server.gate import Admitted
 from streampush.server.node import StreamNode
+from streampush.server.surroundings import ConnectionSurroundings
 from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
 from tests.simulation.clock import ProcessClock
