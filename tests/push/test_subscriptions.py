@@ -20,7 +20,7 @@ from streampush.push.values import (
     Subscription,
     SubscriptionRefused,
 )
-from tests.push.slow_world import lose_log, slow_world
+from tests.push.slow_world import attach_slow, lose_log, slow_world
 from tests.push.world import RecordingLink, World, device
 
 OPEN = DeliveryConfig(subscribe=("*",))
@@ -438,3 +438,39 @@ def test_connection_that_ends_while_many_channels_are_looked_at_follows_none() -
 
 async def _resume(world: World, attachment: Any) -> None:
     await world.service.resume(attachment, [SubscribeRequest(f"topic/{number}") for number in range(1_000)])
+
+
+# ----------------------------------------------------------------------------------------------------- the store is away
+
+
+def test_end_that_could_not_be_stored_can_be_asked_for_again() -> None:
+    world, store = slow_world(delivery=OPEN)
+    world.run(world.memory.remember_device(DeviceRecord("d")))
+    attachment, _ = attach_slow(world)
+    world.spawn(_durable(world, attachment, "news"))
+    while store.calls:
+        store.finish()
+        world.settle()
+    codes: list[Code] = []
+    for fails in (True, False):
+        work = Deferred.fromCoroutine(world.service.unsubscribe(attachment, "news"))
+        work.addErrback(lambda failure: codes.append(failure.value.code))
+        if fails:
+            store.fail("remove_subscription")
+        while store.calls:
+            store.finish()
+            world.settle()
+    assert (codes, durable_channels(world)) == ([Code.STORE_UNAVAILABLE], [])
+    assert ("news" in attachment.feeds, "news" in world.run(world.memory.cursors("d"))) == (False, False)
+
+
+def test_subscription_without_a_stored_place_is_not_told() -> None:
+    world, store = slow_world(delivery=OPEN)
+    world.run(world.memory.remember_device(DeviceRecord("d")))
+    attachment, link = attach_slow(world)
+    world.spawn(_durable(world, attachment, "news"))
+    store.finish("add_subscription")
+    store.finish("survey")
+    store.fail("record")
+    assert [failure.code for failure in world.failures if isinstance(failure, Refused)] == [Code.STORE_UNAVAILABLE]
+    assert (attachment.feeds, link.events) == ({}, [])
