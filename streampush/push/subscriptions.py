@@ -234,15 +234,16 @@ class Subscriptions:
         """
         pending = [self._cursors.pending(device_id, request.channel) for request in requests]
         surveys = await self._store.survey(device_id, list(map(wants, requests, pending)))
-        found = list(map(locate, requests, surveys, pending))
-        for subscription in found:
-            if subscription.loss:
-                self._metrics.positions_lost(subscription.loss.name.lower())
-        first = [
-            self._begun(device_id, subscription)
-            for subscription, survey, move in zip(found, surveys, pending, strict=True)
-            if survey.cursor is None and move is None and not subscription.loss
-        ]
+        found: list[Subscription] = []
+        first: list[CursorMove] = []
+        for number, (request, survey, move) in enumerate(zip(requests, surveys, pending, strict=True)):
+            await self._breathe(number)
+            place = locate(request, survey, move)
+            found.append(place)
+            if place.loss:
+                self._metrics.positions_lost(place.loss.name.lower())
+            elif survey.cursor is None and move is None:
+                first.append(self._begun(device_id, place))
         if first:
             await self._store.record(first)
         return found
