@@ -159,13 +159,13 @@ class Channel:
 
     def _doubted(self, answer: Subscribed) -> Subscribed:
         """The server may have had no position to prove: what we know ourselves must fit."""
-        if answer.epoch == self.epoch and answer.loss is LossReason.UNSPECIFIED:
+        if answer.epoch == self.epoch and answer.loss not in _GOES_BACK:
             if answer.top_offset < self.seen:
-                return replace(answer, loss=LossReason.REWOUND, recovered=False)
+                return replace(answer, loss=LossReason.REWOUND, recovered=False, lost_at_most=0)
             for known in (self.position, self.reached):
                 ids = {known.last_message_id, answer.last_message_id} - {""}
                 if answer.offset == known.offset and len(ids) > 1:
-                    return replace(answer, loss=LossReason.ID_MISMATCH, recovered=False)
+                    return replace(answer, loss=LossReason.ID_MISMATCH, recovered=False, lost_at_most=0)
         return answer
 
     def disconnected(self) -> None:

@@ -676,6 +676,8 @@ class RecoveryTests(InboxCase):
     def test_a_server_that_proves_nothing_is_held_against_what_we_know(self) -> None:
         for answer, reason in (
             (m.Subscribed("news", "e1", 0, 1), LossReason.REWOUND),
+            (m.Subscribed("news", "e1", 0, 1, False, LossReason.EXPIRED, 1), LossReason.REWOUND),
+            (m.Subscribed("news", "e1", 1, 1, False, LossReason.TRIMMED, 1), LossReason.REWOUND),
             (m.Subscribed("news", "e1", 2, 2, True, last_message_id="other"), LossReason.ID_MISMATCH),
         ):
             self.begin()
