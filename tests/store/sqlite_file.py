@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from streampush.config import StoreConfig
-from streampush.push.values import CursorMove, DeviceRecord, Draft, Idempotency
+from streampush.push.values import CursorMove, DeviceRecord, Draft, Idempotency, Publication
 from streampush.store.sqlite import SqliteStore
 
 NOW_MS = 1_800_000_000_000
@@ -61,6 +61,17 @@ def fill(store: SqliteStore, messages: int = 20, payload: bytes = b"payload" * 1
     done(store.append(draft("news", "later", deliver_at_ms=NOW_MS + 5000)))
     done(store.record([CursorMove("d", "news", epoch, messages // 2, 1, 0, NOW_MS)]))
     done(store.outbox_add("push", "key", b"body", NOW_MS))
+
+
+def everything(store: SqliteStore, channel: str) -> Iterator[Publication]:
+    """All that can be read of the channel."""
+    after = 0
+    while True:
+        page = done(store.read(channel, after, 500, 1 << 30))
+        yield from page.publications
+        if page.next_offset >= page.head.top_offset:
+            return
+        after = page.next_offset
 
 
 def change(path: Path, statement: str) -> None:

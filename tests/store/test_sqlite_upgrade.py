@@ -1,0 +1,115 @@
+"""Files of every older version of the schema are brought to ours with what is in them, each step wholly or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from streampush.push.values import CursorMove, Draft, Idempotency, Want
+from streampush.store.sqlite import FileFault
+from streampush.store.sqlite.checking import examine
+from streampush.store.sqlite.file import APPLICATION_ID, SCHEMA_VERSION, schema_steps
+from tests.store.folders import quick_folder
+from tests.store.sqlite_file import NOW_MS, change, done, draft, opened
+
+FIRST_VERSION = f"""
+INSERT INTO store (id, epoch, created_at, channels, publications, bytes, devices, moves) VALUES (1, 'old-epoch', 1, 2, 3, 21, 1, 4);
+INSERT INTO channels VALUES (1, 'news', 3, 1, 'm1', 14, 0, 0, 0, {NOW_MS});
+INSERT INTO channels VALUES (2, 'device:d', 1, 0, '', 7, 1, 1, 0, {NOW_MS});
+INSERT INTO entries VALUES ((1 << 39) + 2, 'm2', {NOW_MS}, 0, 0, 2, 0, 7, 7, 0, 0, 0, '', '', '', '', '', CAST('payload' AS BLOB));
+INSERT INTO entries VALUES ((1 << 39) + 3, 'm3', {NOW_MS}, 0, 0, 2, 0, 7, 7, 0, 0, 0, '', '', '', '', '', CAST('payload' AS BLOB));
+INSERT INTO entries VALUES
+    ((2 << 39) + 1, 'd1', {NOW_MS}, {NOW_MS} + 60000, 0, 3, 0, 7, 7, 0, 0, 0, '', '', '', '', '', CAST('payload' AS BLOB));
+INSERT INTO devices VALUES ('d', 'u', 1, 2, NULL, '', 0, '', NULL, 0, '', 0);
+INSERT INTO cursors VALUES ('d', 'news', 'old-epoch', 2, 0, 0, 4);
+"""
+"""What a store of the first version held: its columns are those of 001_logs.sql, which never change again."""
+
+
+@pytest.fixture(params=range(1, SCHEMA_VERSION + 1))
+def path(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file of each version, with the data of the first."""
+    with quick_folder() as folder:
+        path = Path(folder) / "store.db"
+        write(path, request.param)
+        yield path
+
+
+def write(path: Path, version: int) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        for number, statements in schema_steps()[:version]:
+            db.executescript(statements)
+            if number == 1:
+                db.executescript(FIRST_VERSION)
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def test_what_was_in_an_old_file_is_there_after_the_upgrade(path: Path) -> None:
+    with opened(path) as store:
+        page = done(store.read("news", 0, 10, 1000))
+        assert [(one.offset, one.message_id, one.payload) for one in page.publications] == [
+            (2, "m2", b"payload"),
+            (3, "m3", b"payload"),
+        ]
+        assert (page.head.epoch, page.head.top_offset, page.head.floor_offset) == ("old-epoch", 3, 1)
+        (survey,) = done(store.survey("d", [Want("news", (1,))]))
+        assert survey.cursor.offset == 2
+        assert survey.spots[1].message_id == "m1"
+        assert done(store.device("d")).user_id == "u"
+
+
+def test_an_upgraded_file_is_sound_and_of_our_version(path: Path) -> None:
+    with opened(path):
+        pass
+    found = examine(str(path))
+    assert (found.version, found.faults) == (SCHEMA_VERSION, ())
+
+
+def test_an_upgraded_file_takes_everything_that_is_new(path: Path) -> None:
+    with opened(path) as store:
+        key = Idempotency("p", "key", b"1", NOW_MS + 1000)
+        assert done(store.append(draft("news", "keyed", idempotency=key))).appended.publication.offset == 4
+        assert done(store.append(draft("news", "again", idempotency=key))).duplicate
+        done(store.append(draft("news", "collapsed", collapse_key="k", version=2)))
+        assert done(store.append(draft("news", "older", collapse_key="k", version=1))).superseded
+        done(store.append(draft("news", "later", deliver_at_ms=NOW_MS + 1)))
+        assert len(done(store.fire_due(NOW_MS + 1, 10))) == 1
+        done(store.record([CursorMove("d", "device:d", "old-epoch", 1, 1, 0, NOW_MS)]))
+        assert done(store.message("d1", 10)).devices
+        assert done(store.add_subscription("d", "news", NOW_MS, 10))
+        assert done(store.outbox_add("push", "key", b"body", NOW_MS))
+        assert done(store.recall("d1", "notice", NOW_MS)) is not None
+    assert examine(str(path)).faults == ()
+
+
+def test_a_step_that_fails_changes_nothing_and_may_be_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    write(path, 1)
+    change(path, "CREATE TABLE receipts (in_the_way INTEGER)")
+    with pytest.raises(FileFault, match=r"store\.db: SQLite failed"), opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'scopes'").fetchone()[0] == 0
+    change(path, "DROP TABLE receipts")
+    with opened(path) as store:
+        assert done(store.head("news")).top_offset == 3
+
+
+def test_a_file_that_no_step_has_finished_is_begun_anew() -> None:
+    with quick_folder() as folder:
+        path = Path(folder) / "store.db"
+        path.touch(0o600)  # all that a process has done that was killed at once
+        with opened(path) as store:
+            done(store.append(Draft("news", "m1", b"", NOW_MS)))
+        assert examine(str(path)).faults == ()
+
+
+def test_versions_follow_one_another_without_a_hole() -> None:
+    assert [number for number, _ in schema_steps()] == list(range(1, SCHEMA_VERSION + 1))
