@@ -16,7 +16,7 @@ from streampush.protocol.terms import Durability, Priority
 from streampush.push.values import Accepted, Appended, Draft, Idempotency, Publication
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger, Log
-from streampush.store.sqlite.retention import Retention
+from streampush.store.sqlite.retention import Retention, units
 from streampush.store.sqlite.rows import (
     FREED,
     MAX_CHANNELS,
@@ -313,13 +313,23 @@ class Appending:
         write_many(db, "INSERT INTO receipt_counts (entry) VALUES", self._counted)
         rows = [(channel, key, one.position, one.version, one.versioned) for (channel, key), one in self._changed.items()]
         write_many(db, _INSERT_COLLAPSES, rows)
-        added = len(self._entries)
+        added = _work(self._entries)
         for done in (self._entries, self._scheduled, self._superseded, self._counted, self._changed):
             done.clear()
         self._keys.write()
         for log in touched.values():
             self._ledger.touch(log)
         self._retention.trim(touched.values(), added, now_ms)
+
+
+def _work(entries: Sequence[tuple[Any, ...]]) -> dict[int, tuple[int, int]]:
+    """How many entries, and units of dropping them, each log gets, by its id."""
+    found: dict[int, tuple[int, int]] = {}
+    for entry in entries:
+        log = entry[0] >> OFFSET_BITS
+        count, work = found.get(log, (0, 0))
+        found[log] = count + 1, work + units(entry[8])
+    return found
 
 
 def _published(draft: Draft, offset: int, published_at_ms: int, recalls: str) -> Publication:

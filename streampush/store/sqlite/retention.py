@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from streampush.config import StoreConfig
 from streampush.store.sqlite.ledger import Ledger, Log
 from streampush.store.sqlite.rows import FREED, MAX_OFFSET, OFFSET_BITS, as_json, entry_id, offset_of, read_list
 
-TRIM_AT_ONCE = 100
-"""Entries that one append or sweep drops from a channel at most; what is left goes with the next ones."""
+STEP = 400
+"""Work that one step may be, in units of some 50 us: an entry is one, and each page of 4 KiB that its payload fills another one.
+What is left goes with the next steps."""
 
-FREE_AT_ONCE = 1_000
-"""Payloads that are freed in one step when a full store looks for room."""
+ROOM_STEP = 5_000
+"""The same when a full store looks for room, which must be enough for the largest payload that there may be."""
+
+MAX_BEHIND = 10_000
+"""Channels that are remembered to have more to drop. One that is forgotten is found at its next append."""
+
+
+def units(weight: int) -> int:
+    """The work of dropping or freeing an entry of so many bytes."""
+    return 1 + (weight >> 12)
+
 
 _LISTED = "(SELECT value FROM json_each(?))"
 _OLDEST = """
@@ -48,22 +58,28 @@ class Retention:
         self._limits = limits
         self._behind: dict[str, None] = {}  # channels with more to drop than one step may
 
-    def trim(self, logs: Iterable[Log], added: int, now_ms: int) -> None:
-        """Drops what is over the count, the bytes or the age of each channel, in steps for all of them together; the newest
-        entry always stays. `added`: how many were appended just now. What is left is for `trim_more`."""
+    def trim(self, logs: Iterable[Log], added: Mapping[int, tuple[int, int]], now_ms: int) -> None:
+        """Drops what is over the count, the bytes or the age of each channel; the newest entry always stays.
+
+        `added`: how many entries, and units, each log was given just now, by its id. In one step go at most twice as much and STEP
+        more, so that no channel grows while it is appended to; what is left is for `trim_more`.
+        """
         oldest_ms = now_ms - int(self._limits.history_age * 1000)
         over = {log.id: log for log in logs if self._is_over(log, log.oldest_at, oldest_ms)}
         if not over:
             return
-        spans = []
+        spans, work = [], STEP
+        share = max(1, STEP // len(over))
         for log in over.values():
-            most = min(len(log) - 1, max(TRIM_AT_ONCE, added))
+            entries, given = added.get(log.id, (0, 0))
+            most = min(len(log) - 1, 2 * entries + share)
+            work += 2 * given
             spans.append((entry_id(log.id, log.floor), entry_id(log.id, log.floor + most + 1)))
-        gone, touched_keys = self._choose(over, read_list(self._ledger.db, _OLDEST, (as_json(spans),)), oldest_ms)
+        gone, touched_keys = self._choose(over, read_list(self._ledger.db, _OLDEST, (as_json(spans),)), oldest_ms, work)
         self._drop(over.values(), gone, touched_keys)
         for log in over.values():
             self._ledger.touch(log)
-            if self._is_over(log, log.oldest_at, oldest_ms):
+            if self._is_over(log, log.oldest_at, oldest_ms) and len(self._behind) < MAX_BEHIND:
                 self._behind[log.name] = None
 
     def trim_more(self, now_ms: int, at_most: int) -> bool:
@@ -75,16 +91,16 @@ class Retention:
         oldest_ms = now_ms - int(self._limits.history_age * 1000)
         names += read_list(self._ledger.db, _AGED, (oldest_ms, at_most))
         self._ledger.fetch(names)
-        self.trim([log for name in dict.fromkeys(names) if (log := self._ledger.log(name)) is not None], 0, now_ms)
-        return len(names) >= at_most
+        self.trim([log for name in dict.fromkeys(names) if (log := self._ledger.log(name)) is not None], {}, now_ms)
+        return bool(self._behind) or len(names) >= at_most
 
     def _is_over(self, log: Log, oldest_at: int, oldest_ms: int) -> bool:
         limits = self._limits
         return len(log) > 1 and (len(log) > limits.history_messages or log.size > limits.history_bytes or oldest_at < oldest_ms)
 
-    def _choose(self, over: dict[int, Log], rows: list[Any], oldest_ms: int) -> tuple[list[int], list[int]]:
+    def _choose(self, over: dict[int, Log], rows: list[Any], oldest_ms: int, work: int) -> tuple[list[int], list[int]]:
         """Moves the floors of the logs; gives the keys of the entries that go, and of those among them that may be the newest
-        of a collapse key."""
+        of a collapse key. `work`: units; at least one entry goes."""
         gone, newest = [], []
         totals = self._ledger.totals
         for entry, message_id, weight, published_at, expires_at, has_key in rows:
@@ -93,8 +109,9 @@ class Retention:
             if offset != log.floor + 1:
                 continue  # an entry before this one stays, and so does this
             log.oldest_at = published_at
-            if not self._is_over(log, published_at, oldest_ms):
+            if work <= 0 or not self._is_over(log, published_at, oldest_ms):
                 continue
+            work -= units(weight)
             gone.append(entry)
             if has_key:
                 newest.append(entry)
@@ -127,22 +144,25 @@ class Retention:
             self._free(
                 "SELECT id FROM entries WHERE id > ? AND id <= ? AND expires_at BETWEEN 1 AND ?",
                 (entry_id(log.id, log.floor), entry_id(log.id, log.top), now_ms),
+                ROOM_STEP,
             )
 
-    def free_any_expired(self, now_ms: int, at_most: int) -> bool:
-        """Frees so many payloads that have expired, whatever their channel; whether there may be more."""
+    def free_any_expired(self, now_ms: int) -> bool:
+        """Frees some payloads that have expired, whatever their channel; whether there may be more."""
         query = f"SELECT id FROM entries WHERE expires_at > 0 AND flags < {FREED} AND expires_at <= ? ORDER BY expires_at"
-        return self._free(query, (now_ms,), at_most) >= at_most
+        return self._free(query, (now_ms,), STEP)
 
-    def _free(self, query: str, parameters: tuple[int, ...], at_most: int = FREE_AT_ONCE) -> int:
+    def _free(self, query: str, parameters: tuple[int, ...], work: int) -> bool:
+        """Frees what the query gives, at most so many units but for the first; whether there may be more."""
         db = self._ledger.db
         listing = (
             "SELECT json_group_array(json_array(e.id, e.weight - length(e.content_type), c.name)) FROM entries AS e"
             f" JOIN channels AS c ON c.id = e.id >> {OFFSET_BITS} WHERE e.id IN ({query} LIMIT ?) AND e.flags < {FREED}"
         )
-        rows = read_list(db, listing, (*parameters, at_most))
+        found = read_list(db, listing, (*parameters, work))
+        rows = _within(found, work)
         if not rows:
-            return 0
+            return False
         ledger = self._ledger
         ledger.fetch([name for _, _, name in rows])
         for _, freed, name in rows:
@@ -156,4 +176,15 @@ class Retention:
             f" WHERE id IN {_LISTED}",
             (as_json([row[0] for row in rows]),),
         )
-        return len(rows)
+        return len(rows) < len(found) or len(found) == work
+
+
+def _within(rows: list[Any], work: int) -> list[Any]:
+    """The first rows (entry, weight, ...) that are so many units together, at least one."""
+    taken = []
+    for row in rows:
+        if work <= 0:
+            break
+        work -= units(row[1])
+        taken.append(row)
+    return taken

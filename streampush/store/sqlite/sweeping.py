@@ -6,11 +6,8 @@ from streampush.store.sqlite.ledger import Ledger
 from streampush.store.sqlite.retention import Retention
 from streampush.store.sqlite.rows import as_json
 
-CHANNELS = 50
+CHANNELS = 100
 """Channels of which a sweep drops what is too old."""
-
-PAYLOADS = 200
-"""Expired payloads that a sweep frees."""
 
 KEYS = 500
 """Idempotency keys that a sweep looks at."""
@@ -33,7 +30,7 @@ class Sweeping:
     def sweep(self, now_ms: int) -> bool:
         """Whether there is more to do at once."""
         more = self._retention.trim_more(now_ms, CHANNELS)
-        more |= self._retention.free_any_expired(now_ms, PAYLOADS)
+        more |= self._retention.free_any_expired(now_ms)
         more |= self._forget_keys(now_ms)
         more |= self._give_back()
         return more
@@ -66,5 +63,6 @@ class Sweeping:
         spare: int = db.execute("PRAGMA freelist_count").fetchone()[0] - SPARE_PAGES
         if spare <= 0:
             return False
-        db.execute(f"PRAGMA incremental_vacuum({min(PAGES, spare)})").fetchall()
+        for _ in range(min(PAGES, spare)):
+            db.execute("PRAGMA incremental_vacuum(1)")  # gives back one page each time it is executed, whatever it is asked for
         return spare > PAGES
