@@ -154,7 +154,7 @@ class RetentionTests(SynchronousTestCase):
         self.append_many("news", 600, 10 * PAGE)
         self.now_ms += 2 * DAY_MS
         self.append_many("news", 1)
-        self.sweep_all()
+        self.assertLess(len(self.sweep_all()), 40)
         done(self.store.stop())  # the log goes into the file
         self.assertLess(self.path.stat().st_size, (SPARE_PAGES + 3 * PAGES) * PAGE)
         self.reopen(ROOMY)

@@ -44,7 +44,7 @@ UPDATE entries SET superseded_by = json_extract(j.value, '$[1]'), weight = lengt
 _READ_COLLAPSES = (
     "SELECT json_group_array(json_array(channel, key, position, version, versioned,"
     f" (SELECT weight - length(content_type) FROM entries WHERE id = (channel << {OFFSET_BITS} | position))))"
-    " FROM collapses WHERE (channel, key) IN (VALUES"
+    " FROM wanted CROSS JOIN collapses ON channel = a AND key = b"
 )
 _INSERT_COLLAPSES = "INSERT OR REPLACE INTO collapses (channel, key, position, version, versioned) VALUES"
 _INSERT_SCHEDULED = (

@@ -16,7 +16,7 @@ from streampush.store.sqlite.rows import as_json, read_list, read_many, write_ma
 _READ_SCOPES = "SELECT json_group_array(json_array(id, name, keys)) FROM scopes WHERE name IN (SELECT value FROM json_each(?))"
 _READ_KEYS = (
     "SELECT json_group_array(json_array(scope, key, hex(fingerprint), expires_at, message_id, channel, position, epoch,"
-    " superseded, deliver_at)) FROM idempotency WHERE (scope, key) IN (VALUES"
+    " superseded, deliver_at)) FROM wanted CROSS JOIN idempotency ON scope = a AND key = b"
 )
 _INSERT_KEYS = (
     "INSERT OR REPLACE INTO idempotency (scope, key, fingerprint, expires_at, message_id, channel, position, epoch,"

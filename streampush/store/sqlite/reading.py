@@ -74,7 +74,7 @@ FROM json_each(?1) AS j
 """
 _CURSORS = (
     "SELECT json_group_array(json_array(channel, epoch, position, processed, attempts))"
-    " FROM cursors WHERE (device, channel) IN (VALUES"
+    " FROM wanted CROSS JOIN cursors ON device = a AND channel = b"
 )
 _IDS = "SELECT json_group_array(json_array(id, message_id)) FROM entries WHERE id IN (SELECT value FROM json_each(?))"
 

@@ -33,7 +33,7 @@ READABLE = f"e.flags < {FREED} AND e.superseded_by = 0 AND e.recalled_at = 0 AND
 
 _READ_CURSORS = (
     "SELECT json_group_array(json_array(device, channel, epoch, position, processed, attempts))"
-    " FROM cursors WHERE (device, channel) IN (VALUES"
+    " FROM wanted CROSS JOIN cursors ON device = a AND channel = b"
 )
 _WRITE_CURSORS = "INSERT INTO cursors (device, channel, epoch, position, processed, attempts, moved) VALUES"
 _UPDATE_CURSORS = (

@@ -103,14 +103,19 @@ def write_many(db: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]],
             start += size
 
 
-def read_many(db: sqlite3.Connection, head: str, keys: Sequence[Sequence[Any]], tail: str = ")") -> list[Any]:
-    """As `write_many` for a query that gives one JSON list a step: `SELECT json_group_array(...) ... IN (VALUES`."""
+def read_many(db: sqlite3.Connection, query: str, keys: Sequence[Sequence[Any]]) -> list[Any]:
+    """The JSON lists that a query gives for all keys, in few steps: `SELECT json_group_array(...) FROM wanted CROSS JOIN ...`, with
+    `wanted (a, b)` for the keys, which are pairs.
+
+    A join, because SQLite looks at every row of the table for `(x, y) IN (VALUES (...), (...))`.
+    """
     found: list[Any] = []
     start = 0
     for size in CHUNKS:
         while len(keys) - start >= size:
             chunk = keys[start : start + size]
-            row = db.execute(_values(head, tail, len(chunk[0]), size), tuple(chain.from_iterable(chunk))).fetchone()
+            statement = _values("WITH wanted (a, b) AS (VALUES", f") {query}", 2, size)
+            row = db.execute(statement, tuple(chain.from_iterable(chunk))).fetchone()
             found += json.loads(row[0])
             start += size
     return found

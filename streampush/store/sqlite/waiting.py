@@ -50,6 +50,10 @@ def scheduled_draft(row: Sequence[Any]) -> Draft:
     )
 
 
+_LEASED = "WHERE token = ? AND token <> ''"
+"""The second half is what the index asks for."""
+
+
 class Waiting:
     """The writer's part of schedule, recall and outbox."""
 
@@ -133,17 +137,15 @@ class Waiting:
 
     def outbox_complete(self, token: str) -> bool:
         """See push.ports.OutboxStore.outbox_complete."""
-        sizes = read_list(self._ledger.db, "SELECT json_group_array(length(body)) FROM outbox WHERE token = ?", (token,))
-        if not token or not sizes:
+        sizes = read_list(self._ledger.db, f"SELECT json_group_array(length(body)) FROM outbox {_LEASED}", (token,))
+        if not sizes:
             return False
-        self._ledger.db.execute("DELETE FROM outbox WHERE token = ?", (token,))
+        self._ledger.db.execute(f"DELETE FROM outbox {_LEASED}", (token,))
         self._ledger.totals.outbox -= 1
         self._ledger.totals.bytes -= sizes[0]
         return True
 
     def outbox_release(self, token: str, not_before_ms: int) -> bool:
         """See push.ports.OutboxStore.outbox_release."""
-        if not token:
-            return False
-        released = self._ledger.db.execute("UPDATE outbox SET due_at = ?, token = '' WHERE token = ?", (not_before_ms, token))
+        released = self._ledger.db.execute(f"UPDATE outbox SET due_at = ?, token = '' {_LEASED}", (not_before_ms, token))
         return released.rowcount > 0
