@@ -36,6 +36,7 @@ from streampush.observe.lag import LagWatch
 from streampush.observe.log import LineObserver, make_observer_factory
 from streampush.observe.metrics import Metrics
 from streampush.observe.steadiness import ClockWatch
+from streampush.observe.store_figures import StoreFigures
 from streampush.protocol.events import SessionSettings
 from streampush.protocol.heartbeat import HeartbeatSettings
 from streampush.push import ids
@@ -149,7 +150,8 @@ class StreampushService(Service):
         self._time = SteadyClock(system_ns, boot_ns)
         keeping: type[MemoryKeeping] | type[SqliteKeeping]
         keeping = MemoryKeeping if config.store.backend == "memory" else SqliteKeeping
-        self._keeping: Keeping = keeping(reactor, config, self._time.wall_ms, lambda: ids.random_id(os.urandom), self.metrics)
+        figures = StoreFigures(self.registry)
+        self._keeping: Keeping = keeping(reactor, config, self._time.wall_ms, lambda: ids.random_id(os.urandom), figures)
         self.store = self._keeping.store
         self._retries = Retries(reactor)
         self.service = PushService(self._push_surroundings(), config.publish, config.delivery)

@@ -15,7 +15,6 @@ from streampush.observe.tallies import OTHER, Buckets, Tally
 from streampush.protocol.codes import Code
 from streampush.protocol.state import State
 from streampush.protocol.terms import LossReason, Milestone, Outcome
-from streampush.push.values import StoreStatus
 
 HANDSHAKE_RESULTS = (
     "ok",
@@ -43,8 +42,6 @@ IN_VAIN = ("timeout", "retry_later")
 
 MILLISECOND_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From what one turn of the reactor takes to what a person would notice."""
-STORE_FAULTS = ("full", "locked", "damaged", "readonly", "unopened", "io", "memory")
-"""Kinds of faults of the store, as in store.sqlite.file."""
 SECOND_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Round trips over mobile networks, handshakes."""
 SILENCE_BOUNDS = (1.0, 5.0, 10.0, 30.0, 45.0, 60.0, 75.0, 90.0, 120.0, 180.0, 300.0)
@@ -76,7 +73,6 @@ class Metrics:
         self._count_connections()
         self._count_messages()
         self._count_process()
-        self._count_store()
         registry.register(self)
         ProcessCollector(registry=registry)
 
@@ -137,15 +133,6 @@ class Metrics:
         self._rest = Tally("streampush_rest_requests_total", "REST requests by status.", ("status",), (REST_STATUSES,))
         self._rest_seconds = Buckets("streampush_rest_request_seconds", "Duration of REST requests.", MILLISECOND_BOUNDS)
         self._rest_refused = Tally("streampush_rest_refused_connections_total", "HTTP connections above the limit.")
-
-    def _count_store(self) -> None:
-        self._store_status: StoreStatus | None = None
-        self._store_waiting = 0
-        self._store_seconds = Buckets(
-            "streampush_store_batch_seconds", "Batches of operations, with their commit.", MILLISECOND_BOUNDS
-        )
-        self._store_operations = Tally("streampush_store_operations_total", "Operations that were committed.")
-        self._store_faults = Tally("streampush_store_faults_total", "Batches that failed.", ("kind",), (STORE_FAULTS,))
 
     # ------------------------------------------------------------------------------------------------------- push.PushMetrics
 
@@ -289,22 +276,6 @@ class Metrics:
         """The system's clock has jumped."""
         self._clock_steps.add()
 
-    # ----------------------------------------------------------------------------------------------------- store.StoreMetrics
-
-    def store_batch(self, operations: int, seconds: float, waiting: int) -> None:
-        """The store has committed a batch; so many operations wait behind it."""
-        self._store_seconds.observe(seconds)
-        self._store_operations.add(amount=operations)
-        self._store_waiting = waiting
-
-    def store_fault(self, kind: str) -> None:
-        """A batch of the store failed."""
-        self._store_faults.add(kind)
-
-    def store_holds(self, status: StoreStatus) -> None:
-        """How much the store holds."""
-        self._store_status = status
-
     # ------------------------------------------------------------------------------------------------------- rest.RestMetrics
 
     def rest_request(self, status: int, seconds: float) -> None:
@@ -361,7 +332,6 @@ class Metrics:
             yield buckets.export()
         for buckets in (self._probe_seconds, self._lag, self._rest_seconds):
             yield buckets.export()
-        yield from self._store()
         yield GaugeMetricFamily("streampush_reactor_last_lag_seconds", "The last measurement.", value=self._last_lag)
         yield GaugeMetricFamily(
             "streampush_clock_deviation_seconds",
@@ -369,25 +339,6 @@ class Metrics:
             value=self._clock_deviation,
         )
         yield self._gauge("streampush_build_info", "The running version.", "version", {self._version: 1})
-
-    def _store(self) -> Iterator[Metric]:
-        yield self._store_seconds.export()
-        yield self._store_operations.export()
-        yield self._store_faults.export()
-        yield GaugeMetricFamily("streampush_store_waiting", "Operations that waited at the last commit.", value=self._store_waiting)
-        status = self._store_status
-        if status is None:
-            return
-        held = {
-            "channels": status.channels,
-            "publications": status.publications,
-            "devices": status.devices,
-            "scheduled": status.scheduled,
-            "dead_letters": status.dead_letters,
-            "outbox": status.outbox,
-        }
-        yield self._gauge("streampush_store_held", "What the store holds.", "what", held)
-        yield GaugeMetricFamily("streampush_store_bytes", "Bytes that count against store.max_bytes.", value=status.bytes)
 
     @staticmethod
     def _gauge(name: str, help_text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

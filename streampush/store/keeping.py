@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from streampush.config import Config
 from streampush.errors import ConfigError, StoreUnavailable
@@ -27,6 +28,12 @@ class KeepingMetrics(StoreMetrics, Protocol):
 
     def store_holds(self, status: StoreStatus) -> None:
         """How much it holds."""
+
+    def store_files(self, file: int, log: int) -> None:
+        """Bytes of its file, and of the write-ahead log."""
+
+    def store_watched(self, works: Callable[[], bool], waiting: Callable[[], int]) -> None:
+        """Who knows whether it works, and how many operations wait for it."""
 
 
 class Keeping(Protocol):
@@ -54,7 +61,11 @@ class MemoryKeeping:
     ) -> None:
         self.store = MemoryStore(config.store, wall_ms, new_epoch, max_dead_letters=config.delivery.max_dead_letters)
         self._sweeper = Sweeper(reactor, self.store)
-        self._status = StatusWatch(reactor, self.store, metrics)
+        self._metrics = metrics
+        self._status = StatusWatch(reactor, self._look)
+
+    async def _look(self) -> None:
+        self._metrics.store_holds(await self.store.status())
 
     def start(self) -> None:
         self._sweeper.start()
@@ -89,7 +100,13 @@ class SqliteKeeping:
             observe_reads=reads,
         )
         self._upkeep = Upkeep(reactor, self.store, writes, reads)
-        self._status = StatusWatch(reactor, self.store, metrics)
+        self._metrics = metrics
+        self._status = StatusWatch(reactor, self._look)
+        metrics.store_watched(lambda: not self._upkeep.reason(reactor.seconds()), lambda: self.store.writer.waiting)
+
+    async def _look(self) -> None:
+        self._metrics.store_holds(await self.store.status())
+        self._metrics.store_files(*await self.store.files())
 
     def reason(self, now: float) -> str:
         return self._upkeep.reason(now)
@@ -114,10 +131,9 @@ class StatusWatch:
 
     _log = Logger(namespace="streampush.store")
 
-    def __init__(self, reactor: Any, store: Store, metrics: KeepingMetrics) -> None:
+    def __init__(self, reactor: Any, look: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._reactor = reactor
-        self._store = store
-        self._metrics = metrics
+        self._look_once = look
         self._call: IDelayedCall | None = None
         self._running = False
 
@@ -135,10 +151,13 @@ class StatusWatch:
 
     def _look(self) -> None:
         self._call = None
-        looking = Deferred.fromCoroutine(self._store.status())
-        looking.addCallbacks(self._metrics.store_holds, lambda failure: failure.trap(StoreUnavailable))
-        looking.addErrback(lambda failure: self._log.failure("the store's status failed", failure=failure))
+        looking = Deferred.fromCoroutine(self._look_once())
+        looking.addErrback(self._failed)
         looking.addBoth(lambda done: self._again())
+
+    def _failed(self, failure: Failure) -> None:
+        if not isinstance(failure.value, StoreUnavailable):  # that is known already
+            self._log.failure("the store's status failed", failure=failure)
 
     def _again(self) -> None:
         if self._running:

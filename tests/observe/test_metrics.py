@@ -48,7 +48,7 @@ def test_exposition_parses_and_every_counter_is_named_total(registry: CollectorR
         if family.type == "counter":
             assert all(sample.name.endswith("_total") for sample in family.samples)
         if family.type == "histogram":
-            assert family.name.endswith("_seconds")
+            assert family.name.endswith(("_seconds", "_operations"))
 
 
 def test_process_figures_are_on_the_same_registry(registry: CollectorRegistry, metrics: Metrics) -> None:

@@ -34,7 +34,7 @@ class Counting:
         self.faults: list[str] = []
         self.batches = 0
 
-    def store_batch(self, operations: int, seconds: float, waiting: int) -> None:
+    def store_batch(self, operations: int, seconds: float) -> None:
         self.batches += 1
 
     def store_fault(self, kind: str) -> None:

@@ -254,7 +254,7 @@ _KINDS = {
     sqlite3.SQLITE_NOMEM: ("memory", "there is no memory left"),
 }
 
-FAULT_KINDS = (*dict.fromkeys(kind for kind, _ in _KINDS.values()), "stopped", "slow", "other")
+FAULT_KINDS = (*dict.fromkeys(kind for kind, _ in _KINDS.values()), "other")
 """Labels of the metric of faults."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -192,6 +193,12 @@ class Reading:
             totals.dead_letters,
             totals.outbox,
         )
+
+    def files(self) -> tuple[int, int]:
+        """Bytes of the file, and of the write-ahead log."""
+        path = self._db.execute("PRAGMA database_list").fetchone()[2]
+        log = f"{path}-wal"
+        return os.path.getsize(path), os.path.getsize(log) if os.path.exists(log) else 0
 
     # ---------------------------------------------------------------------------------------------------------- devices
 

@@ -118,6 +118,10 @@ class SqliteStore:
         """Drops and frees a bounded number of things that are too old; whether there is more to do."""
         return self._write("sweep", self._wall_ms())
 
+    def files(self) -> Deferred[tuple[int, int]]:
+        """Bytes of the file, and of the write-ahead log."""
+        return self._read("files")
+
     def touch(self) -> Deferred[None]:
         """Writes something, to see whether that can be done, and whether there is room for more."""
         return self._write("touch")

@@ -29,8 +29,8 @@ SLOW = 5.0
 class StoreMetrics(Protocol):
     """What is counted of the store on disk."""
 
-    def store_batch(self, operations: int, seconds: float, waiting: int) -> None:
-        """A batch was committed; so many operations wait behind it."""
+    def store_batch(self, operations: int, seconds: float) -> None:
+        """A batch was committed."""
 
     def store_fault(self, kind: str) -> None:
         """A batch failed; `kind` is one of file.FAULT_KINDS."""
@@ -62,7 +62,7 @@ class Watch:
         if self._kind != FULL:  # there a small thing succeeds, and the next one does not: that is for `touch` to say
             self.works_again()
         if self._counts:
-            self._metrics.store_batch(len(report.outcomes), report.seconds, waiting)
+            self._metrics.store_batch(len(report.outcomes), report.seconds)
 
     def works_again(self) -> None:
         """What failed has succeeded."""
