@@ -72,7 +72,7 @@ class Retention:
         share = max(1, STEP // len(over))
         for log in over.values():
             entries, given = added.get(log.id, (0, 0))
-            most = min(len(log) - 1, 2 * entries + share)
+            most = min(len(log) - 1, 2 * entries + share, self._excess(log, oldest_ms))
             work += 2 * given
             spans.append((entry_id(log.id, log.floor), entry_id(log.id, log.floor + most + 1)))
         gone, touched_keys = self._choose(over, read_list(self._ledger.db, _OLDEST, (as_json(spans),)), oldest_ms, work)
@@ -97,6 +97,14 @@ class Retention:
     def _is_over(self, log: Log, oldest_at: int, oldest_ms: int) -> bool:
         limits = self._limits
         return len(log) > 1 and (len(log) > limits.history_messages or log.size > limits.history_bytes or oldest_at < oldest_ms)
+
+    def _excess(self, log: Log, oldest_ms: int) -> int:
+        """How many entries are likely to go: whoever reads more of a full channel at each append reads in vain."""
+        if log.oldest_at < oldest_ms:
+            return len(log)
+        excess = max(0, len(log) - self._limits.history_messages)
+        too_large = log.size - self._limits.history_bytes
+        return max(excess, 2 * too_large * len(log) // log.size + 4) if too_large > 0 else excess
 
     def _choose(self, over: dict[int, Log], rows: list[Any], oldest_ms: int, work: int) -> tuple[list[int], list[int]]:
         """Moves the floors of the logs; gives the keys of the entries that go, and of those among them that may be the newest
