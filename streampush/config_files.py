@@ -62,9 +62,29 @@ class _Checker:
             yield from self._deny_list(tls.deny_list)
         if rest.enabled:
             yield from self._pair("rest", rest.certificate, rest.key)
+        if self._config.store.backend == "sqlite":
+            yield from self._store(self._config.store.path)
 
     def _problem(self, key: str, text: str, severity: Literal["error", "warning"] = "error") -> Problem:
         return Problem(severity, self._config.file, key, text)
+
+    def _store(self, path: str) -> Iterator[Problem]:
+        """Where the store's file is, or will be. What is in it is for the store to say, which opens it."""
+        folder = os.path.dirname(os.path.abspath(path))
+        try:
+            mode = os.stat(folder).st_mode
+        except OSError as error:
+            yield self._problem("store.path", f"the folder {folder} cannot be used: {error.strerror}")
+            return
+        if not stat.S_ISDIR(mode):
+            yield self._problem("store.path", f"{folder} is not a folder")
+            return
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            text = f"anybody can replace files in {folder} (mode {stat.S_IMODE(mode):04o}), type: chmod o-w {folder}"
+            yield self._problem("store.path", text, "warning")
+        if os.path.isfile(path) and os.stat(path).st_mode & 0o077:
+            text = f"{path} holds messages and push tokens, and others can use it, type: chmod 600 {path}"
+            yield self._problem("store.path", text, "warning")
 
     def _pair(self, section: str, certificate_path: str, key_path: str) -> Iterator[Problem]:
         """A server certificate and its private key."""

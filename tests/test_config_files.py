@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from streampush.cli.directory import Credentials
 from streampush.cli.pki import CertificateAuthority
-from streampush.config import Config, Problem, RestConfig, TlsConfig
+from streampush.config import Config, Problem, RestConfig, StoreConfig, TlsConfig
 from streampush.config_files import check_files
 from tests.support import SERVER_NAMES, DevelopmentFiles, authority, make_files
 
@@ -228,3 +228,47 @@ def test_the_pair_of_the_rest_api_is_checked_too(files: DevelopmentFiles) -> Non
 def test_files_of_a_switched_off_rest_api_are_not_looked_at(files: DevelopmentFiles) -> None:
     rest = RestConfig(enabled=False, certificate="/nowhere", key="/nowhere")
     assert check_files(replace(configured(files), rest=rest)) == []
+
+
+def stored(files: DevelopmentFiles, path: Path, backend: str = "sqlite") -> Config:
+    return replace(configured(files), store=StoreConfig(backend=backend, path=str(path)))
+
+
+def test_a_private_store_in_a_private_folder_has_no_problem(files: DevelopmentFiles, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    assert check_files(stored(files, path)) == []
+    path.touch(0o600)
+    assert check_files(stored(files, path)) == []
+
+
+def test_a_store_in_a_folder_that_is_not_there_is_refused(files: DevelopmentFiles, tmp_path: Path) -> None:
+    problem = only(stored(files, tmp_path / "none" / "store.db"))
+    assert (problem.severity, problem.key) == ("error", "store.path")
+    assert problem.text == f"the folder {tmp_path}/none cannot be used: No such file or directory"
+
+
+def test_a_store_below_a_file_is_refused(files: DevelopmentFiles, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert only(stored(files, tmp_path / "file" / "store.db")).text == f"{tmp_path}/file is not a folder"
+
+
+def test_a_store_that_others_can_read_is_a_warning(files: DevelopmentFiles, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.touch()
+    path.chmod(0o640)
+    problem = only(stored(files, path))
+    assert (problem.severity, problem.key) == ("warning", "store.path")
+    assert problem.text.endswith(f"chmod 600 {path}")
+
+
+def test_a_folder_in_which_anybody_can_replace_the_store_is_a_warning(files: DevelopmentFiles, tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert only(stored(files, folder / "store.db")).severity == "warning"
+    folder.chmod(0o1777)  # as /tmp: nobody replaces what is somebody else's
+    assert check_files(stored(files, folder / "store.db")) == []
+
+
+def test_the_file_of_a_store_in_memory_is_not_looked_at(files: DevelopmentFiles, tmp_path: Path) -> None:
+    assert check_files(stored(files, tmp_path / "none" / "store.db", "memory")) == []

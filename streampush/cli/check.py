@@ -50,6 +50,7 @@ def _summarise(config: Config, cap: int) -> None:
         click.echo(f"  REST         {scheme}://{_endpoint(rest.address, rest.port)}, keys: {len(rest.keys)}")
     else:
         click.echo("  REST         off")
+    click.echo(f"  store        {config.store.path if config.store.backend == 'sqlite' else 'in memory, forgotten at the end'}")
     click.echo(f"  publishers   {', '.join(config.publishers) or 'none by certificate'}")
     click.echo(f"  connections  at most {cap}, {config.admission.max_per_address} from one address")
     click.echo(f"  certificate  {_expiry(tls.certificate)}")

@@ -29,6 +29,7 @@ def test_a_good_configuration_is_summed_up(toml: Path) -> None:
     assert "ok\n" in result.output
     assert "devices      0.0.0.0:7443, TLS 1.3 or later" in result.output
     assert "REST         http://127.0.0.1:7480" in result.output
+    assert f"store        {toml.parent}/streampush.db" in result.output
     assert f"certificate  {toml.parent}/server.crt, valid until " in result.output
 
 

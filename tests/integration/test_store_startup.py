@@ -26,7 +26,7 @@ class StoreFaultTests(LaunchTestCase):
     def test_folder_that_is_not_there(self) -> None:
         folder = self.root / "none"
         said = self.store_fault("--set", "store.path=none/streampush.db")
-        self.assertEqual(said, f"{folder}/streampush.db.lock cannot be made: No such file or directory")
+        self.assertEqual(said, f"the folder {folder} cannot be used: No such file or directory")
 
     def test_folder_instead_of_a_file(self) -> None:
         self.path.mkdir()
