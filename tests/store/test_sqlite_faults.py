@@ -21,6 +21,7 @@ from streampush.store.sqlite import FileFault, SqliteStore
 from streampush.store.sqlite.checking import examine
 from streampush.store.sqlite.file import FAULT_KINDS, explain, prepare
 from streampush.store.sqlite.upkeep import INTERVAL, Upkeep, Watch
+from streampush.store.sqlite.worker import Report
 from tests.store.folders import quick_folder, small_disk
 from tests.store.sqlite_file import NOW_MS, damage, done, draft, fill, opened, root_page
 
@@ -57,6 +58,7 @@ class FaultTestCase(SynchronousTestCase):
             str(self.path), StoreConfig(), lambda: NOW_MS, lambda: "epoch", observe_writes=writes, observe_reads=reads
         )
         self.store.open()
+        self.writes, self.reads = writes, reads
         self.upkeep = Upkeep(self.clock, self.store, writes, reads)
         self.upkeep.start()
         self.stack.callback(lambda: done(self.store.stop()))
@@ -200,6 +202,24 @@ class LockedTests(FaultTestCase):
         self.assertEqual(self.reason, "")
         self.append(draft("news", "afterwards"))
         self.assertEqual(self.readable(), ["before", "afterwards"])
+
+
+class WatchTests(FaultTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.open(Path(self.stack.enter_context(quick_folder())))
+
+    def test_every_kind_of_fault_of_either_thread_is_over_when_a_try_succeeds(self) -> None:
+        for watch in (self.writes, self.reads):
+            for kind in FAULT_KINDS:
+                watch(Report([], fault=(kind, f"it is {kind}")), 0)
+                self.assertEqual(self.reason, f"it is {kind}")
+                self.clock.advance(INTERVAL)
+                self.assertEqual(self.reason, "")
+
+    def test_nothing_is_left_of_the_upkeep_after_its_stop(self) -> None:
+        self.upkeep.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class DamagedPageTests(FaultTestCase):

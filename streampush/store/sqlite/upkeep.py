@@ -123,6 +123,7 @@ class Upkeep:
         try:
             if self._reads.reason:
                 await self._store.status()
+                self._reads.works_again()
             if self._writes.reason:
                 await self._store.touch()
                 self._writes.works_again()
