@@ -32,7 +32,7 @@ from streampush.push.values import (
     Want,
 )
 from streampush.store.memory import MemoryStore
-from streampush.store.sqlite import SqliteStore
+from streampush.store.sqlite import SqliteStore, ledger, retention
 from streampush.store.sqlite.checking import examine
 from tests.store.folders import quick_folder
 
@@ -63,6 +63,13 @@ class AlikeTests(SynchronousTestCase):
 
     def test_both_stores_answer_alike(self) -> None:
         for seed in range(SEEDS):
+            Pair(self.folder / f"{seed}.db", Random(seed)).run()
+
+    def test_they_do_so_when_the_one_on_disk_remembers_next_to_nothing(self) -> None:
+        self.patch(ledger, "MAX_LOGS", 1)
+        self.patch(ledger, "MAX_RECIPIENTS", 1)
+        self.patch(retention, "MAX_BEHIND", 1)
+        for seed in range(SEEDS, SEEDS + 5):
             Pair(self.folder / f"{seed}.db", Random(seed)).run()
 
 
