@@ -1,4 +1,4 @@
-"""The thread of the store: what waits shares a batch, the queue is bounded, a stop finishes what waits or says that it cannot."""
+"""The thread of the store over a disk that is slow or hangs, and what becomes of the single operations of a batch."""
 
 from __future__ import annotations
 
@@ -72,49 +72,21 @@ class ThreadTests(SynchronousTestCase):
 
     def start(self) -> None:
         self.executor.start()
-        self.addCleanup(self.runner.may_run.release, 100)
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        """Leaves no thread behind."""
+        self.executor.stop()
+        self.reactor.advance(0)
+        self.runner.may_run.release(100)
+        while not self.runner.closed:
+            self.reactor.turn()
 
     def submit(self, *kinds: str) -> list[Deferred[Any]]:
         """In one turn of the reactor."""
         submitted = [self.executor.submit(kind) for kind in kinds]
         self.reactor.advance(0)
         return submitted
-
-    def test_what_waits_behind_a_batch_shares_the_next_one(self) -> None:
-        self.start()
-        first = self.submit("a")
-        self.assertTrue(self.runner.begun.acquire(timeout=PATIENCE))
-        others = self.submit("b", "c", "d")
-        self.runner.may_run.release(2)
-        self.reactor.turn()
-        self.reactor.turn()  # one call for all of them
-        self.assertEqual(self.runner.batches, [["a"], ["b", "c", "d"]])
-        self.assertEqual([self.successResultOf(one) for one in first + others], ["a", "b", "c", "d"])
-        self.assertEqual(self.seen, [(1, 3), (3, 0)])
-
-    def test_what_is_asked_for_in_one_turn_shares_a_batch(self) -> None:
-        self.start()
-        self.submit("a", "b", "c")
-        self.runner.may_run.release()
-        self.reactor.turn()
-        self.assertEqual(self.runner.batches, [["a", "b", "c"]])
-
-    def test_a_batch_has_a_bound(self) -> None:
-        self.start()
-        self.submit("a")
-        self.assertTrue(self.runner.begun.acquire(timeout=PATIENCE))
-        self.submit("b", "c", "d", "e")
-        self.runner.may_run.release(3)
-        for _ in range(3):
-            self.reactor.turn()
-        self.assertEqual(self.runner.batches, [["a"], ["b", "c", "d"], ["e"]])
-
-    def test_above_the_bound_of_the_queue_an_operation_is_refused_at_once(self) -> None:
-        self.start()
-        self.submit("a", "b", "c", "d", "e")
-        failure = self.failureResultOf(self.executor.submit("f"), StoreUnavailable)
-        self.assertIn("store.max_queue", failure.value.detail)
-        self.assertEqual(self.executor.waiting, 5)
 
     def test_room_comes_back_with_the_results(self) -> None:
         self.start()
@@ -126,19 +98,6 @@ class ThreadTests(SynchronousTestCase):
 
     def test_nothing_is_taken_before_the_start(self) -> None:
         self.failureResultOf(self.executor.submit("a"), StoreUnavailable)
-
-    def test_a_stop_finishes_what_waits_and_takes_no_more(self) -> None:
-        self.start()
-        waiting = self.submit("a", "b")
-        stopping = self.executor.stop()
-        self.failureResultOf(self.executor.submit("c"), StoreUnavailable)
-        self.runner.may_run.release(5)
-        while not stopping.called:
-            self.reactor.turn()
-        self.assertIs(self.successResultOf(stopping), True)
-        self.assertEqual([self.successResultOf(one) for one in waiting], ["a", "b"])
-        self.assertTrue(self.runner.closed)
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_a_stop_gives_up_a_disk_that_hangs_and_tells_who_waits(self) -> None:
         self.start()
