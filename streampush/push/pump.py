@@ -167,10 +167,11 @@ class Pump:
         attachment = self._attachment
         around = attachment.around
         heard = around.fanout.top(feed.channel, feed.epoch)
-        page = await around.store.read(feed.channel, feed.sent, *attachment.page_room())
+        sent = feed.sent
+        page = await around.store.read(feed.channel, sent, *attachment.page_room())
         if not attachment.follows(feed):
             return Step.DONE
-        if not self._continues(feed, page):
+        if not self._continues(feed, page, sent):
             return Step.MORE
         publications = self._without_dead(feed, page)
         if not self._write_page(feed, publications):
@@ -227,9 +228,9 @@ class Pump:
 
     # ---------------------------------------------------------------------------------------------------------- losses
 
-    def _continues(self, feed: Feed, page: Page) -> bool:
+    def _continues(self, feed: Feed, page: Page, sent: int) -> bool:
         """Whether the page goes on where the feed is. If not, the loss is named and the page is to be read anew."""
-        if self._lost(feed, page):
+        if self._lost(feed, page, sent):
             return False
         head = page.head
         if head.floor_offset > feed.sent:
@@ -240,10 +241,14 @@ class Pump:
             self._tell_loss(feed, page, LossReason.TRIMMED, lost)
         return True
 
-    def _lost(self, feed: Feed, page: Page) -> bool:
-        """Whether the log that the feed was reading is gone; then it begins anew at the front of the one that is there."""
+    def _lost(self, feed: Feed, page: Page, sent: int) -> bool:
+        """Whether the log that the feed was reading is gone; then it begins anew at the front of the one that is there.
+
+        `sent`: how far the feed was when the page was asked for. A live one has got further since, by publications that the page
+        cannot know of.
+        """
         head = page.head
-        if head.epoch == feed.epoch and head.top_offset >= feed.sent:
+        if head.epoch == feed.epoch and head.top_offset >= sent:
             return False
         fanout = self._attachment.around.fanout
         fanout.correct(feed.channel, head.epoch, fanout.top(feed.channel, feed.epoch), head.top_offset)
@@ -295,10 +300,11 @@ class Pump:
         attachment = self._attachment
         if held is not None and not held.out and not attachment.takes(1, held.size):
             return Step.NO_ROOM
+        sent = feed.sent
         page = await attachment.around.store.read(feed.channel, offset - 1, 1, 1)
         if not attachment.follows(feed) or feed.first_due(now) != offset or feed.held.get(offset) is not held:
             return Step.MORE  # it was answered meanwhile
-        if self._lost(feed, page):
+        if self._lost(feed, page, sent):
             self.lags(feed)
             return Step.MORE
         if held is not None and page.head.floor_offset >= offset:

@@ -11,8 +11,8 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import LossReason, Milestone, Outcome
 from streampush.push.delivery import Attachment
 from streampush.push.redelivery import NO_ANSWER, RETRY_LATER, Patience
-from streampush.push.values import ConnectionInfo, Cursor, DeadLetter, Principal
-from tests.push.slow_world import FRAME, fixed, lose_log
+from streampush.push.values import ConnectionInfo, Cursor, DeadLetter, Principal, Subscription
+from tests.push.slow_world import FRAME, attach_slow, fixed, lose_log, publish, slow_world
 from tests.push.world import RecordingLink, World, device
 
 SETTINGS = DeliveryConfig(ack_timeout=10.0, redelivery_max_interval=40.0, max_attempts=4, max_held=2)
@@ -52,6 +52,32 @@ def milestones(world: World, message_id: str) -> set[Milestone]:
 
 
 # ---------------------------------------------------------------------------------------------------------- no answer in time
+
+
+@pytest.mark.parametrize("outcome", [None, Outcome.RETRY_LATER])
+def test_what_is_published_while_a_repeat_is_read_is_no_rewound_log(outcome: Outcome | None) -> None:
+    world, store = slow_world(delivery=SETTINGS)
+    attachment, link = attach_slow(world)
+    attachment.follow(Subscription("news", "epoch", 0, 0))
+    world.settle()
+    store.finish("read")
+    world.settle()
+    world.spawn(publish(world))
+    store.finish("append")
+    world.settle()
+    if outcome is not None:
+        attachment.acknowledge("news", 1, outcome)
+    world.passes(20.0, attachment)
+    reading = store.take("read")
+    reading.act()  # as of now
+    world.spawn(publish(world))
+    store.finish("append")
+    world.settle()
+    reading.finish()
+    world.settle()
+    assert link.offsets("news") == [1, 2, 1]
+    assert world.metrics.named("positions_lost") == []
+    assert attachment.feeds["news"].sent == 2
 
 
 def test_the_waits_double_up_to_the_longest() -> None:
