@@ -11,7 +11,7 @@ from streampush.protocol.terms import Priority
 from streampush.push.channels import Kind, device_channel, kind_of, unknown_device
 from streampush.push.cursors import CursorWriter
 from streampush.push.ports import Store
-from streampush.push.values import Publication, Survey, Want
+from streampush.push.values import CursorMove, Publication, Survey, Want
 
 MAX_ENTRIES = 1_000
 """Of one page."""
@@ -74,8 +74,8 @@ class Backlog:
             raise unknown_device()
         durable = {subscription.channel for subscription in await self._store.subscriptions(device_id)}
         channels = {device_channel(device_id), *durable, *await self._store.cursors(device_id)}
-        surveys = await self._survey(device_id, sorted(channels))
-        return tuple(self._backlog(device_id, survey, survey.channel in durable) for survey in surveys)
+        found = await self._survey(device_id, sorted(channels))
+        return tuple(_backlog(survey, pending, survey.channel in durable) for survey, pending in found)
 
     async def entries(self, device_id: str, channel: str, after: int, limit: int) -> BacklogPage:
         """At most `limit` (1 to MAX_ENTRIES) publications that wait, behind the offset `after`. May be empty and not the end.
@@ -86,41 +86,42 @@ class Backlog:
         kind_of(channel)
         if await self._store.device(device_id) is None:
             raise unknown_device()
-        (survey,) = await self._survey(device_id, [channel])
-        if channel != device_channel(device_id) and self._place(device_id, survey) is None:
+        ((survey, pending),) = await self._survey(device_id, [channel])
+        if channel != device_channel(device_id) and _place(survey, pending) is None:
             raise Refused(Code.NOT_SUBSCRIBED, "the device has no place in this channel", channel=channel)
-        backlog = self._backlog(device_id, survey, durable=False)
+        backlog = _backlog(survey, pending, durable=False)
         page = await self._store.read(channel, max(after, backlog.acknowledged), limit, self._page_bytes)
         following = page.next_offset if page.next_offset < page.head.top_offset else None
         return BacklogPage(channel, page.head.epoch, tuple(map(_entry, page.publications)), following)
 
-    async def _survey(self, device_id: str, channels: Sequence[str]) -> Sequence[Survey]:
-        """With what is acknowledged and not stored yet."""
-        pending = (self._cursors.pending(device_id, channel) for channel in channels)
+    async def _survey(self, device_id: str, channels: Sequence[str]) -> list[tuple[Survey, CursorMove | None]]:
+        """Each with what was acknowledged and not stored when it was asked for; what is acknowledged meanwhile may be ahead."""
+        pending = [self._cursors.pending(device_id, channel) for channel in channels]
         wants = [Want(channel, (move.offset,) if move else ()) for channel, move in zip(channels, pending, strict=True)]
-        return await self._store.survey(device_id, wants)
+        return list(zip(await self._store.survey(device_id, wants), pending, strict=True))
 
-    def _place(self, device_id: str, survey: Survey) -> tuple[str, int] | None:
-        """Epoch and offset up to which the device is done."""
-        pending = self._cursors.pending(device_id, survey.channel)
-        places = [(place.epoch, place.offset) for place in (survey.cursor, pending) if place is not None]
-        current = [place for place in places if place[0] == survey.head.epoch]
-        return max(current, default=places[0] if places else None)
 
-    def _backlog(self, device_id: str, survey: Survey, durable: bool) -> ChannelBacklog:
-        head = survey.head
-        place = self._place(device_id, survey)
-        if place is None:  # only its own channel is delivered from the beginning
-            begins = head.floor_offset if kind_of(survey.channel)[0] is Kind.DEVICE else head.top_offset
-            return ChannelBacklog(survey.channel, begins, head.top_offset, head.top_offset - begins, 0, False, durable)
-        epoch, offset = place
-        if epoch != head.epoch or offset > head.top_offset:  # delivery begins anew, at the oldest entry
-            waiting = head.top_offset - head.floor_offset
-            return ChannelBacklog(survey.channel, head.floor_offset, head.top_offset, waiting, 0, True, durable)
-        lost = max(0, head.floor_offset - offset)
-        spot = survey.spots.get(offset)
-        waiting = head.top_offset - offset - lost - (spot.expired if spot is not None and not lost else 0)
-        return ChannelBacklog(survey.channel, offset, head.top_offset, max(0, waiting), lost, False, durable)
+def _place(survey: Survey, pending: CursorMove | None) -> tuple[str, int] | None:
+    """Epoch and offset up to which the device is done."""
+    places = [(place.epoch, place.offset) for place in (survey.cursor, pending) if place is not None]
+    current = [place for place in places if place[0] == survey.head.epoch]
+    return max(current, default=places[0] if places else None)
+
+
+def _backlog(survey: Survey, pending: CursorMove | None, durable: bool) -> ChannelBacklog:
+    head = survey.head
+    place = _place(survey, pending)
+    if place is None:  # only its own channel is delivered from the beginning
+        begins = head.floor_offset if kind_of(survey.channel)[0] is Kind.DEVICE else head.top_offset
+        return ChannelBacklog(survey.channel, begins, head.top_offset, head.top_offset - begins, 0, False, durable)
+    epoch, offset = place
+    if epoch != head.epoch or offset > head.top_offset:  # delivery begins anew, at the oldest entry
+        waiting = head.top_offset - head.floor_offset
+        return ChannelBacklog(survey.channel, head.floor_offset, head.top_offset, waiting, 0, True, durable)
+    lost = max(0, head.floor_offset - offset)
+    spot = survey.spots.get(offset)
+    waiting = head.top_offset - offset - lost - (spot.expired if spot is not None and not lost else 0)
+    return ChannelBacklog(survey.channel, offset, head.top_offset, max(0, waiting), lost, False, durable)
 
 
 def _entry(publication: Publication) -> BacklogEntry:

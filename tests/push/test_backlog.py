@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from streampush.config import DeliveryConfig, StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Outcome
 from streampush.push.backlog import BacklogPage, ChannelBacklog
-from streampush.push.values import CursorMove, DeviceRecord
-from tests.push.slow_world import lose_log
+from streampush.push.values import CursorMove, DeviceRecord, Subscription
+from tests.push.slow_world import attach_slow, lose_log, publish, slow_world
 from tests.push.world import World
 
 
@@ -165,3 +166,26 @@ def test_device_that_is_connected_and_up_to_date_has_nothing_waiting() -> None:
     world = World()
     world.follower("d", "news")
     assert rows(world)["news"].waiting == 0
+
+
+def test_what_is_published_and_acknowledged_while_the_store_answers_is_no_log_that_was_begun_anew() -> None:
+    world, store = slow_world()
+    world.run(world.memory.remember_device(DeviceRecord("d")))
+    attachment, _ = attach_slow(world)
+    attachment.follow(Subscription("device:d", "epoch", 0, 0))
+    world.settle()
+    store.finish("read")
+    world.settle()
+    asked: list[tuple[ChannelBacklog, ...]] = []
+    Deferred.fromCoroutine(world.service.backlog.channels("d")).addCallback(asked.append)
+    for name in ("device", "subscriptions", "cursors"):
+        store.finish(name)
+    surveying = store.take("survey")
+    surveying.act()  # as of now
+    world.spawn(publish(world, "device:d"))
+    store.finish("append")
+    world.settle()
+    attachment.acknowledge("device:d", 1, Outcome.DELIVERED)
+    surveying.finish()
+    ((row,),) = asked
+    assert (row.restarted, row.acknowledged, row.top, row.waiting) == (False, 0, 0, 0)
