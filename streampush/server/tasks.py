@@ -1,42 +1,45 @@
-"""Runs coroutines that mostly do not wait: the first step is taken at once, and only one that suspends becomes a Deferred.
+"""Runs coroutines that mostly do not wait, or for one thing only: each step is taken at once when it can be.
 
-A Deferred for each publish costs fourteen times as much as the step itself (docs/performance.md), and the store in memory never
-suspends.
+`Deferred.fromCoroutine` and `inlineCallbacks` cost more than the steps of a publish themselves (docs/performance.md): they
+prepare for being cancelled and for giving a result, of which nothing is needed here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 
 def run(work: Coroutine[Any, Any, None], failed: Callable[[Failure], object]) -> None:
     """Runs the coroutine to its end, over as many Deferreds as it awaits. What it raises goes to `failed`."""
-    try:
-        awaited = work.send(None)
-    except StopIteration:
-        return
-    except Exception:  # noqa: BLE001 - whatever it is, its owner is told
-        failed(Failure())  # type: ignore[no-untyped-call]  # Twisted has not annotated it
-        return
-    _rest(work, awaited).addErrback(failed)
+    _Run(work, failed).step(work.send, None)
 
 
-@inlineCallbacks
-def _rest(work: Coroutine[Any, Any, None], awaited: Deferred[Any]) -> Generator[Deferred[Any], Any, None]:
-    """The steps behind the first; `awaited` is what the coroutine waits for."""
-    result: Any = None
-    while True:
+class _Run:
+    """A coroutine on its way."""
+
+    __slots__ = ("_failed", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, None], failed: Callable[[Failure], object]) -> None:
+        self._work = work
+        self._failed = failed
+
+    def step(self, resume: Callable[[Any], Deferred[Any]], outcome: object) -> None:
+        """As far as the next Deferred that has not fired: one that has does not suspend a coroutine."""
         try:
-            result = yield awaited
-        except Exception as error:  # noqa: BLE001 - it is the coroutine's to deal with
-            caught: Exception | None = error
-        else:
-            caught = None
-        try:
-            awaited = work.send(result) if caught is None else work.throw(caught)
+            awaited = resume(outcome)
         except StopIteration:
             return
+        except Exception:  # noqa: BLE001 - whatever it is, its owner is told
+            self._failed(Failure())  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+            return
+        awaited.addCallbacks(self._succeeded, self._raised)
+
+    def _succeeded(self, result: object) -> None:
+        self.step(self._work.send, result)
+
+    def _raised(self, failure: Failure) -> None:
+        self.step(self._work.throw, failure.value)
