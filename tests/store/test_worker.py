@@ -43,8 +43,9 @@ class ThreadExecutorTests(TestCase):
         self.executor = self.make(lambda report, waiting: None)
 
     def make(self, observe: Any) -> ThreadExecutor:
-        bounds = {"max_queue": MAX_QUEUE, "max_batch": MAX_BATCH}
-        executor = ThreadExecutor("test", self.recorder, observe, reactor, **bounds)
+        executor = ThreadExecutor(
+            "test", self.recorder, observe, reactor, max_queue=MAX_QUEUE, max_batch=MAX_BATCH, patient=("patient",)
+        )
         executor.start()
         self.addCleanup(executor.stop)
         self.addCleanup(self.recorder.free.set)
@@ -83,6 +84,24 @@ class ThreadExecutorTests(TestCase):
         self.assertEqual(self.executor.waiting, MAX_QUEUE)
         await waiting
         self.assertEqual(self.executor.waiting, 0)
+
+    async def test_patient_task_goes_with_the_next_batch_of_others(self) -> None:
+        patient = self.executor.submit("patient", "a")
+        later: Deferred[list[str]] = Deferred()
+        reactor.callLater(0, lambda: reactor.callLater(0, lambda: self.submit("b").chainDeferred(later)))
+        self.assertEqual((await patient, await later), ("a", ["b"]))
+        self.assertEqual(self.recorder.batches, [["a", "b"]])
+
+    async def test_patient_task_is_done_by_itself_after_a_while(self) -> None:
+        self.assertEqual(await self.executor.submit("patient", "a"), "a")
+        self.assertEqual(await self.executor.submit("patient", "b"), "b")
+
+    async def test_stop_does_not_wait_for_a_patient_task(self) -> None:
+        patient = self.executor.submit("patient", "a")
+        stopped = self.executor.stop()
+        self.assertEqual([call for call in reactor.getDelayedCalls() if call.getTime() - reactor.seconds() < 5], [])
+        self.assertTrue(await stopped)
+        self.assertEqual(self.successResultOf(patient), "a")
 
     async def test_stop_does_what_was_asked_for_before_it(self) -> None:
         results = self.submit("a", "b", "c", "d")

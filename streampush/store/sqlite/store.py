@@ -76,9 +76,11 @@ class SqliteStore:
             self._writer = InlineExecutor(writer, observe_writes)
             self._reader = InlineExecutor(reader, observe_reads)
         else:
-            bounds = {"max_queue": limits.max_queue, "max_batch": limits.max_batch}
-            self._writer = ThreadExecutor("writer", writer, observe_writes, reactor, **bounds)
-            self._reader = ThreadExecutor("reader", reader, observe_reads, reactor, **bounds)
+            queue, batch = limits.max_queue, limits.max_batch
+            self._writer = ThreadExecutor(
+                "writer", writer, observe_writes, reactor, max_queue=queue, max_batch=batch, patient=(RECORD,)
+            )
+            self._reader = ThreadExecutor("reader", reader, observe_reads, reactor, max_queue=queue, max_batch=batch)
 
     # ------------------------------------------------------------------------------------------------------ open and stop
 

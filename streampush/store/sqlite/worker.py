@@ -4,13 +4,15 @@ The reactor's thread hands over everything that was asked for in a turn as one b
 gets all their results in one call. While a batch is under way the next one gathers: a thread that were woken for each single task
 would do it by itself, and the two threads would spend their time on passing the interpreter's lock to and fro (three publishes
 in four, when 64 are in flight). The number of tasks is bounded: what is above is refused at once.
+
+Tasks that nobody waits for are patient: they go with the next batch of others, or after a while by themselves.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from time import monotonic
@@ -25,6 +27,9 @@ T = TypeVar("T")
 
 STOP_TIMEOUT = 10.0
 """Seconds that a stop waits for a thread that hangs in the disk."""
+
+PATIENCE = 0.02
+"""Seconds that a patient task waits for others to share their commit."""
 
 
 class Task(Generic[T]):
@@ -130,7 +135,8 @@ class ReactorThreads(Protocol):
 
 
 class ThreadExecutor:
-    """Does tasks in a thread of its own. `max_queue`: tasks without a result; `max_batch`: tasks of one batch."""
+    """Does tasks in a thread of its own. `max_queue`: tasks without a result; `max_batch`: tasks of one batch; `patient`: kinds
+    of tasks that may wait for PATIENCE."""
 
     def __init__(
         self,
@@ -141,6 +147,7 @@ class ThreadExecutor:
         *,
         max_queue: int,
         max_batch: int,
+        patient: Collection[str] = (),
     ) -> None:
         self._name = name
         self._runner = runner
@@ -148,8 +155,11 @@ class ThreadExecutor:
         self._reactor = reactor
         self._max_queue = max_queue
         self._max_batch = max_batch
+        self._patient = patient
         self._queue: SimpleQueue[Sequence[Task[Any]] | None] = SimpleQueue()
         self._gathered: deque[Task[Any]] = deque()  # not handed over yet
+        self._urgent = 0  # of these, how many are not patient
+        self._waited_enough: IDelayedCall | None = None  # for others; while there are patient ones only
         self._waiting: dict[Task[Any], None] = {}  # without a result
         self._promised = False  # a batch is under way, or will be handed over at the end of this turn
         self._refusal = "the store is not started"
@@ -175,10 +185,18 @@ class ThreadExecutor:
         task: Task[Any] = Task(kind, arguments)
         self._waiting[task] = None
         self._gathered.append(task)
+        self._urgent += kind not in self._patient
         if not self._promised:
+            self._promise()
+        return task.deferred
+
+    def _promise(self) -> None:
+        """The thread has nothing to do: something has gathered for it."""
+        if self._urgent:
             self._promised = True
             self._reactor.callLater(0, self._hand_over)
-        return task.deferred
+        elif self._waited_enough is None:
+            self._waited_enough = self._reactor.callLater(PATIENCE, self._hand_over)
 
     def start(self) -> None:
         self._refusal = ""
@@ -197,10 +215,15 @@ class ThreadExecutor:
 
     def _hand_over(self) -> None:
         """Gives the thread what has gathered, up to a batch; or its end, if there is nothing left to come."""
+        waited_enough, self._waited_enough = self._waited_enough, None
+        if waited_enough is not None and waited_enough.active():
+            waited_enough.cancel()
         gathered = self._gathered
         self._promised = bool(gathered)
         if gathered:
-            self._queue.put([gathered.popleft() for _ in range(min(len(gathered), self._max_batch))])
+            batch = [gathered.popleft() for _ in range(min(len(gathered), self._max_batch))]
+            self._urgent -= sum(task.kind not in self._patient for task in batch)
+            self._queue.put(batch)
         elif self._refusal:
             self._queue.put(None)
 
@@ -211,7 +234,16 @@ class ThreadExecutor:
             self._observe(report, len(self._waiting))
         finally:
             self._answer(batch, report)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The thread has done a batch."""
+        if self._urgent or self._refusal:
             self._hand_over()
+        else:
+            self._promised = False
+            if self._gathered:
+                self._promise()
 
     def _answer(self, batch: Sequence[Task[Any]], report: Report) -> None:
         for task, outcome in zip(batch, report.outcomes, strict=True):
@@ -233,6 +265,7 @@ class ThreadExecutor:
         stopping, self._stopping = self._stopping, None
         given_up, self._waiting = self._waiting, {}
         self._gathered.clear()
+        self._urgent = 0
         for task in given_up:
             task.deferred.errback(StoreUnavailable("the disk does not answer, and the store is stopped"))
         if stopping is not None:
