@@ -194,6 +194,7 @@ class ThreadExecutor:
         """The thread has nothing to do: something has gathered for it."""
         if self._urgent:
             self._promised = True
+            self._stop_waiting()
             self._reactor.callLater(0, self._hand_over)
         elif self._waited_enough is None:
             self._waited_enough = self._reactor.callLater(PATIENCE, self._hand_over)
@@ -215,9 +216,7 @@ class ThreadExecutor:
 
     def _hand_over(self) -> None:
         """Gives the thread what has gathered, up to a batch; or its end, if there is nothing left to come."""
-        waited_enough, self._waited_enough = self._waited_enough, None
-        if waited_enough is not None and waited_enough.active():
-            waited_enough.cancel()
+        self._stop_waiting()
         gathered = self._gathered
         self._promised = bool(gathered)
         if gathered:
@@ -226,6 +225,11 @@ class ThreadExecutor:
             self._queue.put(batch)
         elif self._refusal:
             self._queue.put(None)
+
+    def _stop_waiting(self) -> None:
+        waited_enough, self._waited_enough = self._waited_enough, None
+        if waited_enough is not None and waited_enough.active():
+            waited_enough.cancel()
 
     def _deliver(self, batch: Sequence[Task[Any]], report: Report) -> None:
         for task in batch:
