@@ -39,8 +39,10 @@ class _Batch:
             if move.begun > known.offset:
                 if len(self.left) < MAX_MARKS:
                     self.left.append(known)
-            elif move.processed < known.processed or move.begun < known.begun:
-                move = replace(move, processed=max(move.processed, known.processed), begun=max(move.begun, known.begun))
+            elif move.processed < known.processed or move.begun != known.begun:
+                # Delivery goes on where the known move ends: what that one passed was delivered, also if it was on the
+                # connection before, and this one began behind it.
+                move = replace(move, processed=max(move.processed, known.processed), begun=known.begun)
         self.moves[key] = move
 
     def mark(self, mark: Mark) -> None:

@@ -208,6 +208,11 @@ def test_where_delivery_began_is_kept() -> None:
     assert merged(at(3, begun=3), at(5)) == [at(5, begun=3)]
 
 
+def test_a_connection_that_goes_on_where_the_last_one_ended_takes_no_receipts_away() -> None:
+    assert merged(at(4), at(5, begun=4)) == [at(5)]
+    assert merged(at(4, begun=1), at(5, begun=3)) == [at(5, begun=1)]
+
+
 def test_what_was_reached_before_a_jump_is_stored_before_it() -> None:
     assert merged(at(3), at(9, begun=9), at(10, begun=9)) == [at(3), at(10, begun=9)]
 
