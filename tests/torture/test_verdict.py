@@ -74,6 +74,10 @@ def test_a_dead_letter_with_a_receipt_is_not_missed() -> None:
     assert broken(ack(1), told("dead", "m1"), told("receipt", "m1", milestones=["written", "dead_lettered"])) == []
 
 
+def test_a_receipt_of_what_has_expired_need_not_know_of_the_delivery() -> None:
+    assert broken(ack(1, may_go=True), got(1), told("receipt", "m1", milestones=["stored", "expired"])) == []
+
+
 def test_a_loss_by_expiry_is_no_violation() -> None:
     assert broken(ack(1, may_go=True), told("lost", "", reason="EXPIRED")) == []
 

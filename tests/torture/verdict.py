@@ -2,8 +2,8 @@
 
 I1 What a publisher was told is stored was given to every device that follows the channel, or is a dead letter of that device and
    its receipt says so. Excused is what has expired, was recalled, or was superseded by its collapse key. A recall that a publisher
-   was told is stored was told to every device. What a device was given, its receipt calls delivered. Nothing is refused for
-   another reason than that the server cannot store just now.
+   was told is stored was told to every device. What a device was given, its receipt calls delivered, unless it may no longer be
+   read. Nothing is refused for another reason than that the server cannot store just now.
 I2 No application was given a message twice, but one that it had asked for again, and one behind the position that it remembered
    when it was started; those it must expect. A text that was published again with its key is one message.
 I3 Each application got each channel in order of offset, but for what it had asked for again; a message never came first behind
@@ -210,8 +210,8 @@ class Judge:
         for (device, message_id), milestones in self._receipts.items():
             message = self._messages.get(message_id)
             follower = None if message is None else self._followers[device].get(message.channel)
-            if follower is None or message_id in self._recalling:
-                continue
+            if message is None or follower is None or self._excused(message_id, message):
+                continue  # of what may no longer be read, only what the server had stored before is told
             due = {"delivered", "rejected", "dead_lettered"} if message_id in follower.taken else {"dead_lettered"}
             if (message_id in follower.taken or (device, message_id) in self._dead) and not due & set(milestones):
                 self._verdict.violate("I1", f"the receipt of {self._where(message_id)} on {device} says {milestones}")
