@@ -45,7 +45,7 @@ class Appends:
 
     def __init__(self, path: Path, max_batch: int, slower_by: float = 0.0) -> None:
         prepare(str(path), lambda: ids.random_id(os.urandom), self._now_ms())
-        runner: Runner = make_writer(str(path), StoreConfig(), DeliveryConfig().max_dead_letters)
+        runner: Runner = make_writer(str(path), StoreConfig().sized(), DeliveryConfig().max_dead_letters)
         if slower_by:
             runner = SlowRunner(runner, slower_by)
         self._inbox = Inbox()
