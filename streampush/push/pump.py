@@ -234,7 +234,9 @@ class Pump:
             return False
         head = page.head
         if head.floor_offset > feed.sent:
-            lost = head.floor_offset - feed.sent
+            lost = head.floor_offset - feed.sent + len(feed.held)  # what is held was sent, so it has left the log, too
+            for offset in list(feed.held):
+                feed.let_go(offset)
             feed.sent = head.floor_offset
             feed.backlog_open = True  # the device is told when it has caught up again
             feed.unheard = True

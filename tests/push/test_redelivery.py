@@ -475,6 +475,23 @@ def test_a_held_one_that_leaves_the_log_is_a_loss_that_is_named_and_the_others_c
     assert attachment.window()[:2] == (0, 0)
 
 
+def test_a_feed_that_falls_behind_the_log_loses_what_is_held_as_well() -> None:
+    world, attachment, link = world_with(1, limits=StoreConfig(history_messages=2))
+    attachment.acknowledge("device:d", 1, Outcome.RETRY_LATER)
+    link.room = False
+    for _ in range(4):
+        world.publish("device:d")
+    world.settle()
+    link.room = True
+    attachment.room_again()
+    world.settle()
+    told = [event[1] for event in link.events if event[0] == "repositioned"]
+    assert [(one.loss, one.offset, one.lost_at_most) for one in told] == [(LossReason.TRIMMED, 3, 3)]
+    assert link.offsets("device:d") == [1, 4, 5]
+    world.passes(10.0, attachment)
+    assert attachment.feeds["device:d"].held == {}
+
+
 def test_an_answer_that_was_under_way_when_delivery_began_anew_is_ignored() -> None:
     world, attachment, link = world_with(4, limits=StoreConfig(history_messages=2))
     attachment.acknowledge("device:d", 1, Outcome.RETRY_LATER)

@@ -8,25 +8,27 @@ import os
 import sys
 import time
 import traceback
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.scenario import Scenario, simulate
+from tests.simulation.scenario import EXPECTED, Scenario, simulate
 
 BLOCK = 50
 """Seeds that a process runs before it collects its garbage, and is given the next ones."""
 
 
-def run_block(seeds: range) -> list[tuple[int, str]]:
-    """The seeds that fail, each with what happened."""
+def run_block(seeds: range) -> tuple[list[tuple[int, str]], Counter[str]]:
+    """The seeds that fail, each with what went wrong; and how often what has happened."""
     gc.disable()  # scenarios are full of cycles, and are dropped together
     failures: list[tuple[int, str]] = []
+    seen: Counter[str] = Counter()
     for seed in seeds:
         try:
-            simulate(seed)
+            seen += simulate(seed).seen
         except Exception:  # noqa: BLE001 - whatever it is, the seed has failed
             failures.append((seed, traceback.format_exc()))
     gc.collect()
-    return failures
+    return failures, seen
 
 
 def replay(seed: int, *, tracing: bool) -> int:
@@ -47,12 +49,15 @@ def run_many(first: int, count: int, processes: int) -> int:
     blocks = [range(start, min(start + BLOCK, first + count)) for start in range(first, first + count, BLOCK)]
     begun = time.monotonic()
     failed = 0
+    seen: Counter[str] = Counter()
     gc.freeze()
     with ProcessPoolExecutor(processes) as pool:
-        for failures in pool.map(run_block, blocks):
+        for failures, seen_there in pool.map(run_block, blocks):
+            seen += seen_there
             for seed, problem in failures:
                 failed += 1
                 print(f"seed {seed} fails; replay it with: make simulate SEED={seed}\n{problem}")
+    print("seen:", ", ".join(f"{name} {seen[name]}" for name in sorted(seen.keys() | EXPECTED)))
     print(f"{count} scenarios, seeds {first} to {first + count - 1}: {failed} failed, {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0
 

@@ -150,6 +150,7 @@ class Link:
         if self.over:
             return
         self._world.trace(self.name, "is cut")
+        self._world.seen["cut"] += 1
         self.quiet()
         self._drop()
         self.client.lose_later(_LOST)
@@ -160,6 +161,7 @@ class Link:
         if self.dead or self.over:
             return
         self._world.trace(self.name, "goes dead")
+        self._world.seen["half-open"] += 1
         self.quiet()
         self.dead = True
         self.up.held = self.down.held = True

@@ -172,6 +172,7 @@ class Wire:
 
     def _again(self, entry: Entry) -> None:
         """A redelivery: only of what is not done with for long, and only so often."""
+        self._world.seen["redelivery"] += 1
         times = self.times[entry.message_id] = self.times.get(entry.message_id, 1) + 1
         if times > self.link.server.config.delivery.max_attempts:
             self._world.broken("redelivery", f"{self._phone.name} gets {entry} for the {times}th time")
@@ -219,6 +220,7 @@ class Phone:
         self.habits = habits
         self.calm = False
         self.topics: dict[str, Start] = {}
+        self.durable: set[str] = set()  # those of them that the server is asked to keep
         self.follows: dict[str, Follow] = {}
         self.got: set[str] = set()  # message ids that the application has processed, in all its lives
         self.client: TappedClient | None = None
@@ -229,6 +231,7 @@ class Phone:
         self._positions = MemoryPositions()
         self._in_hand: dict[str, str] = {}  # message ids by channel
         self._put_off: dict[str, int] = {}
+        self._put_off_at: set[tuple[str, int]] = set()  # channel and offset of the same
         self._poison: set[str] = set()  # what the application can never take
         self._asking: set[str] = set()
         self._refused: set[str] = set()  # channels that the client has given up and the application wants
@@ -329,9 +332,11 @@ class Phone:
 
     # ------------------------------------------------------------------------------------------------------- the application
 
-    def follow(self, topic: str, start: Start) -> None:
+    def follow(self, topic: str, start: Start, *, durable: bool) -> None:
         """The application wants a topic, until `unfollow`."""
         self.topics[topic] = start
+        if durable:
+            self.durable.add(topic)
         self._catch_up()
 
     def unfollow(self, topic: str) -> None:
@@ -340,6 +345,7 @@ class Phone:
             return  # without a connection nobody is told, and a greeting under way would take the topic up again
         self.world.trace(self.name, "unfollows", topic)
         del self.topics[topic]
+        self.durable.discard(topic)
         self.follows.pop(topic, None)
         self._in_hand.pop(topic, None)
         Deferred.fromCoroutine(self.client.unsubscribe(topic)).addErrback(lambda failure: failure.trap(ClientError))
@@ -361,10 +367,12 @@ class Phone:
         if self.wire is not None:
             self.wire.asked[channel] = position if exact else self._positions.load().get(channel)
         self.world.trace(self.name, "subscribes", channel, start.name, position)
-        asked = Deferred.fromCoroutine(self.client.subscribe(channel, start=start, position=position))
+        durable = channel in self.durable
+        asked = Deferred.fromCoroutine(self.client.subscribe(channel, start=start, position=position, durable=durable))
         asked.addCallbacks(self._answered, self._unanswered, callbackArgs=(channel,), errbackArgs=(channel,))
 
     def _answered(self, answer: m.Subscribed, channel: str) -> None:
+        self.world.seen["durable subscription"] += answer.durable
         self._refused.discard(channel)
         self._asking.discard(channel)
 
@@ -386,6 +394,8 @@ class Phone:
     def _happened(self, event: ClientEvent) -> None:
         if self.world.tracing:
             self.world.trace(self.name, event)
+        if isinstance(event, PositionLost):
+            self.world.seen[f"lost: {event.reason.name.lower()}"] += 1
         if isinstance(event, Connected):
             self._refused -= set(own_channels(self.principal))  # these are followed by themselves
             self._clock.callLater(0.0, self._catch_up)
@@ -395,6 +405,7 @@ class Phone:
                 follow.done.clear()
                 follow.handed = 0
         elif isinstance(event, Recalled):
+            self.world.seen["recall heard"] += 1
             self._recalled(event)
         elif isinstance(event, SubscriptionLost):
             self._refused.add(event.channel)
@@ -419,16 +430,12 @@ class Phone:
         habits, random = self.habits, self.world.random
         choice = random.random()
         choice = 0.5 if self.calm else choice
-        if message.message_id in self._poison or choice > 1.0 - habits.poison:
-            self._poison.add(message.message_id)
-            self._put_off.setdefault(message.message_id, 0)
-            self._in_hand.pop(message.channel, None)
-            return Outcome.RETRY_LATER
         message_id = message.message_id
+        if message_id in self._poison or choice > 1.0 - habits.poison:
+            self._poison.add(message_id)
+            return self._later(message)
         if choice < habits.put_off and self._put_off.get(message_id, 0) < MAX_PUT_OFF:
-            self._put_off[message_id] = self._put_off.get(message_id, 0) + 1
-            self._in_hand.pop(message.channel, None)
-            return Outcome.RETRY_LATER
+            return self._later(message)
         if choice > 1.0 - habits.slow and not self.calm:
             over: Deferred[None] = Deferred(lambda _: None)
             self._clock.callLater(random.uniform(0.0, habits.slowness), _fire, over)
@@ -439,8 +446,17 @@ class Phone:
         if follow is not None:
             follow.done[message_id] = message.offset
         if habits.put_off <= choice < habits.put_off + habits.reject:
+            self.world.seen["rejected"] += 1
             raise Reject
         return None
+
+    def _later(self, message: m.Delivery) -> Outcome:
+        """Not now."""
+        self.world.seen["put off"] += 1
+        self._put_off[message.message_id] = self._put_off.get(message.message_id, 0) + 1
+        self._put_off_at.add((message.channel, message.offset))
+        self._in_hand.pop(message.channel, None)
+        return Outcome.RETRY_LATER
 
     def _handed(self, message: m.Delivery) -> Follow | None:
         channel, world = message.channel, self.world
@@ -452,9 +468,11 @@ class Phone:
         follow = self.follows.get(channel)
         if follow is None:
             return None  # it was unfollowed while this was under way
-        if message.message_id in follow.done:
+        known = follow.done.get(message.message_id)
+        if known == message.offset or (known and not self.truth.disasters):  # what is undone may go out anew
             world.broken("I2", f"{self.name} is given {channel} {message.offset} {message.message_id} again")
-        if message.offset < follow.handed and message.message_id not in self._put_off:
+        undone = self.truth.disasters and (channel, message.offset) in self._put_off_at  # another message is there now
+        if message.offset < follow.handed and message.message_id not in self._put_off and not undone:
             world.broken("I3", f"{self.name} is given {channel} {message.offset} behind {follow.handed}")
         follow.handed = max(follow.handed, message.offset)
         return follow

@@ -121,13 +121,23 @@ class RestBackend(Backend):
         if server is not None and server.alive:
             self.world.trace("recalls", message_id)
             asked = Deferred.fromCoroutine(server.service.recall(self._principal, message_id))
-            asked.addErrback(self._not_recalled)
+            asked.addErrback(self._not_done)
 
-    def _not_recalled(self, failure: Failure) -> None:
+    def subscribe(self, device_id: str, topic: str, wanted: bool) -> None:
+        """Subscribes a device, or ends that, once; nobody is told how that ended."""
+        server = self.network.server
+        if server is not None and server.alive:
+            self.world.trace("subscribes" if wanted else "unsubscribes", device_id, topic)
+            self.world.seen["subscribed by a backend"] += wanted
+            change = server.service.subscribe_device if wanted else server.service.unsubscribe_device
+            asked = Deferred.fromCoroutine(change(device_id, topic))
+            asked.addErrback(self._not_done)
+
+    def _not_done(self, failure: Failure) -> None:
         if failure.check(Broken):
             return
         if not failure.check(Refused) or failure.value.code not in EXPECTED:
-            self.world.broken("fault", f"recall raised {failure.getTraceback()}")
+            self.world.broken("fault", f"the server raised {failure.getTraceback()}")
 
     def _send(self, job: Job) -> None:
         server = job.server

@@ -77,6 +77,7 @@ class ServerProcess:
         self.admission = Admission(config.admission, config.admission.max_connections)
         self.draining = False
         self._world = world
+        self._moment, self._moment_ms = (-1.0, 0), 0
         self._time = SteadyClock(lambda: world.wall_ms() * MILLION, lambda: int(world.clock.seconds() * 1000) * MILLION)
         self._connections = 0
         self._metrics: Any = Uncounted()
@@ -126,12 +127,18 @@ class ServerProcess:
     def die(self) -> None:
         """Everything of the process stops where it is."""
         self.clock.alive = False
+        writing = not self.store.idle
         survives = self.store.die()
+        if writing:
+            self._world.seen["commit kept by a crash" if survives else "commit lost by a crash"] += 1
         self._world.trace("server dies; the commit under way", "is on the disk" if survives else "is not on the disk")
 
     def wall_ms(self) -> int:
-        """What the process takes for the time."""
-        return self._time.wall_ms()
+        """What the process takes for the time. Asked often in one moment, so that the answer is kept."""
+        moment = self._world.clock.rightNow, self._world.wall_offset_ms
+        if moment != self._moment:
+            self._moment, self._moment_ms = moment, self._time.wall_ms()
+        return self._moment_ms
 
     def stop(self) -> Deferred[None]:
         """As StreampushService.stopService does: asks all to go, fires when they have and the store knows what they reached."""
@@ -213,6 +220,8 @@ class ServerProcess:
             if failure is not None:
                 self._world.trace(failure.getTraceback())
             self._world.broken("fault", "the server logs:", event.get("log_format"), failure)
+        if "advice" in event:
+            self._world.seen[f"closed: {event['code']}"] += 1
         if self._world.tracing:
             words = {key: value for key, value in event.items() if not key.startswith("log_")}
             self._world.trace("server:", str(event.get("log_format", "")).format(**words))

@@ -100,6 +100,10 @@ class Truth:
 
     def _accepted(self, draft: Draft, accepted: Accepted) -> None:
         keyed = draft.idempotency is not None
+        seen = self._world.seen
+        seen["duplicate publish"] += accepted.duplicate
+        seen["overtaken version"] += accepted.superseded
+        seen["scheduled"] += accepted.deliver_at_ms > 0
         if accepted.duplicate:
             if not keyed or self._payloads.get(draft.payload) != accepted.message_id:
                 self._world.broken("I2", f"{draft.message_id} is called a repeat of {accepted.message_id}, and is none")
@@ -120,6 +124,7 @@ class Truth:
         entry = self.view.get((letter.channel, letter.epoch), {}).get(letter.offset)
         if entry is not None:
             entry.dead.add(letter.device_id)
+            self._world.seen["dead letter"] += 1
             self._world.trace("dead letter:", letter.device_id, letter.channel, letter.offset, letter.reason)
 
     def gave_up(self, letter: Undeliverable, process: object) -> None:
@@ -145,6 +150,8 @@ class Truth:
         scheduled = self.scheduled.get(entry.message_id)
         if scheduled is not None and scheduled.draft.deliver_at_ms > self.latest_ms:
             self._world.broken("schedule", f"{entry} goes out {scheduled.draft.deliver_at_ms - self.latest_ms} ms early ({early})")
+        self._world.seen["recall notice"] += bool(entry.recalls)
+        self._world.seen["scheduled went out"] += scheduled is not None
         for other in log.values():
             if other is not entry:
                 other.superseded = other.superseded or bool(entry.collapse_key and other.collapse_key == entry.collapse_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 from typing import NoReturn
 
@@ -34,6 +35,7 @@ class World:
         self.lines: list[str] = []
         self.wall_offset_ms = 0  # what steps of the wall clock have added up to
         self.failure: Broken | None = None
+        self.seen: Counter[str] = Counter()  # how often each kind of thing has happened
         self._ids = 0
 
     def trace(self, *words: object) -> None:
