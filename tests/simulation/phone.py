@@ -81,6 +81,9 @@ class Wire:
         asked = self.asked.pop(channel, None)
         self.last[channel] = epoch, offset
         follow = phone.follows.get(channel)
+        if follow is not None and channel in phone.anew:
+            follow.handed = 0
+            follow.done.clear()
         if answer.loss:
             self._lost(answer, follow)
         elif answer.recovered:
@@ -234,6 +237,7 @@ class Phone:
         self._put_off_at: set[tuple[str, int]] = set()  # channel and offset of the same
         self._poison: set[str] = set()  # what the application can never take
         self._asking: set[str] = set()
+        self.anew: set[str] = set()  # channels that it has asked for from a certain place on, whatever it has of them
         self._refused: set[str] = set()  # channels that the client has given up and the application wants
         self._abandoned: list[object] = []  # clients of dead processes: collected in the middle of their work they would go on
 
@@ -312,6 +316,7 @@ class Phone:
 
     def says_hello(self, hello: m.Hello) -> None:
         link = self.network.of(self.principal)[-1]
+        self.anew.clear()
         self.wire = Wire(self, link)
         self.wire.asked = {resume.channel: resume.position for resume in hello.resume}
 
@@ -364,6 +369,7 @@ class Phone:
         assert self.client is not None
         self._asking.add(channel)
         exact = position is not None or start is not Start.UNSPECIFIED
+        (self.anew.add if exact else self.anew.discard)(channel)
         if self.wire is not None:
             self.wire.asked[channel] = position if exact else self._positions.load().get(channel)
         self.world.trace(self.name, "subscribes", channel, start.name, position)
@@ -373,6 +379,7 @@ class Phone:
 
     def _answered(self, answer: m.Subscribed, channel: str) -> None:
         self.world.seen["durable subscription"] += answer.durable
+        self.anew.discard(channel)
         self._refused.discard(channel)
         self._asking.discard(channel)
 

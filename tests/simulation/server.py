@@ -150,8 +150,9 @@ class ServerProcess:
         self.node.stop()
         self.service.stop()
         await self.service.settle()
-        self.service.receipts.stop()
-        self._lease.stop()
+        if self.alive:
+            self.service.receipts.stop()
+            self._lease.stop()
 
     # ---------------------------------------------------------------------------------------------------------- composing
 

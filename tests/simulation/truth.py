@@ -73,7 +73,7 @@ class Truth:
         self._world = world
         self._disk: Disk | None = None
         self._places: dict[str, Entry] = {}  # by message id
-        self._payloads: dict[bytes, str] = {}  # message ids of what was stored with an idempotency key
+        self._keyed: dict[bytes, tuple[str, int]] = {}  # what was answered under an idempotency key: message id and write
 
     def watch(self, disk: Disk) -> None:
         """The disk whose writes `observe` hears of."""
@@ -105,13 +105,13 @@ class Truth:
         seen["overtaken version"] += accepted.superseded
         seen["scheduled"] += accepted.deliver_at_ms > 0
         if accepted.duplicate:
-            if not keyed or self._payloads.get(draft.payload) != accepted.message_id:
+            if not keyed or self._keyed.get(draft.payload, ("", 0))[0] != accepted.message_id:
                 self._world.broken("I2", f"{draft.message_id} is called a repeat of {accepted.message_id}, and is none")
             return
-        if keyed and not accepted.superseded:
-            if draft.payload in self._payloads:
-                self._world.broken("I2", f"{draft.payload[:8]!r} is stored as {self._payloads[draft.payload]} and again")
-            self._payloads[draft.payload] = accepted.message_id
+        if keyed:
+            if draft.payload in self._keyed:
+                self._world.broken("I2", f"{draft.payload[:8]!r} is stored as {self._keyed[draft.payload][0]} and again")
+            self._keyed[draft.payload] = accepted.message_id, self._write
         if accepted.deliver_at_ms:
             self.scheduled[accepted.message_id] = Scheduled(draft, self._write)
 
@@ -177,7 +177,7 @@ class Truth:
         self.disasters += 1
         self.view = {}
         self.scheduled.clear()
-        self._payloads.clear()
+        self._keyed.clear()
         self._places.clear()
 
     def restored(self, writes: int) -> None:
@@ -190,8 +190,7 @@ class Truth:
         for key, log in old.items():
             self.view[key] = {offset: self._again(entry) for offset, entry in log.items() if entry.write <= writes}
         self._places = {entry.message_id: entry for log in self.view.values() for entry in log.values()}
-        held = {*self._places, *self.scheduled}
-        self._payloads = {payload: message_id for payload, message_id in self._payloads.items() if message_id in held}
+        self._keyed = {payload: answer for payload, answer in self._keyed.items() if answer[1] <= writes}
         for log in self.view.values():
             for entry in log.values():
                 self._undo(entry, log)
