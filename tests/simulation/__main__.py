@@ -16,6 +16,9 @@ from tests.simulation.scenario import EXPECTED, Scenario, simulate
 BLOCK = 50
 """Seeds that a process runs before it collects its garbage, and is given the next ones."""
 
+MANY = 1000
+"""Seeds in which everything has to happen that the simulation is about."""
+
 
 def run_block(seeds: range) -> tuple[list[tuple[int, str]], Counter[str]]:
     """The seeds that fail, each with what went wrong; and how often what has happened."""
@@ -58,8 +61,11 @@ def run_many(first: int, count: int, processes: int) -> int:
                 failed += 1
                 print(f"seed {seed} fails; replay it with: make simulate SEED={seed}\n{problem}")
     print("seen:", ", ".join(f"{name} {seen[name]}" for name in sorted(seen.keys() | EXPECTED)))
+    never = EXPECTED - seen.keys() if count >= MANY else frozenset()
+    if never:
+        print("never seen, so that nothing is known of it:", ", ".join(sorted(never)))
     print(f"{count} scenarios, seeds {first} to {first + count - 1}: {failed} failed, {time.monotonic() - begun:.0f} s")
-    return 1 if failed else 0
+    return 1 if failed or never else 0
 
 
 def main() -> int:

@@ -503,6 +503,10 @@ EXPECTED = frozenset(
 """What has to happen now and then, or the simulation is about less than it says: see World.seen."""
 
 
+RARE = frozenset({"lost: id_mismatch", "overtaken version", "dead letter", "disk fails"})
+"""Of these: what a few hundred scenarios may do without."""
+
+
 def simulate(seed: int, *, tracing: bool = False) -> Scenario:
     """Runs a scenario to its end. Raises Broken with a note that says how to replay it."""
     scenario = Scenario(seed, tracing=tracing)

@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.__main__ import run_block
 from tests.simulation.scenario import EXPECTED, Scenario, simulate
 
-SEEDS = 300
+SEEDS = 200
 
 ROOT = Path(__file__).resolve().parents[2]
 
