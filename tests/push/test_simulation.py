@@ -141,7 +141,7 @@ class ModelLink:
         assert subscription.loss is not LossReason.UNSPECIFIED
         if subscription.loss is LossReason.TRIMMED:
             assert subscription.epoch == self.epoch[channel]
-            assert subscription.offset - self.last[channel] >= subscription.lost_at_most > 0
+            assert 0 < subscription.lost_at_most <= subscription.offset  # what is held may be lost, too
         else:
             assert subscription.epoch != self.epoch[channel]
             self.open[channel].clear()

@@ -6,6 +6,7 @@ recorded in the same moment as its position is saved, so a message that it was g
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -66,7 +67,7 @@ class Wire:
     def __init__(self, phone: Phone, link: Link) -> None:
         self.link = link
         self.greeted = False
-        self.times: dict[str, int] = {}  # how often a message came, by id, if more than once
+        self.times: dict[str, Counter[str]] = {}  # how often messages came again since a Subscribed, by channel and id
         self.asked: dict[str, m.Position | None] = {}
         self.last: dict[str, tuple[str, int]] = {}
         self._phone = phone
@@ -80,6 +81,7 @@ class Wire:
         channel, epoch, offset = answer.channel, answer.epoch, answer.offset
         asked = self.asked.pop(channel, None)
         self.last[channel] = epoch, offset
+        self.times.pop(channel, None)
         follow = phone.follows.get(channel)
         if follow is not None and channel in phone.anew:
             follow.handed = 0
@@ -176,7 +178,9 @@ class Wire:
     def _again(self, entry: Entry) -> None:
         """A redelivery: only of what is not done with for long, and only so often."""
         self._world.seen["redelivery"] += 1
-        times = self.times[entry.message_id] = self.times.get(entry.message_id, 1) + 1
+        counts = self.times.setdefault(entry.channel, Counter())
+        counts[entry.message_id] += 1
+        times = 1 + counts[entry.message_id]
         if times > self.link.server.config.delivery.max_attempts:
             self._world.broken("redelivery", f"{self._phone.name} gets {entry} for the {times}th time")
 
