@@ -303,7 +303,7 @@ class Phone:
         inbox = self.client._inbox if self.client is not None else None
         for name, channel in inbox._channels.items() if inbox is not None else ():
             follow = self.follows.get(name)
-            if follow is not None and channel.later:
+            if follow is not None and channel.position != channel.reached:
                 follow.handed = channel.position.offset
                 follow.done = {key: offset for key, offset in follow.done.items() if offset <= follow.handed}
 
@@ -347,6 +347,12 @@ class Phone:
         if durable:
             self.durable.add(topic)
         self._catch_up()
+
+    def ended(self, topic: str) -> None:
+        """A backend ends what the server keeps of the topic, also the cursor: what the device has no position of may be skipped."""
+        follow = self.follows.get(topic)
+        if follow is not None:
+            follow.doubtful = True
 
     def unfollow(self, topic: str) -> None:
         """It wants the topic no longer."""
@@ -420,6 +426,9 @@ class Phone:
             self._recalled(event)
         elif isinstance(event, SubscriptionLost):
             self._refused.add(event.channel)
+            self._in_hand.pop(event.channel, None)
+            if event.channel not in self.topics:
+                self.follows.pop(event.channel, None)  # a backend wanted it, and wants it no longer
             self._clock.callLater(RESUBSCRIBE, self._resubscribe, event.channel)
         elif isinstance(event, Stopped):
             self.stopped = True
@@ -451,10 +460,11 @@ class Phone:
             over: Deferred[None] = Deferred(lambda _: None)
             self._clock.callLater(random.uniform(0.0, habits.slowness), _fire, over)
             await over
-        if self._in_hand.get(message.channel) == message_id:
+        known = self._in_hand.get(message.channel) == message_id  # else the channel was lost meanwhile, and with it its place
+        if known:
             del self._in_hand[message.channel]
         self.got.add(message_id)
-        if follow is not None:
+        if follow is not None and known:
             follow.done[message_id] = message.offset
         if habits.put_off <= choice < habits.put_off + habits.reject:
             self.world.seen["rejected"] += 1

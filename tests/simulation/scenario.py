@@ -282,7 +282,10 @@ class Scenario(World):
 
     def subscribe_phone(self) -> None:
         """A backend subscribes a device to a topic for good, or ends that."""
-        self.rest.subscribe(self.random.choice(self.phones).name, self.random.choice(self.topics), self.chance(0.6))
+        phone, topic, wanted = self.random.choice(self.phones), self.random.choice(self.topics), self.chance(0.6)
+        self.rest.subscribe(phone.name, topic, wanted)
+        if not wanted:
+            phone.ended(topic)
 
     def crash(self) -> None:
         if not self.server.alive:
