@@ -492,6 +492,7 @@ class Scenario(World):
         self.pass_time(1.0)
         if server.clock.pending():
             self.broken("I5", "still scheduled:", server.clock.pending())
+        server.clock.alive = False
 
 
 EXPECTED = frozenset(

@@ -211,6 +211,8 @@ class ServerProcess:
         run(work, self._task_failed)
 
     def _task_failed(self, failure: Failure) -> None:
+        if not self.alive:
+            return  # what a process leaves behind is collected in any order, and wakes what waits for it
         self._world.trace(failure.getTraceback())
         self._world.broken("fault", "a task of the server failed:", failure.type.__name__, failure.getErrorMessage())
 
