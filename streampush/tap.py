@@ -196,13 +196,14 @@ class StreampushService(Service):
         def call_soon(work: Callable[[], None]) -> object:
             return self._reactor.callLater(0, work)
 
+        entropy = ids.EntropyPool(os.urandom)
         return Surroundings(
             store=self.store,
             encode=encode_delivery,
             metrics=self.metrics,
             clock=self._reactor.seconds,
             wall_ms=self._time.wall_ms,
-            new_id=lambda now_ms: ids.message_id(now_ms, os.urandom),
+            new_id=lambda now_ms: ids.message_id(now_ms, entropy),
             call_soon=call_soon,
             call_later=self._reactor.callLater,
             retry_later=self._retries.later,

@@ -10,6 +10,34 @@ _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 """Ten bits as two digits. The ids below are put together by hand from these, for one is made with every publish."""
 
 
+POOL_BYTES = 4096
+"""Random bytes that are asked of the system at once: 409 ids. A call for each would cost more than all else of an id."""
+
+
+class EntropyPool:
+    """Random bytes of `source`, such as os.urandom, that asks it seldom. No byte is given twice.
+
+    For ids that need not be secret: what is not given yet lies in memory. A process that forks afterwards would give the same
+    bytes in both.
+    """
+
+    __slots__ = ("_at", "_pool", "_source")
+
+    def __init__(self, source: Callable[[int], bytes]) -> None:
+        self._source = source
+        self._pool = b""
+        self._at = 0
+
+    def __call__(self, size: int) -> bytes:
+        """So many bytes, at most POOL_BYTES."""
+        at, end = self._at, self._at + size
+        if end > len(self._pool):
+            self._pool = self._source(POOL_BYTES)
+            at, end = 0, size
+        self._at = end
+        return self._pool[at:end]
+
+
 def message_id(now_ms: int, entropy: Callable[[int], bytes]) -> str:
     """26 characters that sort by time: 48 bits of Unix milliseconds, 80 random ones (the ULID form)."""
     pairs, ms = _PAIRS, now_ms

@@ -20,6 +20,9 @@ STEP = 1.0
 """Seconds by which the system's clock must move against the time since boot to be called a jump: NTP slews less than that
 between two readings."""
 
+LOOK = 1_000_000
+"""Nanoseconds between two looks at the system's clock: several readings of one millisecond, as a busy server makes, need one."""
+
 DRIFT = 1_000
 """One part in this many of the time since the last look is no jump either: NTP slews by at most 500 parts in a million."""
 
@@ -61,8 +64,8 @@ class SteadyClock:
     def _read(self) -> int:
         difference, at = self._state
         boot = self._boot_ns()
-        most = max(0, boot - at) // SLEW
-        if most:
+        if boot - at >= LOOK:
+            most = (boot - at) // SLEW
             wanted = self._system_ns() - boot - difference
             difference += max(-most, min(most, wanted))
             self._state = difference, boot

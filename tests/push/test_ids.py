@@ -7,7 +7,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streampush.push.ids import message_id, random_id
+from streampush.push.ids import POOL_BYTES, EntropyPool, message_id, random_id
 
 MILLISECONDS = st.integers(0, (1 << 48) - 1)
 
@@ -40,3 +40,23 @@ def test_an_id_is_as_long_and_as_random_as_it_says() -> None:
 
     assert (len(message_id(1, entropy)), len(random_id(entropy))) == (26, 16)
     assert asked == [10, 10]
+
+
+def test_a_pool_asks_its_source_once_for_many_ids() -> None:
+    asked: list[int] = []
+
+    def source(count: int) -> bytes:
+        asked.append(count)
+        return os.urandom(count)
+
+    pool = EntropyPool(source)
+    for _ in range(POOL_BYTES // 10):
+        pool(10)
+    assert asked == [POOL_BYTES]
+
+
+def test_a_pool_gives_no_byte_twice_and_always_as_many_as_asked_for() -> None:
+    pool = EntropyPool(os.urandom)
+    taken = [pool(10) for _ in range(2_000)]
+    assert {len(each) for each in taken} == {10}
+    assert len(set(taken)) == 2_000

@@ -37,6 +37,26 @@ def test_it_begins_with_the_systems_clock() -> None:
     assert machine.steady.deviation() == 0.0
 
 
+def test_readings_of_one_millisecond_look_at_the_systems_clock_once() -> None:
+    machine = Machine()
+    looks = []
+
+    def system_ns() -> int:
+        looks.append(machine.boot)
+        return machine.system_ns()
+
+    steady = SteadyClock(system_ns, machine.boot_ns)
+    looks.clear()
+    machine.boot += 0.002
+    times = []
+    for _ in range(9):
+        machine.boot += 0.00012
+        times.append(steady.wall_ms())
+    assert len(looks) == 1
+    assert times[-1] - times[0] == 1
+    assert times == sorted(times)
+
+
 def test_it_goes_on_with_the_time_since_boot() -> None:
     machine = Machine()
     before = machine.wall()
