@@ -16,6 +16,9 @@ from streampush.push.values import ChannelRules, Principal
 
 MAX_NAME_BYTES = 255
 
+MAX_KNOWN_NAMES = 4096
+"""Names that are remembered to be good: most publishes go to few channels. About a megabyte at most for the longest names."""
+
 
 class Kind(Enum):
     DEVICE = "device"
@@ -52,6 +55,12 @@ def kind_of(channel: str) -> tuple[Kind, str]:
     Raises Refused(UNKNOWN_RECIPIENT) for what is no name of a channel: empty, above 255 bytes of UTF-8, with spaces or
     control characters, or `device:` and `user:` with nothing behind.
     """
+    return _kind_of(channel)
+
+
+@lru_cache(maxsize=MAX_KNOWN_NAMES)
+def _kind_of(channel: str) -> tuple[Kind, str]:
+    """As `kind_of`; what is raised is not remembered."""
     if not channel or len(channel.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES or _FORBIDDEN.search(channel):
         detail = f"not the name of a channel: 1 to {MAX_NAME_BYTES} bytes without spaces and control characters"
         raise Refused(Code.UNKNOWN_RECIPIENT, detail)

@@ -27,8 +27,12 @@ class TokenBucket:
 
     def take(self, now: float, amount: float = 1.0) -> float:
         """Takes the tokens and gives 0.0, or takes none and gives the seconds until they are there."""
-        tokens = self.level(now)
-        self._at = max(now, self._at)
+        tokens, at = self._tokens, self._at
+        if now > at:  # as `level`, without its calls: every request comes by here
+            tokens += (now - at) * self._rate
+            if tokens > self._burst:
+                tokens = self._burst
+            self._at = now
         if tokens >= amount:
             self._tokens = tokens - amount
             return 0.0

@@ -48,9 +48,11 @@ def _too_large(request: PublishRequest, detail: str) -> Refused:
 
 
 def _check_texts(request: PublishRequest) -> None:
-    texts = [request.content_type, request.collapse_key, *request.headers.keys(), *request.headers.values()]
-    if any(map(_SURROGATE.search, texts)):
-        raise _senseless(request, "content type, collapse key and headers must be Unicode text")
+    headers = request.headers
+    if headers or request.content_type or request.collapse_key:  # most have none of them
+        texts = [request.content_type, request.collapse_key, *headers.keys(), *headers.values()]
+        if any(map(_SURROGATE.search, texts)):
+            raise _senseless(request, "content type, collapse key and headers must be Unicode text")
     key = request.idempotency_key
     if len(key) > MAX_IDEMPOTENCY_KEY_BYTES:
         raise _too_large(request, f"idempotency key of {len(key)} characters, the limit is {MAX_IDEMPOTENCY_KEY_BYTES}")
@@ -61,17 +63,18 @@ def _check_texts(request: PublishRequest) -> None:
 def _check_sizes(request: PublishRequest, limits: PublishConfig) -> None:
     if len(request.payload) > limits.max_payload:
         raise _too_large(request, f"payload of {len(request.payload)} bytes, the limit is {limits.max_payload}")
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in request.headers.items())
-    if len(request.headers) > limits.max_headers or size > limits.max_headers_bytes:
-        detail = f"{len(request.headers)} headers of {size} bytes, the limits are {limits.max_headers} and "
-        raise _too_large(request, f"{detail}{limits.max_headers_bytes}")
-    if len(request.content_type.encode()) > MAX_CONTENT_TYPE_BYTES:
+    if request.headers:
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in request.headers.items())
+        if len(request.headers) > limits.max_headers or size > limits.max_headers_bytes:
+            detail = f"{len(request.headers)} headers of {size} bytes, the limits are {limits.max_headers} and "
+            raise _too_large(request, f"{detail}{limits.max_headers_bytes}")
+    if request.content_type and len(request.content_type.encode()) > MAX_CONTENT_TYPE_BYTES:
         raise _too_large(request, f"content type above {MAX_CONTENT_TYPE_BYTES} bytes")
-    size = len(request.collapse_key.encode())
-    if size > limits.max_collapse_key:
-        raise _too_large(
-            request, f"collapse key of {size} bytes, the limit is {limits.max_collapse_key} (publish.max_collapse_key)"
-        )
+    if request.collapse_key:
+        size = len(request.collapse_key.encode())
+        if size > limits.max_collapse_key:
+            detail = f"collapse key of {size} bytes, the limit is {limits.max_collapse_key} (publish.max_collapse_key)"
+            raise _too_large(request, detail)
 
 
 def expiry_ms(request: PublishRequest, limits: PublishConfig, now_ms: int) -> int:
