@@ -9,6 +9,7 @@ from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.framing import DEFAULT_MAX_FRAME, DEFAULT_MAX_RESYNC_BYTES
 from streampush.protocol.heartbeat import HeartbeatSettings
+from streampush.quick_values import quick_value
 
 DEFAULT_MAX_BAD_FRAMES = 8
 
@@ -29,7 +30,7 @@ class SessionSettings:
     heartbeat: HeartbeatSettings = field(default_factory=HeartbeatSettings)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Received:
     """A message that is legal in this state. Ping and Pong are answered here and not reported."""
 

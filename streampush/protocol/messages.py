@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from streampush.protocol.codes import CODES, Advice, Code
 from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Outcome, Priority, Start, TokenProvider
+from streampush.quick_values import quick_value
 
 PROTOCOL_VERSION = 1
 
@@ -163,7 +164,7 @@ class GoAway:
     close_after_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Delivery:
     """A publication; or, with `recalls`, the notice that the message of that id is taken back."""
 
@@ -180,7 +181,7 @@ class Delivery:
     priority: Priority = Priority.UNSPECIFIED
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Ack:
     channel: str
     offset: int
@@ -188,7 +189,7 @@ class Ack:
     epoch: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Publish:
     channel: str
     payload: bytes = field(repr=False)
@@ -206,7 +207,7 @@ class Publish:
     expires_at_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class PublishOk:
     message_id: str
     channel: str

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import AppState, Durability, LossReason, Milestone, Priority, Start
+from streampush.quick_values import quick_value
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NO_COUNTS: Mapping[Milestone, int] = MappingProxyType({})
@@ -38,7 +39,7 @@ class Idempotency:
     expires_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Draft:
     """A publication that is validated and has its id, but no offset yet. `expires_at_ms` 0: does not expire.
 
@@ -62,7 +63,7 @@ class Draft:
     idempotency: Idempotency | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Publication:
     """An entry of a channel's log. With `recalls` it is a recall notice: the id of an earlier entry that is taken back."""
 
@@ -81,7 +82,7 @@ class Publication:
     clear_on_processed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Appended:
     """A publication that is new in its channel's log, for the fan-out."""
 
@@ -90,7 +91,7 @@ class Appended:
     durability: Durability
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Accepted:
     """The store's answer to an append. `appended` is None if nothing is new in the log: then one of these says why.
 
@@ -212,7 +213,7 @@ class DeviceRecord:
     last_close: Close | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class CursorMove:
     """A device has acknowledged everything of the channel up to and including `offset`, and processed it up to `processed`.
 
@@ -383,7 +384,7 @@ class Principal:
     may_subscribe: ChannelRules = ChannelRules()
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class PublishRequest:
     """What a publisher wants: docs/protocol.md section 10.3.
 
@@ -407,7 +408,7 @@ class PublishRequest:
     version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Published:
     """The success reply of a publish. `connections`: how many connections of this node follow the channel now.
 
