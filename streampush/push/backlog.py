@@ -97,7 +97,11 @@ class Backlog:
     async def _survey(self, device_id: str, channels: Sequence[str]) -> list[tuple[Survey, CursorMove | None]]:
         """Each with what was acknowledged and not stored when it was asked for; what is acknowledged meanwhile may be ahead."""
         pending = [self._cursors.pending(device_id, channel) for channel in channels]
-        wants = [Want(channel, (move.offset,) if move else ()) for channel, move in zip(channels, pending, strict=True)]
+        own = device_channel(device_id)  # delivered from the beginning to a device without a place
+        wants = [
+            Want(channel, ((move.offset,) if move else ()) + ((0,) if channel == own else ()))
+            for channel, move in zip(channels, pending, strict=True)
+        ]
         return list(zip(await self._store.survey(device_id, wants), pending, strict=True))
 
 
@@ -113,15 +117,21 @@ def _backlog(survey: Survey, pending: CursorMove | None, durable: bool) -> Chann
     place = _place(survey, pending)
     if place is None:  # only its own channel is delivered from the beginning
         begins = head.floor_offset if kind_of(survey.channel)[0] is Kind.DEVICE else head.top_offset
-        return ChannelBacklog(survey.channel, begins, head.top_offset, head.top_offset - begins, 0, False, durable)
+        waiting = max(0, head.top_offset - begins - _expired(survey, 0))
+        return ChannelBacklog(survey.channel, begins, head.top_offset, waiting, 0, False, durable)
     epoch, offset = place
     if epoch != head.epoch or offset > head.top_offset:  # delivery begins anew, at the oldest entry
         waiting = head.top_offset - head.floor_offset
         return ChannelBacklog(survey.channel, head.floor_offset, head.top_offset, waiting, 0, True, durable)
     lost = max(0, head.floor_offset - offset)
-    spot = survey.spots.get(offset)
-    waiting = head.top_offset - offset - lost - (spot.expired if spot is not None and not lost else 0)
+    waiting = head.top_offset - offset - lost - (0 if lost else _expired(survey, offset))
     return ChannelBacklog(survey.channel, offset, head.top_offset, max(0, waiting), lost, False, durable)
+
+
+def _expired(survey: Survey, offset: int) -> int:
+    """How many behind the offset have expired, as far as that was asked for."""
+    spot = survey.spots.get(offset)
+    return 0 if spot is None else spot.expired
 
 
 def _entry(publication: Publication) -> BacklogEntry:

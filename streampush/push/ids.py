@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U
 
+_DIGITS = frozenset(_ALPHABET)
+
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 """Ten bits as two digits. The ids below are put together by hand from these, for one is made with every publish."""
 
@@ -43,6 +45,16 @@ def message_id(now_ms: int, entropy: Callable[[int], bytes]) -> str:
     pairs, ms = _PAIRS, now_ms
     time = f"{pairs[ms >> 40 & 255]}{pairs[ms >> 30 & 1023]}{pairs[ms >> 20 & 1023]}{pairs[ms >> 10 & 1023]}{pairs[ms & 1023]}"
     return time + random_id(entropy)
+
+
+def made_at_ms(message_id: str) -> int | None:
+    """The Unix milliseconds that an id of `message_id` begins with; None for another form of id."""
+    if len(message_id) != 26 or not set(message_id) <= _DIGITS:
+        return None
+    made = 0
+    for digit in message_id[:10]:
+        made = made << 5 | _ALPHABET.index(digit)
+    return made
 
 
 def random_id(entropy: Callable[[int], bytes]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from streampush.protocol.terms import Milestone
+from streampush.push.ids import made_at_ms
 from streampush.push.values import MessageRecord
 
 ORDER = (
@@ -108,7 +109,7 @@ def _state(record: MessageRecord, now_ms: int) -> MessageState:
 
 
 def _row(record: MessageRecord, state: MessageState, name: str, stored: Mapping[Milestone, int], now_ms: int) -> DeviceProgress:
-    found = {Milestone.ACCEPTED: record.published_at_ms, **stored}
+    found = {Milestone.ACCEPTED: _accepted_at(record), **stored}
     if record.offset:
         found.setdefault(Milestone.STORED, max(record.published_at_ms, record.deliver_at_ms))
     if record.recalled_at_ms:
@@ -119,6 +120,12 @@ def _row(record: MessageRecord, state: MessageState, name: str, stored: Mapping[
     ended = not ENDS.isdisjoint(found) or state is MessageState.SUPERSEDED
     times = {milestone: found[milestone] for milestone in ORDER if milestone in found}
     return DeviceProgress(name, _word(state, times), times, ended)
+
+
+def _accepted_at(record: MessageRecord) -> int:
+    """A scheduled message is published when it goes out; when the server took it, its id says."""
+    made = made_at_ms(record.message_id) if record.deliver_at_ms and record.offset else None
+    return record.published_at_ms if made is None else min(made, record.published_at_ms)
 
 
 def _outlived(record: MessageRecord, found: Mapping[Milestone, int]) -> bool:

@@ -268,6 +268,7 @@ class ApiSite(Site):
     """The factory of connections. `timeout` in seconds, for a request to become complete."""
 
     _log = Logger()
+    noisy = False  # where it listens the service says
     protocol = ApiChannel  # type: ignore[assignment]  # Twisted's negotiates HTTP/2; any channel will do
 
     def __init__(

@@ -372,13 +372,20 @@ class StreamConnection:
 
     def _log_close(self, ended: Closed, by: str) -> None:
         self._around.log.info(
-            "{address} {name}: closed by {by}: {code} {detail}, advice {advice}",
+            "{address} {name}: closed by {by}: {ending}",
             address=self.address,
             name=self._name(),
             by=by,
+            ending=_in_words(ended),
             code=int(ended.code),
             detail=ended.detail,
             advice=ended.advice.name,
             session=self.session_id,
             seconds=round(self._around.clock() - self._began_at, 3),
         )
+
+
+def _in_words(ended: Closed) -> str:
+    """Code, detail and advice of the end as far as there are any: a peer may leave without (docs/protocol.md section 8)."""
+    said = f"{int(ended.code)} {ended.detail}" if ended.code else ended.detail or "it left by itself"
+    return said if ended.advice is Advice.UNSPECIFIED else f"{said}, advice {ended.advice.name}"

@@ -8,7 +8,7 @@ import socket
 import ssl
 from dataclasses import replace
 
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 
 from streampush.protocol import codec
 from streampush.protocol import messages as m
@@ -91,6 +91,26 @@ class PeerTextTests(NodeTestCase):
         await client.closed
         await self.until(lambda: len(details) >= 2)
         self.assertTrue(all(detail.isprintable() and len(detail) <= 200 for detail in details), details)
+
+    @run
+    async def test_the_log_says_how_a_device_left_in_words_and_code_and_advice_as_far_as_it_gave_them(self) -> None:
+        lines: list[str] = []
+        observer = lambda event: lines.append(formatEvent(event)) if "ending" in event else None  # noqa: E731
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        for goaway in (m.GoAway(0, Advice.UNSPECIFIED, ""), m.GoAway(Code.OVERLOADED, Advice.RETRY, "battery is low")):
+            client = await self.device()
+            client.send(goaway)
+            await client.closed
+        await self.until(lambda: len(lines) >= 2)
+        said = [line.partition(" ")[2] for line in lines]
+        self.assertEqual(
+            said,
+            [
+                "device phone-1: closed by peer: it left by itself",
+                "device phone-1: closed by peer: 1008 battery is low, advice RETRY",
+            ],
+        )
 
 
 class FaultyConnectionTests(NodeTestCase):

@@ -72,6 +72,14 @@ def test_what_has_expired_does_not_wait() -> None:
     assert [entry.offset for entry in page(world, "news").entries] == [2]
 
 
+def test_what_has_expired_does_not_wait_for_a_device_that_never_connected() -> None:
+    world = known()
+    world.publish("device:d", ttl=1.0)
+    world.publish("device:d")
+    world.now += 2
+    assert rows(world)["device:d"].waiting == 1
+
+
 def test_what_has_left_the_log_is_lost_and_does_not_wait() -> None:
     world = known(limits=StoreConfig(history_messages=3))
     place(world, "news", 0)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streampush.push.ids import POOL_BYTES, EntropyPool, message_id, random_id
+from streampush.push.ids import POOL_BYTES, EntropyPool, made_at_ms, message_id, random_id
 
 MILLISECONDS = st.integers(0, (1 << 48) - 1)
 
@@ -24,6 +25,16 @@ def test_message_ids_sort_by_time(one: int, other: int) -> None:
     first, second = sorted((one, other))
     if first != second:
         assert message_id(first, lambda count: b"\xff" * count) < message_id(second, bytes)
+
+
+@given(MILLISECONDS)
+def test_the_time_of_a_message_id_is_read_back(made: int) -> None:
+    assert made_at_ms(message_id(made, os.urandom)) == made
+
+
+@pytest.mark.parametrize("other", ["", "M1", "01ARYZ6S41" + "0" * 16 + "-cleared", "01ARYZ6S41" + "U" * 16])
+def test_an_id_of_another_form_has_no_time(other: str) -> None:
+    assert made_at_ms(other) is None
 
 
 def test_ids_differ() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from streampush.protocol.terms import Durability, Milestone, Priority
+from streampush.push.ids import message_id
 from streampush.push.progress import ENDS, ORDER, MessageProgress, MessageState, progress_of
 from streampush.push.values import DeviceReceipt, MessageRecord
 
@@ -43,6 +44,14 @@ def test_a_device_without_any_milestone_waits() -> None:
     (row,) = progress_of(record(), ["phone"], 2000, 10).devices
     assert (row.device_id, row.state, row.ended) == ("phone", "waiting", False)
     assert row.times == {ACCEPTED: 1000, STORED: 1000}
+
+
+def test_a_scheduled_message_was_accepted_when_its_id_was_made_and_stored_when_it_went_out() -> None:
+    made = message_id(400, bytes)
+    (row,) = progress({"phone": {}}, message_id=made, deliver_at_ms=900).devices
+    assert row.times == {ACCEPTED: 400, STORED: 1000}
+    (waiting,) = progress({"phone": {}}, message_id=made, deliver_at_ms=5000, offset=0, published_at_ms=400).devices
+    assert waiting.times == {ACCEPTED: 400}
 
 
 def test_rows_are_those_with_receipts_and_those_it_is_meant_for_in_order_of_their_names() -> None:
