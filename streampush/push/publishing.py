@@ -119,21 +119,21 @@ class Publishing:
         self, publisher: str, request: PublishRequest, now_ms: int, expires_at_ms: int, idempotency: Idempotency | None
     ) -> Draft:
         return Draft(
-            channel=request.channel,
-            message_id=self._new_id(now_ms),
-            payload=request.payload,
-            published_at_ms=now_ms,
-            expires_at_ms=expires_at_ms,
-            content_type=request.content_type,
-            headers=request.headers,
-            priority=request.priority or Priority.NORMAL,
-            collapse_key=request.collapse_key,
-            version=request.version,
-            deliver_at_ms=request.deliver_at_ms,
-            want_receipt=request.want_receipt,
-            clear_on_processed=request.clear_on_processed,
-            publisher=publisher,
-            idempotency=idempotency,
+            request.channel,
+            self._new_id(now_ms),
+            request.payload,
+            now_ms,
+            expires_at_ms,
+            request.content_type,
+            request.headers,
+            request.priority or Priority.NORMAL,
+            request.collapse_key,
+            request.version,
+            request.deliver_at_ms,
+            request.want_receipt,
+            request.clear_on_processed,
+            publisher,
+            idempotency,
         )
 
     def _told(self, principal: Principal, request: PublishRequest, accepted: Accepted, accepted_at: float) -> Published:

@@ -75,20 +75,20 @@ def subscribe_request(message: m.Subscribe | m.Resume) -> SubscribeRequest:
 
 def publish_request(message: m.Publish) -> PublishRequest:
     return PublishRequest(
-        channel=message.channel,
-        payload=message.payload,
-        content_type=message.content_type,
-        headers=message.headers,
-        ttl=message.ttl_ms / 1000,
-        durability=message.durability,
-        expires_at_ms=message.expires_at_ms,
-        idempotency_key=message.idempotency_key,
-        priority=message.priority,
-        collapse_key=message.collapse_key,
-        deliver_at_ms=message.deliver_at_ms,
-        want_receipt=message.want_receipt,
-        clear_on_processed=message.clear_on_processed,
-        version=message.version,
+        message.channel,
+        message.payload,
+        message.content_type,
+        message.headers,
+        message.ttl_ms / 1000,
+        message.durability,
+        message.expires_at_ms,
+        message.idempotency_key,
+        message.priority,
+        message.collapse_key,
+        message.deliver_at_ms,
+        message.want_receipt,
+        message.clear_on_processed,
+        message.version,
     )
 
 

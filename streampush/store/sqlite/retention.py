@@ -95,8 +95,8 @@ class Retention:
         return bool(self._behind) or len(names) >= at_most
 
     def _is_over(self, log: Log, oldest_at: int, oldest_ms: int) -> bool:
-        limits = self._limits
-        return len(log) > 1 and (len(log) > limits.history_messages or log.size > limits.history_bytes or oldest_at < oldest_ms)
+        limits, entries = self._limits, len(log)
+        return entries > 1 and (entries > limits.history_messages or log.size > limits.history_bytes or oldest_at < oldest_ms)
 
     def _excess(self, log: Log, oldest_ms: int) -> int:
         """How many entries are likely to go: whoever reads more of a full channel at each append reads in vain."""

@@ -137,7 +137,7 @@ class SqliteStore:
     # ------------------------------------------------------------------------------------------------------------- logs
 
     async def append(self, draft: Draft) -> Accepted:
-        accepted: Accepted = await self._write(APPEND, draft, self._wall_ms())
+        accepted: Accepted = await self._writer.submit(APPEND, draft, self._wall_ms())
         return accepted
 
     async def first_answer(self, idempotency: Idempotency) -> Accepted | None:
