@@ -94,8 +94,19 @@ def test_backup_and_restore_give_the_store_back(folder: Path) -> None:
 def test_backup_replaces_only_when_told(folder: Path) -> None:
     assert command("store", "backup", folder / "b.db", cwd=folder).returncode == 0
     again = command("store", "backup", folder / "b.db", cwd=folder)
-    assert (again.returncode, again.stderr) == (1, f"Error: {folder}/b.db exists\n")
+    assert (again.returncode, again.stderr) == (
+        1,
+        f"Error: {folder}/b.db exists, and is replaced only when that is asked for (--replace)\n",
+    )
     assert command("store", "backup", "--replace", folder / "b.db", cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "fault"), [("taken", "is a directory"), ("store.db", "is the store itself")])
+def test_backup_never_replaces_a_directory_or_the_store(folder: Path, name: str, fault: str) -> None:
+    (folder / "taken").mkdir()
+    refused = command("store", "backup", "--replace", folder / name, cwd=folder)
+    assert (refused.returncode, refused.stderr) == (1, f"Error: {folder}/{name} {fault}\n")
+    assert command("store", "check", cwd=folder).returncode == 0
 
 
 def test_compact_says_what_it_gave_back(folder: Path) -> None:

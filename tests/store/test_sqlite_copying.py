@@ -118,7 +118,7 @@ def test_a_backup_replaces_the_last_one_and_what_a_look_at_it_has_left(folder: P
 def test_a_backup_never_replaces_the_store_itself(folder: Path) -> None:
     (folder / "link.db").symlink_to(folder / "store.db")
     for name in ("store.db", "link.db"):
-        with pytest.raises(FileFault, match="exists"):
+        with pytest.raises(FileFault, match="is the store itself"):
             back_up(str(folder / "store.db"), str(folder / name), quietly, replace=True)
     assert examine(str(folder / "store.db")).faults == ()
 

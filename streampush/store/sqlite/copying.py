@@ -31,8 +31,12 @@ def back_up(path: str, destination: str, progress: Progress, *, replace: bool = 
     whole, checked and on the disk. Raises FileFault; then nothing has changed.
     """
     check_header(path)
-    if os.path.exists(destination) and (not replace or os.path.isdir(destination) or os.path.samefile(path, destination)):
-        raise FileFault(f"{destination} exists")
+    if os.path.isdir(destination):
+        raise FileFault(f"{destination} is a directory")
+    if os.path.exists(destination) and os.path.samefile(path, destination):
+        raise FileFault(f"{destination} is the store itself")
+    if os.path.exists(destination) and not replace:
+        raise FileFault(f"{destination} exists, and is replaced only when that is asked for (--replace)")
     with _appearing(path, destination, before=lambda: _remove_logs(destination)) as part:
         _copy(path, part, progress)
     return os.path.getsize(destination)
