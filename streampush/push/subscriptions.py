@@ -8,6 +8,7 @@ connect. docs/protocol.md section 10.2.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from twisted.internet.defer import Deferred
@@ -49,6 +50,7 @@ class Subscriptions:
         self._at_most = at_most
         self._rules = rules
         self._call_soon = call_soon
+        self._first_places = Turns()  # a device and channel at a time
         self._turns = Turns()  # a device and channel at a time: what is stored and what is followed change together
 
     # -------------------------------------------------------------------------------------------------- a device connects
@@ -228,24 +230,38 @@ class Subscriptions:
         return CursorMove(device_id, found.channel, found.epoch, *place, self._wall_ms(), found.offset - found.unsaved)
 
     async def _locate(self, device_id: str, requests: Sequence[SubscribeRequest]) -> list[Subscription]:
-        """Where delivery on each channel begins, all as of one moment.
+        """Where delivery on each channel begins.
 
-        A first place is stored before the device hears of it: it may come back without its position, also behind a crash.
+        A first place is stored before the device hears of it: it may come back without its position, also behind a crash. One
+        connection of the device does so at a time; another, that is gone already maybe, must not store a later place after it.
         """
+        found = await self._survey(device_id, requests)
+        first = [number for number, (_, is_first) in enumerate(found) if is_first]
+        if first:
+            async with AsyncExitStack() as turns:
+                for channel in sorted({requests[number].channel for number in first}):
+                    await turns.enter_async_context(self._first_places.of(f"{device_id} {channel}"))
+                again = await self._survey(device_id, [requests[number] for number in first])
+                moves = [self._begun(device_id, place) for place, is_first in again if is_first]
+                if moves:
+                    await self._store.record(moves)
+            for number, one in zip(first, again, strict=True):
+                found[number] = one
+        places = [place for place, _ in found]
+        for place in places:
+            if place.loss:
+                self._metrics.positions_lost(place.loss.name.lower())
+        return places
+
+    async def _survey(self, device_id: str, requests: Sequence[SubscribeRequest]) -> list[tuple[Subscription, bool]]:
+        """Where delivery on each channel begins, all as of one moment, and whether that would be the first place stored."""
         pending = [self._cursors.pending(device_id, request.channel) for request in requests]
         surveys = await self._store.survey(device_id, list(map(wants, requests, pending)))
-        found: list[Subscription] = []
-        first: list[CursorMove] = []
+        found: list[tuple[Subscription, bool]] = []
         for number, (request, survey, move) in enumerate(zip(requests, surveys, pending, strict=True)):
             await self._breathe(number)
             place = locate(request, survey, move)
-            found.append(place)
-            if place.loss:
-                self._metrics.positions_lost(place.loss.name.lower())
-            elif survey.cursor is None and move is None:
-                first.append(self._begun(device_id, place))
-        if first:
-            await self._store.record(first)
+            found.append((place, not place.loss and survey.cursor is None and move is None))
         return found
 
     async def _forget_cursor(self, device_id: str, channel: str) -> None:

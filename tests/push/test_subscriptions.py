@@ -15,6 +15,7 @@ from streampush.push.subscriptions import SLICE
 from streampush.push.values import (
     ConnectionInfo,
     DeviceRecord,
+    Draft,
     Position,
     SubscribeRequest,
     Subscription,
@@ -471,6 +472,22 @@ def test_subscription_without_a_stored_place_is_not_told() -> None:
     world.spawn(_durable(world, attachment, "news"))
     store.finish("add_subscription")
     store.finish("survey")
+    store.finish("survey")
     store.fail("record")
     assert [failure.code for failure in world.failures if isinstance(failure, Refused)] == [Code.STORE_UNAVAILABLE]
     assert (attachment.feeds, link.events) == ({}, [])
+
+
+def test_connections_of_a_device_agree_on_its_first_place() -> None:
+    """Else one that is gone could store a later one behind the place that the other was told."""
+    world, store = slow_world(delivery=OPEN)
+    places: list[int] = []
+    attachments = [attach_slow(world)[0] for _ in range(2)]
+    for attachment in attachments:
+        work = Deferred.fromCoroutine(world.service.subscribe(attachment, SubscribeRequest("news")))
+        work.addCallback(lambda found: places.append(found.offset))
+    while store.calls:
+        store.finish()
+        world.settle()
+        world.run(world.memory.append(Draft("news", world.new_id(0), b"", world.wall_ms())))
+    assert places[0] == places[1] == world.run(world.memory.cursors("d"))["news"].offset

@@ -17,7 +17,7 @@ from streampush.config import (
     SessionConfig,
     StoreConfig,
 )
-from streampush.protocol.terms import Durability, Priority
+from streampush.protocol.terms import Durability, Milestone, Priority
 from streampush.push.values import ChannelRules, Principal
 from streampush.server.requests import MAX_OPEN
 from tests.simulation.network import Link, Network
@@ -25,7 +25,7 @@ from tests.simulation.phone import Habits, Phone
 from tests.simulation.publisher import FramedBackend, RestBackend
 from tests.simulation.server import ServerProcess
 from tests.simulation.store import Disk, Pace
-from tests.simulation.truth import Truth
+from tests.simulation.truth import Entry, Truth
 from tests.simulation.world import World
 
 ANYTHING = ChannelRules(("*",))
@@ -374,6 +374,7 @@ class Scenario(World):
         self.make_well()
         self.come_to_rest()
         self.truth.check_promises()
+        self.check_receipts()
         self.check_presence()
         self.stop_all()
 
@@ -417,6 +418,33 @@ class Scenario(World):
             if link.host.most_buffered > session.send_buffer + 70_000:
                 self.broken("I5", f"{link.name} has had {link.host.most_buffered} bytes in its send buffer")
         self.check_presence()
+
+    def check_receipts(self) -> None:
+        """I1: the receipt of a message to a device or user says what its devices have taken, and what was given up for them."""
+        if self.truth.disasters:
+            return  # receipts are undone with what they are about
+        end = self.clock.seconds() + REST_LIMIT  # the last acknowledgements are on their way, and the disk may be slow
+        for log in list(self.truth.view.values()):
+            for entry in list(log.values()):
+                if not entry.channel.startswith(("device:", "user:")):
+                    continue
+                for phone in self.phones:
+                    while (missing := self._not_in_receipt(entry, phone)) is not None:
+                        if self.clock.seconds() > end:
+                            self.broken("I1", f"the receipt of {entry} for {phone.name} lacks {missing.name}")
+                        self.pass_time(0.5)
+
+    def _not_in_receipt(self, entry: Entry, phone: Phone) -> Milestone | None:
+        wanted = Milestone.DEAD_LETTERED if phone.name in entry.dead else Milestone.DELIVERED
+        if self.truth.overtaken(entry) or (wanted is Milestone.DELIVERED and entry.message_id not in phone.got):
+            return None
+        record = self.disk.look("message", (entry.message_id, len(self.phones) + 1))
+        if record is None:
+            return None  # it has left the log
+        if any(row.device_id == phone.name and wanted in row.times for row in record.devices):
+            self.seen[f"receipt: {wanted.name.lower()}"] += 1
+            return None
+        return wanted
 
     def check_presence(self) -> None:
         """Who has been online, or away, for a heartbeat's time, is known to be."""
@@ -500,6 +528,7 @@ EXPECTED = frozenset(
         *("crash", "power cut", "commit kept by a crash", "commit lost by a crash", "drain", "restored backup", "clock set"),
         *("cut", "half-open", "full disk", "disk fails", "closed: 1001", "closed: 1006", "closed: 2001", "closed: 3008"),
         *("redelivery", "put off", "rejected", "dead letter", "recall notice", "recall heard", "duplicate publish"),
+        *("receipt: dead_lettered", "receipt: delivered"),
         *("overtaken version", "scheduled", "scheduled went out", "durable subscription", "subscribed by a backend"),
         *(f"lost: {reason}" for reason in ("epoch_changed", "trimmed", "expired", "rewound", "id_mismatch")),
     }
@@ -507,7 +536,7 @@ EXPECTED = frozenset(
 """What has to happen now and then, or the simulation is about less than it says: see World.seen."""
 
 
-RARE = frozenset({"lost: id_mismatch", "overtaken version", "dead letter", "disk fails"})
+RARE = frozenset({"lost: id_mismatch", "overtaken version", "dead letter", "receipt: dead_lettered", "disk fails"})
 """Of these: what a few hundred scenarios may do without."""
 
 

@@ -153,6 +153,15 @@ def test_a_dead_letter_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None
     found("I1", "I4")
 
 
+def test_a_receipt_that_lacks_a_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CursorWriter, "move", _without_receipts(CursorWriter.move))
+    found("I1")
+
+
+def _without_receipts(move: Any) -> Any:
+    return lambda self, one: move(self, replace(one, begun=one.offset))
+
+
 def test_what_is_wanted_later_that_does_not_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Feed, "_retry_later", lambda self, offset: self._settle(offset, Outcome.PROCESSED))
     found("I1", "I4")

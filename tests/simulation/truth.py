@@ -249,9 +249,13 @@ class Truth:
         """The entry of this id in the present logs."""
         return self._places.get(message_id)
 
+    def overtaken(self, entry: Entry) -> bool:
+        """Whether it is recalled, superseded or over for everybody."""
+        return entry.recalled or entry.superseded or 0 < entry.expires_at_ms <= self.latest_ms
+
     def excused(self, entry: Entry, device_id: str, process: object = None) -> bool:
         """Whether the device need not get the entry any more; as `process` sees it, if one is named."""
-        if entry.recalled or entry.superseded or device_id in entry.dead or 0 < entry.expires_at_ms <= self.latest_ms:
+        if device_id in entry.dead or self.overtaken(entry):
             return True
         return process is not None and entry.given_up.get(device_id) is process
 
