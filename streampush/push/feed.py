@@ -50,6 +50,7 @@ class Feed:
         "durable",
         "epoch",
         "epoch_changed",
+        "gone",
         "held",
         "jumped",
         "keeps_receipts",
@@ -89,6 +90,7 @@ class Feed:
         self.processed = subscription.processed
         self.attempts = subscription.attempts
         self.held: dict[int, Held] = {}  # in order of offset
+        self.gone: deque[tuple[int, int]] = deque()  # left the log behind what is held: first and last offset, no receipts
         self.backlog_open = True  # BacklogEnd is owed
         self.stored = (-1, 0, 0)  # offset, processed and attempts as the store was told
         self.unheard = subscription.loss not in _PLACE_IS_PROVEN  # a loss was told, and nothing was answered since
@@ -290,15 +292,31 @@ class Feed:
         if place != self.stored and self.attachment.known and not self.unheard:
             self.stored = place
             offset, processed, attempts = place
-            around, name = self.attachment.around, self.attachment.principal.name
-            move = CursorMove(name, self.channel, self.epoch, offset, processed, attempts, around.wall_ms(), self.jumped)
-            self.jumped = 0
-            around.cursors.move(move)
+            while self.gone and self.gone[0][0] <= offset:
+                first, last = self.gone.popleft()
+                self._move(first - 1, min(processed, first - 1), 0)
+                self.jumped = last
+            self._move(offset, processed, attempts)
+
+    def _move(self, offset: int, processed: int, attempts: int) -> None:
+        around, name = self.attachment.around, self.attachment.principal.name
+        around.cursors.move(CursorMove(name, self.channel, self.epoch, offset, processed, attempts, around.wall_ms(), self.jumped))
+        self.jumped = 0
+
+    def _is_gone(self, first: int, last: int) -> None:
+        """These have left the log, and the cursor passes them without a receipt; but those that are held in front keep theirs."""
+        if not self.held or next(iter(self.held)) > last:
+            self.jumped = max(self.jumped, last)
+        elif self.gone and (self.gone[-1][1] + 1 >= first or len(self.gone) >= self.attachment.patience.max_held):
+            self.gone[-1] = self.gone[-1][0], max(self.gone[-1][1], last)
+        else:
+            self.gone.append((first, last))
 
     def pass_over(self, offset: int) -> None:
         """What is behind `done` up to `offset` is no longer in the log: the stored cursor need not remember it."""
+        first = self.done + 1
         self.reach(offset)
-        self.jumped = max(self.jumped, offset)
+        self._is_gone(first, offset)
 
     # ------------------------------------------------------------------------------------------------ time, and the end
 
@@ -320,7 +338,7 @@ class Feed:
     def let_go(self, offset: int) -> None:
         """What was held is no longer in the log."""
         self._returned(self.held.pop(offset))
-        self.jumped = max(self.jumped, offset)
+        self._is_gone(offset, offset)
 
     def interrupted(self) -> None:
         """The connection is gone: what was in front and not answered was delivered in vain."""

@@ -458,6 +458,21 @@ def test_a_held_one_that_is_recalled_does_not_come_again() -> None:
     assert milestones(world, first.message_id) == {Milestone.WRITTEN}
 
 
+def test_what_is_done_around_a_held_one_that_is_recalled_keeps_its_receipt() -> None:
+    world, attachment, _ = world_with(0)
+    messages = [world.publish("device:d").message_id for _ in range(6)]
+    world.settle()
+    for offset, outcome in ((1, Outcome.RETRY_LATER), (3, Outcome.RETRY_LATER), (6, Outcome.DELIVERED)):
+        attachment.acknowledge("device:d", offset, outcome)
+    world.run(world.memory.recall(messages[2], "notice", world.wall_ms()))
+    world.passes(10.0, attachment)
+    attachment.acknowledge("device:d", 1, Outcome.DELIVERED)
+    world.settle()
+    assert cursor(world).offset == 6
+    delivered = [Milestone.DELIVERED in milestones(world, message_id) for message_id in messages]
+    assert delivered == [True, True, False, True, True, True]
+
+
 def test_a_held_one_that_leaves_the_log_is_a_loss_that_is_named_and_the_others_come_again() -> None:
     world, attachment, link = world_with(3, limits=StoreConfig(history_messages=3))
     attachment.acknowledge("device:d", 1, Outcome.RETRY_LATER)

@@ -320,6 +320,12 @@ class Phone:
 
     def says_hello(self, hello: m.Hello) -> None:
         link = self.network.of(self.principal)[-1]
+        for channel in self.anew:  # what was asked for without an answer, the client asks for now
+            self._in_hand.pop(channel, None)
+            follow = self.follows.get(channel)
+            if follow is not None:
+                follow.handed = 0
+                follow.done.clear()
         self.anew.clear()
         self.wire = Wire(self, link)
         self.wire.asked = {resume.channel: resume.position for resume in hello.resume}
@@ -351,7 +357,9 @@ class Phone:
     def ended(self, topic: str) -> None:
         """A backend ends what the server keeps of the topic, also the cursor: what the device has no position of may be skipped."""
         follow = self.follows.get(topic)
-        if follow is not None:
+        if topic not in self.topics:
+            self.follows.pop(topic, None)  # nobody wants it any more, whether the device hears of that or not
+        elif follow is not None:
             follow.doubtful = True
 
     def unfollow(self, topic: str) -> None:
