@@ -83,9 +83,8 @@ class Wire:
         self.last[channel] = epoch, offset
         self.times.pop(channel, None)
         follow = phone.follows.get(channel)
-        if follow is not None and channel in phone.anew:
-            follow.handed = 0
-            follow.done.clear()
+        if channel in phone.anew:
+            phone.begins_anew(channel)
         if answer.loss:
             self._lost(answer, follow)
         elif answer.recovered:
@@ -318,14 +317,18 @@ class Phone:
 
     # ------------------------------------------------------------------------------------------------------ seen on the wire
 
+    def begins_anew(self, channel: str) -> None:
+        """The application has asked for the channel from a certain place on: what is behind it may come again, what it works on, too."""
+        self._in_hand.pop(channel, None)
+        follow = self.follows.get(channel)
+        if follow is not None:
+            follow.handed = 0
+            follow.done.clear()
+
     def says_hello(self, hello: m.Hello) -> None:
         link = self.network.of(self.principal)[-1]
         for channel in self.anew:  # what was asked for without an answer, the client asks for now
-            self._in_hand.pop(channel, None)
-            follow = self.follows.get(channel)
-            if follow is not None:
-                follow.handed = 0
-                follow.done.clear()
+            self.begins_anew(channel)
         self.anew.clear()
         self.wire = Wire(self, link)
         self.wire.asked = {resume.channel: resume.position for resume in hello.resume}
