@@ -318,7 +318,7 @@ class Phone:
     # ------------------------------------------------------------------------------------------------------ seen on the wire
 
     def begins_anew(self, channel: str) -> None:
-        """The application has asked for the channel from a certain place on: what is behind it may come again, what it works on, too."""
+        """The application has asked for the channel from a certain place on: what it has, or works on, may come again."""
         self._in_hand.pop(channel, None)
         follow = self.follows.get(channel)
         if follow is not None:
