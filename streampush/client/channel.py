@@ -231,7 +231,7 @@ class Channel:
         acks, self.acks = self.acks, []
         if self.owes and not self.pending_back and self.reached.epoch == self.epoch:
             self.owes = False
-            acks += [ack for ack in self._catch_up() if ack not in acks]
+            acks += [ack for ack in self._catch_up(self.reached.offset) if ack not in acks]
         return acks
 
     # -------------------------------------------------------------------------------------------------------------- inside
@@ -260,6 +260,9 @@ class Channel:
         if all(other >= offset for other in self._unanswered()):
             if self.acks and self.merges and self.acks[-1].outcome is outcome:
                 self.acks.pop()  # the new one says it too
+            elif self.owes and outcome not in _CUMULATIVE and self.reached.epoch == self.epoch:
+                self.owes = False  # it says nothing of those in front of it: they come first
+                self.acks += [ack for ack in self._catch_up(offset - 1) if ack not in self.acks]
             self.acks.append(self._ack(offset, outcome))
             self.merges = outcome in _CUMULATIVE
             if outcome is Outcome.RETRY_LATER:
@@ -280,9 +283,9 @@ class Channel:
             if offset <= self.sent and offset not in self.held:
                 yield offset
 
-    def _catch_up(self) -> Iterator[Ack]:
+    def _catch_up(self, up_to: int) -> Iterator[Ack]:
         """Tells the server how far we are, where it seems not to know."""
-        reach = min([self.reached.offset, self.sent, *(offset - 1 for offset in self._unanswered())])
+        reach = min([up_to, self.sent, *(offset - 1 for offset in self._unanswered())])
         for outcome, offset in ((Outcome.PROCESSED, min(self.processed, reach)), (Outcome.DELIVERED, reach)):
             while offset in self.held:
                 offset -= 1  # naming it would answer it

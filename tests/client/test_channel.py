@@ -176,3 +176,21 @@ class Way(RuleBasedStateMachine):
 
 Way.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 TestWay = Way.TestCase
+
+
+def test_a_rejection_comes_behind_the_answers_to_those_in_front_of_it() -> None:
+    """One of them was given while there was no connection, and is a repeat on the next."""
+    way = Way()
+    way.published(3)
+    way.delivered()
+    way.delivered()
+    way.finished(Outcome.RETRY_LATER)
+    way.cut()
+    way.finished(Outcome.DELIVERED)
+    way.connect()
+    for _ in range(3):
+        way.delivered()
+    way.finished(Outcome.DELIVERED)
+    way.finished(Outcome.REJECTED)
+    way.acknowledged()  # asserts the order
+    assert way.cursor == 3
