@@ -75,7 +75,9 @@ class PeerTextTests(NodeTestCase):
         await client.closed
         assert self.node is not None
         await self.until(lambda: self.node is not None and not self.node.node.connections)
-        detail = (await self.node.service.describe_device("phone-1")).last_close_detail
+        detail = ""
+        while not detail:  # it is stored a moment after the connection is gone
+            detail = (await self.node.service.describe_device("phone-1")).last_close_detail
         self.assertTrue(detail.startswith("bye??[31m12:00:00 forged line"), detail[:60])
         self.assertEqual((len(detail), detail.isprintable()), (200, True))
 
