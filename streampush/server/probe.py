@@ -25,6 +25,9 @@ from streampush.server.ports import ServerMetrics
 PROBE_TTL = 60.0
 """Seconds that a probe message stays in the log; nobody reads it later."""
 
+START_AGAIN = 1.0
+"""Seconds, at most, until it tries to begin again when the store does not answer: the store looks as often for itself."""
+
 
 class LoopbackSession:
     """A device without a socket: takes delivery frames apart as a client does and acknowledges them."""
@@ -104,7 +107,8 @@ class Probe:
             self._metrics.probe(None)
             self._log.warn("the probe cannot start: {code} {detail}", code=int(refused.code), detail=refused.detail)
             if not self._stopped:
-                self._call = self._reactor.callLater(self._interval, lambda: self._spawn(self.start()))
+                wait = min(self._interval, START_AGAIN)
+                self._call = self._reactor.callLater(wait, lambda: self._spawn(self.start()))
             return
         if self._stopped:  # while the store was asked
             attachment.detach()
