@@ -26,6 +26,7 @@ class StoreFigures:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._status: StoreStatus | None = None
         self._files: tuple[int, int] | None = None
+        self._after_a_stop = True
         self._works: Callable[[], bool] = lambda: True
         self._waiting: Callable[[], int] = lambda: 0
         self._seconds = Buckets("streampush_store_batch_seconds", "Batches of operations, with their commit.", COMMIT_BOUNDS)
@@ -37,6 +38,10 @@ class StoreFigures:
     def store_watched(self, works: Callable[[], bool], waiting: Callable[[], int]) -> None:
         """From now on these are asked at each scrape: whether the store works, and how many operations wait for it."""
         self._works, self._waiting = works, waiting
+
+    def store_opened(self, *, after_a_stop: bool) -> None:
+        """The store was opened; whether the run before this one ended by a stop."""
+        self._after_a_stop = after_a_stop
 
     def store_batch(self, operations: int, seconds: float) -> None:
         """The store has committed a batch."""
@@ -67,6 +72,11 @@ class StoreFigures:
         yield self._operations.export()
         yield self._faults.export()
         yield GaugeMetricFamily("streampush_store_works", "1 while the store does its work, else 0.", value=int(self._works()))
+        yield GaugeMetricFamily(
+            "streampush_store_after_crash",
+            "1 if the run before this one did not end by a stop, else 0.",
+            value=int(not self._after_a_stop),
+        )
         yield GaugeMetricFamily("streampush_store_waiting", "Operations that wait for the disk.", value=self._waiting())
         yield _gauge("streampush_store_file_bytes", "Bytes on disk.", "file", self._on_disk())
         yield _gauge("streampush_store_held", "What the store holds.", "what", self._held())

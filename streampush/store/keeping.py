@@ -16,6 +16,7 @@ from streampush.push.ports import Store
 from streampush.push.values import StoreStatus
 from streampush.store.memory import MemoryStore
 from streampush.store.sqlite import FileFault, SqliteStore
+from streampush.store.sqlite.file import Abandoned
 from streampush.store.sqlite.upkeep import StoreMetrics, Upkeep, Watch
 from streampush.store.sweeping import Sweeper
 
@@ -31,6 +32,9 @@ class KeepingMetrics(StoreMetrics, Protocol):
 
     def store_files(self, file: int, log: int) -> None:
         """Bytes of its file, and of the write-ahead log."""
+
+    def store_opened(self, *, after_a_stop: bool) -> None:
+        """It works; whether the run before this one ended by a stop, as far as is known."""
 
     def store_watched(self, works: Callable[[], bool], waiting: Callable[[], int]) -> None:
         """Who knows whether it works, and how many operations wait for it."""
@@ -116,8 +120,20 @@ class SqliteKeeping:
             self.store.open()
         except FileFault as fault:
             raise ConfigError(self._config.file, "store.path", str(fault)) from fault
+        self._look_back(self.store.abandoned)
         self._upkeep.start()
         self._status.start()
+
+    def _look_back(self, abandoned: Abandoned | None) -> None:
+        """Says what the run before this one has left. There is nothing to do: a commit is whole, or it is not there."""
+        self._metrics.store_opened(after_a_stop=abandoned is None)
+        if abandoned is not None:
+            self._log.warn(
+                "the last run (process {process}) did not end by a stop: it was killed, it crashed, or the system went down;"
+                " {left} bytes of its write-ahead log were taken over, and nothing that was answered is lost",
+                process=abandoned.process,
+                left=abandoned.log_bytes,
+            )
 
     async def stop(self) -> None:
         self._status.stop()

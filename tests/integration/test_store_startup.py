@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 from contextlib import closing
 
 from streampush.store.sqlite.file import SCHEMA_VERSION
-from tests.integration.test_startup import LaunchTestCase
+from tests.integration.test_startup import TIMEOUT, LaunchTestCase
 from tests.store.sqlite_file import change, damage, opened
 
 
@@ -63,6 +64,32 @@ class StoreFaultTests(LaunchTestCase):
             file.write(head)
         said = self.store_fault()
         self.assertTrue(said.startswith(f"{self.path}: the file is damaged, see `streampush store check`"), said)
+
+    def test_a_run_that_was_killed_is_told_at_the_next_start_and_one_that_was_stopped_is_not(self) -> None:
+        killed = self.launch()
+        self.assertEqual(self.words_until_it_serves(killed), [])
+        killed.kill()
+        killed.wait(TIMEOUT)
+        stopped = self.launch()
+        said = self.words_until_it_serves(stopped)
+        self.assertEqual(len(said), 1)
+        self.assertIn(f"(process {killed.pid}) did not end by a stop", said[0])
+        stopped.terminate()
+        stopped.wait(TIMEOUT)
+        self.assertEqual(self.words_until_it_serves(self.launch()), [])
+
+    def words_until_it_serves(self, process: subprocess.Popen[bytes]) -> list[str]:
+        """What the log says of the last run."""
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            record = json.loads(line)
+            if "rest" in record:
+                return said
+            if "last run" in record["event"]:
+                self.assertEqual(record["level"], "warn")
+                said.append(record["message"])
+        raise AssertionError("it does not serve")
 
     def test_second_server_on_the_same_file(self) -> None:
         first = self.launch()

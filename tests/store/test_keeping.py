@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from streampush.config import Config, StoreConfig
@@ -55,6 +56,22 @@ class KeepingTests(TestCase):
             self.assertEqual(await self.shown("file_bytes", file="store"), self.path.stat().st_size)
             self.assertEqual((self.value("works"), second.reason(0.0)), (1, ""))
             await second.stop()
+
+        return Deferred.fromCoroutine(test())
+
+    def test_a_run_that_did_not_end_by_a_stop_is_a_line_in_the_log_and_a_figure_of_the_next_one(self) -> Deferred[None]:
+        async def test() -> None:
+            for mark, crashed in (("4711 in use", 1), ("4711 stopped", 0)):
+                Path(f"{self.path}.lock").write_text(f"{mark}\n")
+                keeping = self.keeping(SqliteKeeping)
+                with capturedLogs() as lines:
+                    keeping.start()
+                said = [formatEvent(line) for line in lines]
+                self.assertEqual(
+                    [text.startswith("the last run (process 4711) did not end by a stop") for text in said], [True] * crashed
+                )
+                self.assertEqual(self.value("after_crash"), crashed)
+                await keeping.stop()
 
         return Deferred.fromCoroutine(test())
 

@@ -58,7 +58,7 @@ def put_back(backup: str, path: str, progress: Progress) -> int:
         with _appearing(backup, path, before=lambda: _set_aside(path)) as part:
             _copy(backup, part, progress)
     finally:
-        lock.release()
+        lock.release(unchanged=True)
     return os.path.getsize(path)
 
 
@@ -80,7 +80,7 @@ def compact(path: str) -> tuple[int, int]:
     except sqlite3.Error as error:
         raise FileFault(f"{path}: {explain(error)[1]}") from error
     finally:
-        lock.release()
+        lock.release(unchanged=True)
     return before, os.path.getsize(path)
 
 

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 from urllib.parse import quote
@@ -62,12 +63,38 @@ def schema_steps() -> list[tuple[int, str]]:
 SCHEMA_VERSION = len(schema_steps())
 
 
+_IN_USE = "in use"
+"""What the lock file says behind the holder's process id while it is held, and for ever if the holder has not let go of it."""
+_STOPPED = "stopped"
+_MAX_MARK = 64
+"""Bytes of the lock file that are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A run of a server that did not end by a stop: killed, crashed, or the system went down. `process`: its id;
+    `log_bytes`: of the write-ahead log that it left, which SQLite takes over by itself."""
+
+    process: str
+    log_bytes: int
+
+
 class FileLock:
-    """Keeps other servers away from the file while it is held: `<path>.lock`, locked, with the holder's process id in it."""
+    """Keeps other servers away from the file while it is held: `<path>.lock`, locked, with the holder's process id in it.
+
+    What the lock file says is on the disk before the file is used, and again when it is let go: so it tells, also behind a loss
+    of power, whether the one before has stopped.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path + SUFFIX
         self._descriptor = -1
+        self._found = ""
+
+    def look_back(self) -> Abandoned | None:
+        """After `take`, and before the file is opened: what the last holder has left, if it has not let go."""
+        holder, _, state = self._found.partition(" ")
+        return Abandoned(holder, log_bytes(self._path.removesuffix(SUFFIX))) if state == _IN_USE else None
 
     def take(self) -> None:
         """Raises Locked if another process holds it, FileFault if it cannot be made."""
@@ -78,17 +105,17 @@ class FileLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            holder = _read_mark(descriptor).partition(" ")[0]
             os.close(descriptor)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise FileFault(f"{self._path} cannot be locked: {error.strerror}") from error
             file = self._path.removesuffix(SUFFIX)
             raise Locked(f"{file} is in use by another process, {holder or 'unknown'}") from error
         self._descriptor = descriptor
-        with suppress(OSError):  # on a full disk the next one is told less
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._found = _read_mark(descriptor)
+        with suppress(OSError):
             self._give_to_owner(descriptor)
+        self._write(f"{os.getpid()} {_IN_USE}")
 
     def _give_to_owner(self, descriptor: int) -> None:
         """What root has made beside the file of a server that is not root must not keep that server out."""
@@ -97,11 +124,36 @@ class FileLock:
             owner = os.stat(file)
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
-    def release(self) -> None:
-        """The next one may have it. The lock file stays: removing it would let two processes lock two files of one name."""
+    def release(self, *, unchanged: bool = False) -> None:
+        """The next one may have it. The lock file stays: removing it would let two processes lock two files of one name.
+
+        `unchanged`: this was no server; what the lock file said of the last one it says again.
+        """
         if self._descriptor >= 0:
+            self._write(self._found if unchanged else f"{os.getpid()} {_STOPPED}")
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _write(self, mark: str) -> None:
+        with suppress(OSError):  # on a full disk the next one is told less
+            text = f"{mark}\n".encode() if mark else b""
+            os.pwrite(self._descriptor, text, 0)  # first: an empty file would say nothing if the power failed now
+            os.ftruncate(self._descriptor, len(text))
+            os.fsync(self._descriptor)
+
+
+def _read_mark(descriptor: int) -> str:
+    """What a lock file says."""
+    with suppress(OSError):
+        return os.pread(descriptor, _MAX_MARK, 0).decode("ascii", "replace").partition("\n")[0]
+    return ""
+
+
+def log_bytes(path: str) -> int:
+    """Of the write-ahead log beside the file; 0 if there is none."""
+    with suppress(OSError):
+        return os.path.getsize(f"{path}-wal")
+    return 0
 
 
 def prepare(path: str, new_epoch: Callable[[], str], now_ms: int) -> None:

@@ -34,7 +34,7 @@ from streampush.push.values import (
 from streampush.store.presence import PresenceTable
 from streampush.store.sqlite.appending import DURABILITY
 from streampush.store.sqlite.batches import APPEND, RECORD, make_reader, make_writer
-from streampush.store.sqlite.file import FileLock, prepare
+from streampush.store.sqlite.file import Abandoned, FileLock, prepare
 from streampush.store.sqlite.worker import Executor, InlineExecutor, Observer, ReactorThreads, Report, ThreadExecutor
 
 
@@ -46,7 +46,8 @@ class SqliteStore:
     """The store of one process. `wall_ms` gives Unix milliseconds; `new_epoch` a random id.
 
     With a `reactor` the work is done in threads between `open` and `stop`; without one at once, in the calling thread.
-    `observe_writes` and `observe_reads` are told what came of each batch.
+    `observe_writes` and `observe_reads` are told what came of each batch. `abandoned`, after `open`: the run before this one, if
+    it did not end by a stop.
     """
 
     durability = DURABILITY
@@ -67,6 +68,7 @@ class SqliteStore:
         self._wall_ms = wall_ms
         self._new_epoch = new_epoch
         self._lock = FileLock(path)
+        self.abandoned: Abandoned | None = None
         self._presence = PresenceTable(wall_ms)
         self._writer: Executor
         self._reader: Executor
@@ -90,10 +92,11 @@ class SqliteStore:
         Raises FileFault, or its subclass Locked if another server has the file.
         """
         self._lock.take()
+        self.abandoned = self._lock.look_back()
         try:
             prepare(self._path, self._new_epoch, self._wall_ms())
         except BaseException:
-            self._lock.release()
+            self._lock.release(unchanged=True)
             raise
         self._writer.start()
         self._reader.start()
