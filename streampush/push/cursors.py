@@ -7,10 +7,11 @@ from dataclasses import replace
 from itertools import islice
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from streampush.errors import StoreUnavailable
 from streampush.push.ports import PushMetrics, Scheduler, Spawner, Store
-from streampush.push.values import Appended, CursorMove, Mark, Undeliverable
+from streampush.push.values import Appended, CursorMove, Mark, Survey, Undeliverable, Want
 
 MAX_MARKS = 100_000
 """Marks that wait for a store that is away; then the oldest are dropped and counted: receipts matter less than memory."""
@@ -84,8 +85,11 @@ class CursorWriter:
 
     Moves are bounded by the number of (device, channel) pairs that are connected or were while the store was away, marks by
     MAX_MARKS, undeliverable publications by what was in the receive windows when the store went away. `recorded` is told of
-    what the store has taken, `noticed` of the recall notices that a batch led to.
+    what the store has taken, `noticed` of the recall notices that a batch led to. Each dead letter that was stored is a line
+    in the log.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -203,6 +207,36 @@ class CursorWriter:
             self._begun = False
         return True
 
+    async def _name_letters(self, failed: Sequence[Undeliverable]) -> None:
+        """A line in the log for each dead letter, with the message's id: the feed does not know it, the log of the channel does."""
+        by_device: dict[str, dict[str, list[Undeliverable]]] = {}
+        for one in failed:
+            by_device.setdefault(one.device_id, {}).setdefault(one.channel, []).append(one)
+        for device_id, by_channel in by_device.items():
+            wants = [Want(channel, tuple(one.offset for one in ones)) for channel, ones in by_channel.items()]
+            try:
+                surveys = await self._store.survey(device_id, wants)
+            except StoreUnavailable:
+                surveys = []
+            found = {survey.channel: survey for survey in surveys}
+            for channel, ones in by_channel.items():
+                for one in ones:
+                    self._name_letter(one, found.get(channel))
+
+    def _name_letter(self, failed: Undeliverable, survey: Survey | None) -> None:
+        message_id = None
+        if survey is not None and survey.head.epoch == failed.epoch:
+            message_id = survey.spots[failed.offset].message_id
+        self._log.warn(
+            "dead letter of {device}: message {message_id}, offset {offset} of {channel}, {attempts} deliveries: {reason}",
+            device=failed.device_id,
+            message_id=message_id or "unknown",
+            offset=failed.offset,
+            channel=failed.channel,
+            attempts=failed.attempts,
+            reason=failed.reason,
+        )
+
     async def _write(self) -> None:
         """One batch; what the store could not take is due again."""
         batch = self._under_way = self._due
@@ -211,6 +245,8 @@ class CursorWriter:
             moves, marks = (*batch.left, *batch.moves.values()), tuple(batch.marks.values())
             notices = await self._store.record(moves, marks, tuple(batch.undeliverable))
             self._recorded(moves, marks, batch.undeliverable)
+            if batch.undeliverable:
+                self._spawn(self._name_letters(batch.undeliverable))
         except StoreUnavailable:
             batch.add(self._due)
             self._due = batch

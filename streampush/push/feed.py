@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
-
 from streampush.protocol.terms import LossReason, Milestone, Outcome
 from streampush.push.channels import Kind, kind_of
 from streampush.push.fanout import Piece
@@ -36,8 +34,6 @@ class Feed:
 
     `live`: takes offers. `queued`: in the pump's queue, or being read for. Neither: it waits until less is held.
     """
-
-    _log = Logger()
 
     __slots__ = (
         "answerable",
@@ -265,14 +261,6 @@ class Feed:
             self.reach(offset)
         around, name = attachment.around, attachment.principal.name
         around.cursors.undeliverable(Undeliverable(name, self.channel, self.epoch, offset, attempts, reason, around.wall_ms()))
-        self._log.warn(
-            "dead letter of {device}: offset {offset} of {channel}, {attempts} deliveries: {reason}",
-            device=name,
-            offset=offset,
-            channel=self.channel,
-            attempts=attempts,
-            reason=reason,
-        )
         around.metrics.dead_lettered("retry_later" if reason is RETRY_LATER else "timeout")
         return True
 

@@ -11,7 +11,7 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import LossReason, Milestone, Outcome
 from streampush.push.delivery import Attachment
 from streampush.push.redelivery import NO_ANSWER, RETRY_LATER, Patience
-from streampush.push.values import ConnectionInfo, Cursor, DeadLetter, Principal, Subscription
+from streampush.push.values import ConnectionInfo, Cursor, DeadLetter, Principal, Subscription, Undeliverable
 from tests.push.slow_world import FRAME, attach_slow, fixed, lose_log, publish, slow_world
 from tests.push.world import RecordingLink, World, device
 
@@ -387,7 +387,32 @@ def test_a_dead_letter_is_a_line_in_the_log_without_its_payload() -> None:
             attachment.tick(world.now)
             world.settle()
     texts = [formatEvent(line) for line in lines]
-    assert texts == ["dead letter of d: offset 1 of news, 4 deliveries: not acknowledged"]
+    assert texts == ["dead letter of d: message id1, offset 1 of news, 4 deliveries: not acknowledged"]
+
+
+def test_the_line_of_a_dead_letter_names_the_message_also_if_the_first_answer_made_it() -> None:
+    world = World(delivery=DeliveryConfig(max_attempts=1))
+    attachment, _ = world.follower("d", "news")
+    for _ in range(3):
+        world.publish("news")
+    world.settle()
+    with capturedLogs() as lines:
+        attachment.acknowledge("news", 2, Outcome.RETRY_LATER)
+        world.settle()
+    texts = [formatEvent(line) for line in lines]
+    assert texts == ["dead letter of d: message id2, offset 2 of news, 1 deliveries: the device could not take it"]
+
+
+def test_the_line_of_a_dead_letter_whose_log_is_gone_names_no_message() -> None:
+    world = World(limits=StoreConfig(history_messages=1))
+    epoch = world.run(world.memory.head("news")).epoch
+    for _ in range(3):
+        world.publish("news")
+    with capturedLogs() as lines:
+        for failed in (Undeliverable("d", "news", epoch, 1, 4, "why", 1), Undeliverable("d", "news", "other", 3, 4, "why", 1)):
+            world.service._cursors.undeliverable(failed)
+        world.settle()
+    assert [line["message_id"] for line in lines] == ["unknown", "unknown"]
 
 
 def test_each_retry_later_waits_twice_as_long_and_the_last_one_makes_a_dead_letter() -> None:
