@@ -28,18 +28,21 @@ def explain(device: str, directory: Path | None, url: str | None, key_file: Path
     """Say in words why DEVICE gets nothing: where it is, what waits for it, what it does not acknowledge.
 
     First what is wrong (!!), then what is worth knowing (-) and what is well (ok), then the facts that this stands on.
+    Exit status 1 if no device of this name was ever seen.
     """
     where = find_rest(directory, url, key_file)
 
-    async def work(reactor: Any) -> None:
+    async def work(reactor: Any) -> bool:
         answer = await ask(reactor, where, device)
         if as_json:
             click.echo(json.dumps(answer, indent=2))
         else:
             for line in render(answer):
                 click.echo(line)
+        return bool(answer["facts"]["known"])
 
-    run(work)
+    if not run(work):
+        raise click.exceptions.Exit(1)
 
 
 async def ask(reactor: Any, where: Where, device: str) -> dict[str, Any]:

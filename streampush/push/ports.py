@@ -170,6 +170,9 @@ class DeviceStore(Protocol):
     async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
         """Devices that are bound to the user, in order of their ids."""
 
+    async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
+        """The first ids, in their order, of the devices whose ids begin so. For people who ask; not for every message."""
+
     async def dead_letters(self, device_id: str, before_ms: int, limit: int) -> Sequence[DeadLetter]:
         """The device's dead letters from before that time (0: all), the newest first."""
 

@@ -158,7 +158,11 @@ class CommandTests(NodeTestCase):
     async def test_an_unknown_device_gets_near_names(self) -> None:
         await self.device()
         out, _, code = await self.explain("phone-l")
-        self.assertEqual((out, code), ("phone-l\n  !! no device of this name was ever seen; near names: phone-1\n", 0))
+        self.assertEqual((out, code), ("phone-l\n  !! no device of this name was ever seen; near names: phone-1\n", 1))
+
+    async def test_an_unknown_device_is_status_1_as_json_too(self) -> None:
+        out, err, code = await self.explain("--json", "nobody")
+        self.assertEqual((json.loads(out)["facts"]["known"], err, code), (False, "", 1))
 
     async def test_json_is_the_servers_answer(self) -> None:
         await self.device()

@@ -156,6 +156,32 @@ def test_unknown_device_gets_near_names_and_devices_of_a_user() -> None:
     assert ask(world, "ada").facts.user_devices == ("phone-1",)
 
 
+def known(world: World, *names: str) -> None:
+    for name in names:
+        world.run(world.memory.remember_device(DeviceRecord(name)))
+
+
+def test_near_names_are_found_among_devices_that_are_away() -> None:
+    world = World()
+    known(world, "phone-1", "tablet-1", "Phone-3", "pone-1")
+    assert ask(world, "phone-7").facts.near == ("Phone-3", "phone-1")
+    assert ask(world, "phnoe-1").facts.near == ("phone-1",)
+    assert ask(world, "Tablet-2").facts.near == ("tablet-1",)
+
+
+def test_the_beginning_of_a_name_gives_names_that_begin_so() -> None:
+    world = World()
+    known(world, *(f"sensor-{number}" for number in range(9)))
+    assert ask(world, "sens").facts.near == tuple(f"sensor-{number}" for number in range(5))
+
+
+def test_a_near_name_among_more_devices_of_its_first_letter_than_are_compared_is_found_by_more_letters() -> None:
+    world = World()
+    known(world, *(f"a{number:04}" for number in range(1500)), "away-device-x", "azure")
+    assert ask(world, "away-device-y").facts.near == ("away-device-x",)
+    assert ask(world, "zzz").facts.near == ()
+
+
 def test_channels_beyond_a_page_are_counted_and_those_with_something_to_say_come_first() -> None:
     world = World(delivery=DeliveryConfig(max_subscriptions=1000))
     attachment, _ = world.attach(device("d"))

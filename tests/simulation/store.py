@@ -36,6 +36,7 @@ READS = frozenset(
         "subscriptions",
         "device",
         "devices_of_user",
+        "devices_named",
         "dead_letters",
         "dead_letter",
         "first_answer",

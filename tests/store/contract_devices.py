@@ -166,6 +166,19 @@ class DeviceContract(ContractBase):
         assert [record.device_id for record in await store.devices_of_user("u", 10)] == ["a", "b", "c"]
         assert list(await store.devices_of_user("nobody", 10)) == list(await store.devices_of_user("", 10)) == []
 
+    async def test_devices_are_found_by_the_beginning_of_their_ids_in_order(self) -> None:
+        store = self.make_store(LIMITS)
+        for device_id in ("phone-2", "phone-10", "phone", "Phone-1", "phonf", "pad", "~"):
+            await store.remember_device(DeviceRecord(device_id))
+        assert list(await store.devices_named("phone", 10)) == ["phone", "phone-10", "phone-2"]
+        assert list(await store.devices_named("phone", 2)) == ["phone", "phone-10"]
+        assert list(await store.devices_named("phone-1", 10)) == ["phone-10"]
+        assert list(await store.devices_named("~", 10)) == ["~"]
+        assert list(await store.devices_named("", 3)) == ["Phone-1", "pad", "phone"]
+        assert list(await store.devices_named("x", 10)) == []
+        await store.forget_device("phone")
+        assert list(await store.devices_named("phone", 1)) == ["phone-10"]
+
     async def test_devices_above_the_quota_are_refused_and_known_ones_are_not(self) -> None:
         store = self.make_store(replace(LIMITS, max_devices=1))
         await store.remember_device(DeviceRecord("d1", "u1"))

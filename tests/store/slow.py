@@ -163,6 +163,9 @@ class SlowStore:
     async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
         return await self._begin("devices_of_user", lambda: self._store.devices_of_user(user_id, limit))
 
+    async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
+        return await self._begin("devices_named", lambda: self._store.devices_named(prefix, limit))
+
     async def dead_letters(self, device_id: str, before_ms: int, limit: int) -> Sequence[DeadLetter]:
         return await self._begin("dead_letters", lambda: self._store.dead_letters(device_id, before_ms, limit))
 

@@ -129,6 +129,8 @@ class Pair:
             self.both("message", message_id, 10)
         for user in USERS:
             self.both("devices_of_user", user, 10)
+        for prefix in ("", "d", "d1"):
+            self.both("devices_named", prefix, 2)
         self.both("next_due_ms")
         self.both("status")
 

@@ -62,6 +62,10 @@ class Devices:
         """See push.ports.DeviceStore.devices_of_user."""
         return tuple(self._records[device_id] for device_id in nsmallest(limit, self._users.get(user_id, ())))
 
+    def named(self, prefix: str, limit: int) -> list[str]:
+        """See push.ports.DeviceStore.devices_named. Looks at all ids: a tenth of a second for a million."""
+        return nsmallest(limit, (device_id for device_id in self._records if device_id.startswith(prefix)))
+
     def _unbind(self, record: DeviceRecord) -> None:
         devices = self._users.get(record.user_id)
         if devices is not None:

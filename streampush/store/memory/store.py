@@ -341,6 +341,9 @@ class MemoryStore:
     async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
         return self._devices.of_user(user_id, limit)
 
+    async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
+        return self._devices.named(prefix, limit)
+
     async def dead_letters(self, device_id: str, before_ms: int, limit: int) -> Sequence[DeadLetter]:
         return self._letters.of(device_id, before_ms, limit)
 

@@ -47,6 +47,9 @@ from streampush.store.sqlite.rows import (
 )
 from streampush.store.sqlite.waiting import SCHEDULED_COLUMNS, scheduled_draft
 
+_LAST = "\U0010ffff"
+"""Sorts behind every character of an id."""
+
 LOOK_AT_MOST = 1_000
 """Entries that one read looks at: a page may be empty and still not at the end."""
 
@@ -217,6 +220,10 @@ class Reading:
     def devices_of_user(self, user_id: str, limit: int) -> list[DeviceRecord]:
         query = f"SELECT {DEVICE_COLUMNS} FROM devices WHERE user_id = ? AND user_id <> '' ORDER BY id LIMIT ?"
         return [_device(row) for row in self._db.execute(query, (user_id, limit))]
+
+    def devices_named(self, prefix: str, limit: int) -> list[str]:
+        query = "SELECT id FROM devices WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+        return [row[0] for row in self._db.execute(query, (prefix, prefix + _LAST, limit))]
 
     def dead_letters(self, device_id: str, before_ms: int, limit: int) -> list[DeadLetter]:
         query = f"{_LETTERS} WHERE device = ?1 AND (?2 = 0 OR at < ?2) ORDER BY at DESC, id LIMIT ?3"

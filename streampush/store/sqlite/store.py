@@ -216,6 +216,10 @@ class SqliteStore:
         found: list[DeviceRecord] = await self._read("devices_of_user", user_id, limit)
         return found
 
+    async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
+        names: list[str] = await self._read("devices_named", prefix, limit)
+        return names
+
     async def dead_letters(self, device_id: str, before_ms: int, limit: int) -> Sequence[DeadLetter]:
         found: list[DeadLetter] = await self._read("dead_letters", device_id, before_ms, limit)
         return found
