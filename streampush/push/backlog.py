@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
@@ -16,14 +16,21 @@ from streampush.push.values import CursorMove, Publication, Survey, Want
 MAX_ENTRIES = 1_000
 """Of one page."""
 
+MAX_COUNTED = 1_000
+"""Entries of one channel that are looked at to count those that wait: as many as its log keeps by default."""
+
+MAX_COUNTED_OF_ALL = 10_000
+"""The same of all channels of a device together, the channels with the fewest first: some milliseconds of the store's reader."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelBacklog:
     """How much of a channel waits for a device.
 
-    `waiting` counts offsets behind `acknowledged` that have not expired; a few of them may have been superseded or recalled.
-    `lost` of those behind the device's cursor have left the log; `restarted`: the log was begun anew or cut back, and nothing of
-    the cursor holds.
+    `waiting`: what is still to be delivered behind `acknowledged`, without what expired, was superseded or recalled; a recall
+    notice counts. Exact up to MAX_COUNTED; of what lies behind that, what was superseded or recalled counts, too. `lost` of
+    those behind the device's cursor have left the log; `restarted`: the log was begun anew or cut back, and nothing of the
+    cursor holds.
     """
 
     channel: str
@@ -75,7 +82,22 @@ class Backlog:
         durable = {subscription.channel for subscription in await self._store.subscriptions(device_id)}
         channels = {device_channel(device_id), *durable, *await self._store.cursors(device_id)}
         found = await self._survey(device_id, sorted(channels))
-        return tuple(_backlog(survey, pending, survey.channel in durable) for survey, pending in found)
+        return await self._counted([_backlog(survey, pending, survey.channel in durable) for survey, pending in found])
+
+    async def _counted(self, backlogs: Sequence[ChannelBacklog]) -> tuple[ChannelBacklog, ...]:
+        """With exact numbers of what waits, as far as they may be counted."""
+        left = MAX_COUNTED_OF_ALL
+        spans: list[tuple[str, int, int]] = []
+        for backlog in sorted((one for one in backlogs if one.waiting), key=lambda one: one.waiting):
+            begin = backlog.acknowledged + backlog.lost
+            size = min(backlog.top - begin, MAX_COUNTED, left)
+            left -= size
+            spans.append((backlog.channel, begin, begin + size))
+        if not spans:
+            return tuple(backlogs)
+        counts = await self._store.count_readable(spans)
+        counted = {span[0]: (span[2], count) for span, count in zip(spans, counts, strict=True)}
+        return tuple(_exactly(one, *counted[one.channel]) if one.waiting else one for one in backlogs)
 
     async def entries(self, device_id: str, channel: str, after: int, limit: int) -> BacklogPage:
         """At most `limit` (1 to MAX_ENTRIES) publications that wait, behind the offset `after`. May be empty and not the end.
@@ -126,6 +148,11 @@ def _backlog(survey: Survey, pending: CursorMove | None, durable: bool) -> Chann
     lost = max(0, head.floor_offset - offset)
     waiting = head.top_offset - offset - lost - (0 if lost else _expired(survey, offset))
     return ChannelBacklog(survey.channel, offset, head.top_offset, max(0, waiting), lost, False, durable)
+
+
+def _exactly(backlog: ChannelBacklog, last: int, count: int) -> ChannelBacklog:
+    """With `count` that wait up to the offset `last`; behind it, all that were taken to wait."""
+    return replace(backlog, waiting=min(backlog.waiting, count + backlog.top - last))
 
 
 def _expired(survey: Survey, offset: int) -> int:

@@ -99,6 +99,10 @@ class LogStore(Protocol):
     async def survey(self, device_id: str, wants: Sequence[Want]) -> Sequence[Survey]:
         """For each wanted channel, in their order, what recovery needs to know, all as of one moment. Begins nothing."""
 
+    async def count_readable(self, spans: Sequence[tuple[str, int, int]]) -> Sequence[int]:
+        """For each channel with two offsets, in their order: how many publications with first < offset <= second may be read now.
+        Looks at each entry between them: the caller sees to it that they are not too many."""
+
     async def next_due_ms(self) -> int | None:
         """When the first scheduled publication is due; None if there is none."""
 

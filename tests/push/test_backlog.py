@@ -11,10 +11,11 @@ from streampush.config import DeliveryConfig, StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Outcome
+from streampush.push import backlog
 from streampush.push.backlog import BacklogPage, ChannelBacklog
-from streampush.push.values import CursorMove, DeviceRecord, Subscription
+from streampush.push.values import CursorMove, DeviceRecord, PublishRequest, Subscription
 from tests.push.slow_world import attach_slow, lose_log, publish, slow_world
-from tests.push.world import World
+from tests.push.world import PUBLISHER, World
 
 
 def known(**settings: Any) -> World:
@@ -78,6 +79,51 @@ def test_what_has_expired_does_not_wait_for_a_device_that_never_connected() -> N
     world.publish("device:d")
     world.now += 2
     assert rows(world)["device:d"].waiting == 1
+
+
+def publish_as(world: World, channel: str, collapse_key: str) -> str:
+    return world.run(world.service.publish(PUBLISHER, PublishRequest(channel, b"", collapse_key=collapse_key))).message_id
+
+
+def test_what_a_newer_message_stands_for_does_not_wait() -> None:
+    world = known()
+    place(world, "news", 0)
+    for _ in range(5):
+        publish_as(world, "news", "k")
+    assert (rows(world)["news"].top, rows(world)["news"].waiting) == (5, 1)
+
+
+def test_what_was_recalled_does_not_wait_and_its_notice_does() -> None:
+    world = known()
+    place(world, "news", 0)
+    back = [world.publish("news").message_id for _ in range(3)]
+    for message_id in back[:2]:
+        world.run(world.service.recall(PUBLISHER, message_id))
+    assert (rows(world)["news"].top, rows(world)["news"].waiting) == (5, 3)
+    assert len(page(world, "news").entries) == 3
+
+
+def test_behind_what_is_counted_every_offset_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "MAX_COUNTED", 4)
+    monkeypatch.setattr(backlog, "MAX_COUNTED_OF_ALL", 6)
+    world = known()
+    for channel, count in (("large", 9), ("middle", 5), ("small", 3)):
+        place(world, channel, 0)
+        for _ in range(count):
+            publish_as(world, channel, "k")
+    found = {name: row.waiting for name, row in rows(world).items()}
+    # small: 3 counted, 1 waits; middle: 3 of 5 counted, none waits, 2 more; large: none counted
+    assert found == {"device:d": 0, "small": 1, "middle": 2, "large": 9}
+
+
+def test_what_waits_behind_a_trimmed_place_is_counted_from_the_oldest_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "MAX_COUNTED", 4)
+    world = known(limits=StoreConfig(history_messages=4))
+    place(world, "news", 0)
+    for key in ("", "", "", "", "k", "k", "k", ""):
+        publish_as(world, "news", key)
+    row = rows(world)["news"]
+    assert (row.lost, row.waiting) == (4, 2)
 
 
 def test_what_has_left_the_log_is_lost_and_does_not_wait() -> None:

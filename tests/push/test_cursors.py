@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from streampush.config import StoreConfig
 from streampush.protocol.terms import Milestone
@@ -279,7 +280,19 @@ def test_marks_and_undeliverable_ones_go_with_the_moves_of_their_turn_and_are_tr
     world.slow.finish()
     assert (world.batches.batches, world.batches.marks) == ([[move]], [[mark(1, 2, 5)]])
     assert world.batches.undeliverable == [[failed, later]]
-    assert not world.slow.calls
+    assert [call.name for call in world.slow.calls] == ["survey"]  # for the ids of the messages, which the log's lines name
+
+
+def test_the_lines_of_dead_letters_name_no_message_if_the_store_cannot_be_asked_for_it() -> None:
+    world = Writing()
+    world.writer.undeliverable(Undeliverable("d", "news", "e", 1, 10, "poison", 1))
+    world.settle()
+    world.slow.finish()
+    with capturedLogs() as lines:
+        world.slow.fail()
+    texts = [formatEvent(line) for line in lines]
+    assert texts == ["dead letter of d: message unknown, offset 1 of news, 10 deliveries: poison"]
+    assert not world.failures
 
 
 def test_the_oldest_marks_are_dropped_and_counted_when_the_store_is_away_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:

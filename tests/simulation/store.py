@@ -30,6 +30,7 @@ READS = frozenset(
         "peek",
         "read",
         "survey",
+        "count_readable",
         "next_due_ms",
         "status",
         "cursors",

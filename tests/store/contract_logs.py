@@ -299,6 +299,26 @@ class LogContract(ContractBase):
             found += [publication.offset for publication in page.publications]
         assert (found, expired) == ([3001], 3000)
 
+    async def test_what_may_be_read_between_two_offsets_is_counted(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=6))
+        await self.fill(store, 1)
+        await store.append(self.draft(message_id="old", collapse_key="k"))
+        await store.append(self.draft(message_id="new", collapse_key="k"))
+        await store.append(self.draft(message_id="back"))
+        await store.append(self.draft(ttl_ms=10))
+        await store.recall("back", "notice", self.now_ms)  # at offset 6
+        self.now_ms += 10
+        spans = [("news", 0, 6), ("news", 2, 6), ("news", 3, 5), ("news", 5, 5), ("news", 5, 2), ("none", 0, 9), ("news", 0, 1)]
+        assert list(await store.count_readable(spans)) == [3, 2, 0, 0, 0, 0, 1]
+        assert list(await store.count_readable([])) == []
+        assert list(await store.count_readable([("news", 0, 1000), ("news", 900, 1000)])) == [3, 0]
+
+    async def test_what_left_the_log_is_not_counted(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=2))
+        await self.fill(store, 5)
+        await self.fill(store, 1, "sport")
+        assert list(await store.count_readable([("sport", 0, 1), ("news", 0, 5), ("news", 0, 3)])) == [1, 2, 0]
+
     async def test_the_newest_urgent_publication_is_known(self) -> None:
         store = self.make_store(LIMITS)
         for priority in (Priority.LOW, Priority.HIGH, Priority.NORMAL, Priority.HIGH, Priority.UNSPECIFIED):

@@ -122,6 +122,9 @@ class SlowStore:
     async def survey(self, device_id: str, wants: Sequence[Want]) -> Sequence[Survey]:
         return await self._begin("survey", lambda: self._store.survey(device_id, wants))
 
+    async def count_readable(self, spans: Sequence[tuple[str, int, int]]) -> Sequence[int]:
+        return await self._begin("count_readable", lambda: self._store.count_readable(spans))
+
     async def next_due_ms(self) -> int | None:
         return await self._begin("next_due_ms", lambda: self._store.next_due_ms())
 

@@ -216,6 +216,10 @@ class Log:
             next_offset = publication.offset
         return Page(self.head(), tuple(found), next_offset, expired)
 
+    def count_readable(self, after: int, last: int, now_ms: int) -> int:
+        """How many with after < offset <= last may be read."""
+        return sum(entry.readable(now_ms) for entry in self.between(after, last))
+
     def spots(self, offsets: set[int], now_ms: int) -> dict[int, Spot]:
         """What is known of each offset."""
         expired = 0

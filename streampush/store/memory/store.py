@@ -215,6 +215,13 @@ class MemoryStore:
             offsets.add(cursor.offset)
         return Survey(want.channel, log.head(), cursor, log.spots(offsets, now_ms))
 
+    async def count_readable(self, spans: Sequence[tuple[str, int, int]]) -> Sequence[int]:
+        now_ms = self._wall_ms()
+        return [
+            log.count_readable(after, last, now_ms) if (log := self._logs.get(channel)) is not None else 0
+            for channel, after, last in spans
+        ]
+
     async def next_due_ms(self) -> int | None:
         return self._schedule.next_ms()
 

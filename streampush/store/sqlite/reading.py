@@ -76,6 +76,12 @@ _COUNT_EXPIRED = f"""
 SELECT json_group_array(({_EXPIRED.format(low="json_extract(j.value, '$[0]')", high="json_extract(j.value, '$[1]')", now="?2")}))
 FROM json_each(?1) AS j
 """
+_COUNT_READABLE = f"""
+SELECT json_group_array((
+    SELECT count(*) FROM entries AS e
+    WHERE e.id > json_extract(j.value, '$[0]') AND e.id <= json_extract(j.value, '$[1]') AND {READABLE.format(now="?2")}
+)) FROM json_each(?1) AS j
+"""
 _CURSORS = (
     "SELECT json_group_array(json_array(channel, epoch, position, processed, attempts))"
     " FROM wanted CROSS JOIN cursors ON device = a AND channel = b"
@@ -180,6 +186,16 @@ class Reading:
         if not asked:
             return {}
         return dict(zip(asked, read_list(self._db, _COUNT_EXPIRED, (as_json(spans), now_ms)), strict=True))
+
+    def count_readable(self, spans: Sequence[tuple[str, int, int]], now_ms: int) -> list[int]:
+        logs = read_logs(self._db, [channel for channel, _, _ in spans])
+        asked = [
+            (entry_id(log.id, max(after, log.floor)), entry_id(log.id, min(last, log.top)))
+            if (log := logs.get(channel)) is not None
+            else (0, 0)
+            for channel, after, last in spans
+        ]
+        return read_list(self._db, _COUNT_READABLE, (as_json(asked), now_ms))
 
     def next_due_ms(self) -> int | None:
         due: int | None = self._db.execute("SELECT min(deliver_at) FROM scheduled").fetchone()[0]

@@ -163,6 +163,10 @@ class SqliteStore:
         surveys: list[Survey] = await self._read("survey", device_id, tuple(wants), self._wall_ms())
         return surveys
 
+    async def count_readable(self, spans: Sequence[tuple[str, int, int]]) -> Sequence[int]:
+        counts: list[int] = await self._read("count_readable", tuple(spans), self._wall_ms())
+        return counts
+
     async def next_due_ms(self) -> int | None:
         due: int | None = await self._read("next_due_ms")
         return due
