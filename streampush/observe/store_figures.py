@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from streampush.observe.tallies import OTHER, Buckets, Tally
 from streampush.push.values import StoreStatus
 
-FAULTS = ("full", "locked", "damaged", "readonly", "unopened", "io", "memory", OTHER)
+FAULTS = ("full", "locked", "damaged", "readonly", "unopened", "io", "memory", "gone", OTHER)
 """Kinds of faults, as in store.sqlite.file."""
 
 COMMIT_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -32,7 +32,12 @@ class StoreFigures:
         self._seconds = Buckets("streampush_store_batch_seconds", "Batches of operations, with their commit.", COMMIT_BOUNDS)
         self._sizes = Buckets("streampush_store_batch_operations", "Operations of each batch.", BATCH_BOUNDS)
         self._operations = Tally("streampush_store_operations_total", "Operations that were committed.")
-        self._faults = Tally("streampush_store_faults_total", "Batches that failed.", ("kind",), (FAULTS,))
+        self._faults = Tally(
+            "streampush_store_faults_total",
+            "Batches that failed, and times that the file was found to be gone.",
+            ("kind",),
+            (FAULTS,),
+        )
         registry.register(self)
 
     def store_watched(self, works: Callable[[], bool], waiting: Callable[[], int]) -> None:

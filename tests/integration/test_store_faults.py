@@ -1,8 +1,10 @@
-"""A disk that is full under a whole node: publishers get 3008, readiness names it, nothing accepted is lost, and it recovers."""
+"""A disk that is full under a whole node, or a file that is gone: publishers get 3008, readiness names it, nothing that was
+accepted is lost, and it recovers."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 
 from twisted.internet.defer import Deferred
 
@@ -10,12 +12,24 @@ from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
 from tests.integration.harness import WireClient, run
 from tests.integration.test_rest_live import RestTestCase
-from tests.store.folders import small_disk
+from tests.store.folders import quick_folder, small_disk
 
 MIB = 1024 * 1024
 
 
-class FullDiskTests(RestTestCase):
+class StoreFaultTestCase(RestTestCase):
+    """What a node says of its store."""
+
+    async def ready(self) -> tuple[int, str]:
+        status, text = await self.ask("GET", "/readyz")
+        return status, str(text)
+
+    async def until_ready(self, status: int = 200) -> None:
+        while (await self.ready())[0] != status:
+            await self.turns(0.05)
+
+
+class FullDiskTests(StoreFaultTestCase):
     def setUp(self) -> Deferred[None]:
         stack = ExitStack()
         self.addCleanup(stack.close)
@@ -38,14 +52,6 @@ class FullDiskTests(RestTestCase):
                 return accepted
             self.assertIsInstance(answer, m.PublishOk)
             accepted.append(payload)
-
-    async def ready(self) -> tuple[int, str]:
-        status, text = await self.ask("GET", "/readyz")
-        return status, str(text)
-
-    async def until_ready(self) -> None:
-        while (await self.ready())[0] != 200:
-            await self.turns(0.05)
 
     @run
     async def test_publishers_are_refused_with_3008_and_readiness_names_the_disk(self) -> None:
@@ -91,3 +97,37 @@ class FullDiskTests(RestTestCase):
         self.start(*self.settings)
         assert self.node is not None
         self.assertEqual((await self.node.store.head("news/full")).top_offset, len(accepted))
+
+
+class GoneFileTests(StoreFaultTestCase):
+    """The file is moved away under the node, and comes back."""
+
+    def setUp(self) -> Deferred[None]:
+        folder = quick_folder()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "store.db"
+        self.settings = (f"store.path={self.path}",)
+        return super().setUp()
+
+    @run
+    async def test_publishers_are_refused_readiness_names_it_and_it_goes_on_when_the_file_is_back(self) -> None:
+        await self.until_ready()
+        publisher = await self.publisher()
+        device = await self.device()
+        device.send(m.Subscribe("news/gone", m.Position(), m.Start.EARLIEST), 3)
+        await device.expect(m.Subscribed)
+        publisher.send(m.Publish("news/gone", b"before"), 1)
+        await publisher.expect(m.PublishOk)
+        self.path.rename(self.path.with_name("aside.db"))
+        await self.until_ready(503)
+        self.assertIn("store: the store's file was deleted or moved away", (await self.ready())[1])
+        self.assertEqual(self.metric("streampush_store_faults_total", kind="gone"), 1)
+        self.assertEqual(self.metric("streampush_store_works"), 0)
+        publisher.send(m.Publish("news/gone", b"refused"), 2)
+        refused = await publisher.expect(m.Error)
+        self.assertEqual((refused.code, refused.advice), (Code.STORE_UNAVAILABLE, Advice.RETRY))
+        self.path.with_name("aside.db").rename(self.path)
+        await self.until_ready()
+        publisher.send(m.Publish("news/gone", b"after"), 3)
+        await publisher.expect(m.PublishOk)
+        self.assertEqual([(await device.expect(m.Delivery)).payload for _ in range(2)], [b"before", b"after"])

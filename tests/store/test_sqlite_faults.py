@@ -59,7 +59,7 @@ class FaultTestCase(SynchronousTestCase):
         )
         self.store.open()
         self.writes, self.reads = writes, reads
-        self.upkeep = Upkeep(self.clock, self.store, writes, reads)
+        self.upkeep = Upkeep(self.clock, self.store, writes, reads, Watch("writes", self.metrics, counts=False))
         self.upkeep.start()
         self.stack.callback(lambda: done(self.store.stop()))
         self.stack.callback(self.upkeep.stop)

@@ -11,7 +11,16 @@ from streampush.config import StoreConfig
 from streampush.errors import Refused, StoreUnavailable
 from streampush.store.sqlite.appending import DURABILITY, Appending
 from streampush.store.sqlite.devices import Devices
-from streampush.store.sqlite.file import READER_CACHE_KIB, WRITER_CACHE_KIB, check_room, connect, explain, is_of_one_operation, tune
+from streampush.store.sqlite.file import (
+    READER_CACHE_KIB,
+    WRITER_CACHE_KIB,
+    check_room,
+    connect,
+    explain,
+    is_of_one_operation,
+    place,
+    tune,
+)
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger
 from streampush.store.sqlite.reading import Reading
@@ -67,6 +76,7 @@ class Writing:
             "outbox_release": waiting.outbox_release,
             "sweep": Sweeping(ledger, retention).sweep,
             "touch": self._touch,
+            "place": place,
         }
 
     def _touch(self) -> None:

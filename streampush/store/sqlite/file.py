@@ -94,7 +94,7 @@ class FileLock:
     def look_back(self) -> Abandoned | None:
         """After `take`, and before the file is opened: what the last holder has left, if it has not let go."""
         holder, _, state = self._found.partition(" ")
-        return Abandoned(holder, log_bytes(self._path.removesuffix(SUFFIX))) if state == _IN_USE else None
+        return Abandoned(holder, size_of(log_path(self._path.removesuffix(SUFFIX)))) if state == _IN_USE else None
 
     def take(self) -> None:
         """Raises Locked if another process holds it, FileFault if it cannot be made."""
@@ -149,11 +149,34 @@ def _read_mark(descriptor: int) -> str:
     return ""
 
 
-def log_bytes(path: str) -> int:
-    """Of the write-ahead log beside the file; 0 if there is none."""
-    with suppress(OSError):
-        return os.path.getsize(f"{path}-wal")
-    return 0
+def log_path(path: str) -> str:
+    """Of the write-ahead log: beside the file itself, where SQLite has it, not beside a link to it."""
+    return f"{os.path.realpath(path)}-wal"
+
+
+def size_of(path: str) -> int:
+    """Bytes of a file; 0 if it is not there."""
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
+
+
+def identity(path: str) -> tuple[int, int]:
+    """What tells a file from another one of its name while it is open; zeros if there is none. Raises OSError."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
+def place(path: str) -> tuple[tuple[int, int], bool]:
+    """The identity of what is at a store's path now, and whether a write-ahead log is there, as it must be while somebody writes.
+
+    Raises OSError.
+    """
+    return identity(path), os.path.exists(log_path(path))
 
 
 def prepare(path: str, new_epoch: Callable[[], str], now_ms: int) -> None:
@@ -306,7 +329,10 @@ _KINDS = {
     sqlite3.SQLITE_NOMEM: ("memory", "there is no memory left"),
 }
 
-FAULT_KINDS = (*dict.fromkeys(kind for kind, _ in _KINDS.values()), "other")
+GONE = "gone"
+"""The file is no longer where it was: what is written reaches a file without a name."""
+
+FAULT_KINDS = (*dict.fromkeys(kind for kind, _ in _KINDS.values()), GONE, "other")
 """Labels of the metric of faults."""
 
 

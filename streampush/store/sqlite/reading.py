@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -30,6 +29,7 @@ from streampush.push.values import (
 )
 from streampush.store.sqlite.appending import DURABILITY
 from streampush.store.sqlite.devices import DEVICE_COLUMNS
+from streampush.store.sqlite.file import log_path, size_of
 from streampush.store.sqlite.ledger import READ_TOTALS, Log, Totals, read_logs
 from streampush.store.sqlite.recording import READABLE, RECEIPT_COLUMNS
 from streampush.store.sqlite.rows import (
@@ -213,11 +213,9 @@ class Reading:
             totals.outbox,
         )
 
-    def files(self) -> tuple[int, int]:
+    def files(self, path: str) -> tuple[int, int]:
         """Bytes of the file, and of the write-ahead log."""
-        path = self._db.execute("PRAGMA database_list").fetchone()[2]
-        log = f"{path}-wal"
-        return os.path.getsize(path), os.path.getsize(log) if os.path.exists(log) else 0
+        return size_of(path), size_of(log_path(path))
 
     # ---------------------------------------------------------------------------------------------------------- devices
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from streampush.config import DeliveryConfig, StoreConfig
+from streampush.errors import StoreUnavailable
 from streampush.push.values import (
     Accepted,
     Appended,
@@ -34,7 +35,7 @@ from streampush.push.values import (
 from streampush.store.presence import PresenceTable
 from streampush.store.sqlite.appending import DURABILITY
 from streampush.store.sqlite.batches import APPEND, RECORD, make_reader, make_writer
-from streampush.store.sqlite.file import Abandoned, FileLock, prepare
+from streampush.store.sqlite.file import Abandoned, FileLock, identity, prepare
 from streampush.store.sqlite.worker import Executor, InlineExecutor, Observer, ReactorThreads, Report, ThreadExecutor
 
 
@@ -68,6 +69,8 @@ class SqliteStore:
         self._wall_ms = wall_ms
         self._new_epoch = new_epoch
         self._lock = FileLock(path)
+        self._identity = (0, 0)  # of the file that was opened
+        self._gone = ""  # why nothing is written, if the file is not where it was
         self.abandoned: Abandoned | None = None
         self._presence = PresenceTable(wall_ms)
         self._writer: Executor
@@ -95,6 +98,7 @@ class SqliteStore:
         self.abandoned = self._lock.look_back()
         try:
             prepare(self._path, self._new_epoch, self._wall_ms())
+            self._identity = identity(self._path)
         except BaseException:
             self._lock.release(unchanged=True)
             raise
@@ -125,13 +129,30 @@ class SqliteStore:
 
     def files(self) -> Deferred[tuple[int, int]]:
         """Bytes of the file, and of the write-ahead log."""
-        return self._read("files")
+        return self._read("files", self._path)
+
+    async def look(self) -> str:
+        """Looks whether the file is where it was when it was opened, with its write-ahead log; "" if it is, else what is wrong.
+
+        From then on nothing is written until it is there again: it would be lost at the end of the process. What was stored
+        can be read on.
+        """
+        found, has_log = await self._writer.submit("place", self._path)
+        if found == self._identity:
+            self._gone = "" if has_log else "the write-ahead log of the store's file was deleted"
+        elif found == (0, 0):
+            self._gone = "the store's file was deleted or moved away"
+        else:
+            self._gone = "another file is in the place of the store's file"
+        return self._gone
 
     def touch(self) -> Deferred[None]:
         """Writes something, to see whether that can be done, and whether there is room for more."""
         return self._write("touch")
 
     def _write(self, kind: str, *arguments: Any) -> Deferred[Any]:
+        if self._gone:
+            return fail(StoreUnavailable(self._gone))
         return self._writer.submit(kind, *arguments)
 
     def _read(self, kind: str, *arguments: Any) -> Deferred[Any]:
@@ -140,6 +161,8 @@ class SqliteStore:
     # ------------------------------------------------------------------------------------------------------------- logs
 
     async def append(self, draft: Draft) -> Accepted:
+        if self._gone:
+            raise StoreUnavailable(self._gone)
         accepted: Accepted = await self._writer.submit(APPEND, draft, self._wall_ms())
         return accepted
 

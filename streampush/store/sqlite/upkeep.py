@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 
@@ -10,6 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from streampush.errors import StoreUnavailable
+from streampush.store.sqlite.file import GONE
 from streampush.store.sqlite.store import SqliteStore
 from streampush.store.sqlite.worker import Report
 
@@ -82,16 +85,20 @@ class Upkeep:
 
     _log = Logger(namespace="streampush.store")
 
-    def __init__(self, clock: IReactorTime, store: SqliteStore, writes: Watch, reads: Watch) -> None:
+    def __init__(self, clock: IReactorTime, store: SqliteStore, writes: Watch, reads: Watch, place: Watch) -> None:
+        """`place` hears whether the file is still where it was."""
         self._clock = clock
         self._store = store
         self._writes = writes
         self._reads = reads
+        self._place = place
         self._call: IDelayedCall | None = None
         self._running = False
 
     def reason(self, now: float) -> str:
         """A check for observe.health: why the store does not work, or nothing."""
+        if self._place.reason:
+            return self._place.reason
         for watch, executor in ((self._writes, self._store.writer), (self._reads, self._store.reader)):
             if watch.reason:
                 return watch.reason
@@ -120,16 +127,31 @@ class Upkeep:
 
     async def _work(self) -> bool:
         """One sweep, or one try; whether there is more to do at once."""
-        try:
-            if self._reads.reason:
-                await self._store.status()
-                self._reads.works_again()
+        await self._try(self._reads, self._store.status)
+        if not self._place.reason:  # else nothing is written
+            await self._try(self._writes, self._store.touch)
             if self._writes.reason:
-                await self._store.touch()
-                self._writes.works_again()
-            return await self._store.sweep()
+                return False
+        try:
+            return not await self._is_gone() and await self._store.sweep()
         except StoreUnavailable:
             return False  # said and counted by the watch
+
+    async def _try(self, watch: Watch, work: Callable[[], Awaitable[object]]) -> None:
+        """Sees whether what has failed succeeds now."""
+        if watch.reason:
+            with suppress(StoreUnavailable):  # said and counted by the watch
+                await work()
+                watch.works_again()
+
+    async def _is_gone(self) -> bool:
+        """Whether the file is no longer where it was. Somebody must see to that; here it is only looked at again and again."""
+        gone = await self._store.look()
+        if not gone:
+            self._place.works_again()
+        elif gone != self._place.reason:
+            self._place(Report((), fault=(GONE, gone)), 0)
+        return bool(gone)
 
     def _again(self, more: bool | None) -> None:
         if self._running:
