@@ -20,6 +20,7 @@ from streampush.push.values import CursorMove, DeviceRecord, Draft, Idempotency,
 from streampush.store.sqlite import SqliteStore
 
 NOW_MS = 1_800_000_000_000
+ROOMY = StoreConfig(history_messages=1_000_000, history_bytes=1 << 40, max_bytes=1 << 40)
 
 _NUMBERS = count(1)
 

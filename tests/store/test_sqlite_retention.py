@@ -20,10 +20,9 @@ from streampush.store.sqlite.retention import STEP
 from streampush.store.sqlite.sweeping import PAGES, SPARE_PAGES
 from streampush.store.sqlite.worker import InlineExecutor, Task
 from tests.store.folders import quick_folder
-from tests.store.sqlite_file import NOW_MS, done, draft, everything
+from tests.store.sqlite_file import NOW_MS, ROOMY, done, draft, everything
 
 PAGE = 4096
-ROOMY = StoreConfig(history_messages=1_000_000, history_bytes=1 << 40, max_bytes=1 << 40)
 DAY_MS = 86_400_000
 
 

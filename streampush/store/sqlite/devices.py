@@ -6,7 +6,8 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.values import Close, DeviceRecord
 from streampush.store.sqlite.ledger import Ledger
-from streampush.store.sqlite.recording import drop_letters
+from streampush.store.sqlite.recording import drop_letters, drop_oldest_letters
+from streampush.store.sqlite.retention import STEP
 from streampush.store.sqlite.rows import pack_headers
 
 DEVICE_COLUMNS = (
@@ -48,13 +49,17 @@ class Devices:
             ),
         )
 
-    def forget(self, device_id: str) -> bool:
-        """See push.ports.DeviceStore.forget_device."""
+    def forget(self, device_id: str) -> bool | None:
+        """See push.ports.DeviceStore.forget_device. None: only some of its dead letters are gone, and this is to be called again.
+
+        There may be a thousand of 256 KiB each, and nobody else's work is done while they go.
+        """
+        if drop_oldest_letters(self._ledger, device_id, STEP):
+            return None
         db = self._ledger.db
         known = db.execute("SELECT user_id FROM devices WHERE id = ?", (device_id,)).fetchone()
         db.execute("DELETE FROM cursors WHERE device = ?", (device_id,))
         db.execute("DELETE FROM subscriptions WHERE device = ?", (device_id,))
-        drop_letters(self._ledger, "device = ?", (device_id,))
         if known is None:
             return False
         db.execute("DELETE FROM devices WHERE id = ?", (device_id,))

@@ -11,6 +11,7 @@ from streampush.push.ids import clearing_id
 from streampush.push.values import Appended, CursorMove, Mark, Undeliverable
 from streampush.store.sqlite.ledger import Ledger, Log
 from streampush.store.sqlite.recalling import Recalling, TakenBack
+from streampush.store.sqlite.retention import STEP, units
 from streampush.store.sqlite.rows import CLEAR_ON_PROCESSED, FREED, as_json, entry_id, read_list, read_many, write_many
 
 MAX_CURSORS_PER_DEVICE = 1_000
@@ -259,12 +260,9 @@ class Recording:
         db.execute(_INSERT_LETTER, letter)
         totals.dead_letters += 1
         totals.bytes += weight
-        drop_letters(
-            self._ledger,
-            "id IN (SELECT id FROM dead_letters WHERE device = ?1 ORDER BY id LIMIT"
-            " max(0, (SELECT count(*) FROM dead_letters WHERE device = ?1) - ?2))",
-            (one.device_id, self._max_dead_letters),
-        )
+        count: int = db.execute("SELECT count(*) FROM dead_letters WHERE device = ?", (one.device_id,)).fetchone()[0]
+        if count > self._max_dead_letters:
+            drop_oldest_letters(self._ledger, one.device_id, count - self._max_dead_letters)
         if _is_addressed(log):
             span = _Span(entry - 1, entry, one.device_id, one.at_ms)
             db.execute(_MARKED.format("dead_lettered"), (as_json([span]),))
@@ -281,6 +279,19 @@ def drop_letters(ledger: Ledger, condition: str, parameters: tuple[object, ...])
         ledger.totals.dead_letters -= len(weights)
         ledger.totals.bytes -= sum(weights)
     return len(weights)
+
+
+def drop_oldest_letters(ledger: Ledger, device_id: str, at_most: int) -> int:
+    """Removes a device's oldest dead letters, at most so many and no more than one step may (retention.STEP); gives how many."""
+    query = "SELECT id, weight FROM dead_letters WHERE device = ? ORDER BY id LIMIT ?"
+    found = ledger.db.execute(query, (device_id, min(at_most, STEP))).fetchall()
+    work, ids = STEP, []
+    for letter, weight in found:
+        if work <= 0:
+            break
+        work -= units(weight)
+        ids.append(letter)
+    return drop_letters(ledger, "id IN (SELECT value FROM json_each(?))", (as_json(ids),)) if ids else 0
 
 
 def _is_addressed(log: Log) -> bool:

@@ -237,7 +237,9 @@ class SqliteStore:
         await self._write("remember_device", record)
 
     async def forget_device(self, device_id: str) -> bool:
-        return bool(await self._write("forget_device", device_id))
+        while (known := await self._write("forget_device", device_id)) is None:
+            pass  # others have their turn
+        return bool(known)
 
     async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
         found: list[DeviceRecord] = await self._read("devices_of_user", user_id, limit)
