@@ -39,6 +39,11 @@ def user_channel(user_id: str) -> str:
     return f"user:{user_id}"
 
 
+def is_addressed(channel: str) -> bool:
+    """Whether a channel is that of a device or user: it must be known, and its messages have a receipt of each device."""
+    return channel.startswith(("device:", "user:"))
+
+
 def is_id(text: str) -> bool:
     """Whether this may be the id of a device or user, or the name of a publisher: docs/protocol.md section 2.4."""
     return _ID.fullmatch(text) is not None

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 from streampush.protocol.codes import CODES, Advice, Code
 from streampush.protocol.terms import AppState
+from streampush.push.channels import is_addressed
+from streampush.push.limits import Level
 from streampush.push.values import Close
 
 MAX_NAMED = 5
@@ -78,18 +80,9 @@ class ConnectionFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class RateFacts:
-    """The device's own requests: `tokens` of `burst` are left, `rate` a second come; `refused` since it is remembered."""
-
-    rate: float
-    burst: float
-    tokens: float
-    refused: int
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known. `other_node`: where it is connected, if not here; `dead_letters`: at most MAX_LETTERS.
+    """All that is known. `other_node`: where it is connected, if not here; `dead_letters`: at most MAX_LETTERS; `rate`: of its own
+    requests, as long as it is remembered.
 
     `near`: names like the asked one; `user_devices`: devices of a user of this name. Both only if the device is not known.
     """
@@ -108,7 +101,7 @@ class Facts:
     more_channels: int = 0
     dead_letters: int = 0
     max_attempts: int = 0
-    rate: RateFacts | None = None
+    rate: Level | None = None
     near: tuple[str, ...] = ()
     user_devices: tuple[str, ...] = ()
 
@@ -162,7 +155,7 @@ def _known(facts: Facts) -> Iterator[Verdict]:
         text = f"{least}{_count(facts.dead_letters, 'dead letter')}: what it did not take for good; they can be listed and replayed"
         yield Verdict(NOTE, "dead_letters", text)
     yield from _rate(facts)
-    if not any(_is_topic(row.channel) for row in facts.channels) and not facts.more_channels:
+    if not any(not is_addressed(row.channel) for row in facts.channels) and not facts.more_channels:
         yield Verdict(NOTE, "no_topics", "it follows no topic, only its own channels")
 
 
@@ -285,10 +278,6 @@ def _rate(facts: Facts) -> Iterator[Verdict]:
         yield Verdict(PROBLEM, "rate", f"above its request rate of {rate.rate:g} a second: {refused}")
     else:
         yield Verdict(NOTE, "rate", f"was above its request rate of {rate.rate:g} a second: {refused}")
-
-
-def _is_topic(channel: str) -> bool:
-    return not channel.startswith(("device:", "user:"))
 
 
 def _count(number: int, noun: str) -> str:

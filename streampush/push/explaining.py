@@ -14,7 +14,6 @@ from streampush.push.explain import (
     ConnectionFacts,
     Explanation,
     Facts,
-    RateFacts,
     explain,
     near_names,
 )
@@ -96,7 +95,6 @@ class Explainer:
         connected = self._connections.get(device_id)
         rows = sorted((self._channel(row, connected) for row in waiting), key=_interest)
         shown = await self._with_times(device_id, rows[:MAX_CHANNELS])
-        level = self._rate(device_id)
         close = self._presence.last_close(device_id) or record.last_close
         left_ms = close.at_ms if close is not None else 0
         return Facts(
@@ -114,7 +112,7 @@ class Explainer:
             more_channels=len(rows) - len(shown),
             dead_letters=len(letters),
             max_attempts=self._max_attempts,
-            rate=RateFacts(level.rate, level.burst, level.tokens, level.refused),
+            rate=self._rate(device_id),
         )
 
     def _connection(self, connected: Connected | None) -> ConnectionFacts | None:

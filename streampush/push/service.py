@@ -71,8 +71,31 @@ class PushService:
 
     def __init__(self, around: Surroundings, publish: PublishConfig, delivery: DeliveryConfig) -> None:
         self._around = around
-        self._store = around.store
-        self.receipts = Receipts(
+        self._store = store = around.store
+        turns = Turns()
+        self.receipts = self._make_receipts(publish)
+        self._fanout = FanOut(around.encode, around.call_soon, around.clock, around.metrics, self._written, self.receipts.appended)
+        self._cursors = CursorWriter(
+            store, around.call_soon, around.spawn, around.retry_later, around.metrics, self.receipts.recorded, self._cleared
+        )
+        self._schedule = self._make_schedule()
+        self._publishing = self._make_publishing(publish)
+        self._recalls = self._make_recalls()
+        self.presence = self._make_presence(turns)
+        self._delivery = self._make_delivery(delivery)
+        self.connections = Connections(self._delivery, self.presence, around.node, around.wall_ms, self._follow_own)
+        self.subscriptions = self._make_subscriptions(delivery)
+        self.backlog = Backlog(store, self._cursors, delivery.page_bytes)
+        self.devices = Devices(store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms)
+        self.dead_letters = DeadLetters(store, self.publish)
+        self.explainer = self._make_explainer(delivery)
+        self._stopping = ""
+
+    # --------------------------------------------------------------------------- composing: each needs those made before it
+
+    def _make_receipts(self, publish: PublishConfig) -> Receipts:
+        around = self._around
+        return Receipts(
             around.store,
             max_watched=publish.max_watched,
             clock=around.clock,
@@ -81,11 +104,10 @@ class PushService:
             alarm=Alarm(around.clock, around.call_later),
             retry_later=around.retry_later,
         )
-        self._fanout = FanOut(around.encode, around.call_soon, around.clock, around.metrics, self._written, self.receipts.appended)
-        self._cursors = CursorWriter(
-            around.store, around.call_soon, around.spawn, around.retry_later, around.metrics, self.receipts.recorded, self._cleared
-        )
-        self._schedule = Schedule(
+
+    def _make_schedule(self) -> Schedule:
+        around = self._around
+        return Schedule(
             around.store,
             self._fanout,
             around.metrics,
@@ -94,7 +116,10 @@ class PushService:
             call_later=around.call_later,
             spawn=around.spawn,
         )
-        self._publishing = Publishing(
+
+    def _make_publishing(self, publish: PublishConfig) -> Publishing:
+        around = self._around
+        return Publishing(
             around.store,
             self._fanout,
             publish,
@@ -104,7 +129,10 @@ class PushService:
             new_id=around.new_id,
             scheduled=self._schedule.expect,
         )
-        self._recalls = Recalls(
+
+    def _make_recalls(self) -> Recalls:
+        around = self._around
+        return Recalls(
             around.store,
             self._fanout,
             self._publishing,
@@ -113,8 +141,10 @@ class PushService:
             wall_ms=around.wall_ms,
             new_id=around.new_id,
         )
-        turns = Turns()
-        self.presence = Presence(
+
+    def _make_presence(self, turns: Turns) -> Presence:
+        around = self._around
+        return Presence(
             around.store,
             turns,
             node=around.node,
@@ -123,7 +153,10 @@ class PushService:
             spawn=around.spawn,
             retry_later=around.retry_later,
         )
-        self._delivery = DeliverySurroundings(
+
+    def _make_delivery(self, delivery: DeliveryConfig) -> DeliverySurroundings:
+        around = self._around
+        return DeliverySurroundings(
             around.store,
             self._fanout,
             ReadQueue(delivery.max_reads, around.call_soon, around.spawn),
@@ -139,8 +172,10 @@ class PushService:
             delivery.page_bytes,
             self.presence.follows,
         )
-        self.connections = Connections(self._delivery, self.presence, around.node, around.wall_ms, self._follow_own)
-        self.subscriptions = Subscriptions(
+
+    def _make_subscriptions(self, delivery: DeliveryConfig) -> Subscriptions:
+        around = self._around
+        return Subscriptions(
             around.store,
             self._cursors,
             self.connections,
@@ -150,10 +185,10 @@ class PushService:
             ChannelRules(delivery.subscribe),
             around.call_soon,
         )
-        self.backlog = Backlog(around.store, self._cursors, delivery.page_bytes)
-        self.devices = Devices(around.store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms)
-        self.dead_letters = DeadLetters(around.store, self.publish)
-        self.explainer = Explainer(
+
+    def _make_explainer(self, delivery: DeliveryConfig) -> Explainer:
+        around = self._around
+        return Explainer(
             around.store,
             self.backlog,
             self.connections,
@@ -163,7 +198,8 @@ class PushService:
             wall_ms=around.wall_ms,
             max_attempts=delivery.max_attempts,
         )
-        self._stopping = ""
+
+    # ------------------------------------------------------------------------------------------------ beginning and ending
 
     def start(self) -> None:
         """Scheduled messages go out from now on."""

@@ -21,10 +21,10 @@ from streampush.push.explain import (
     ChannelFacts,
     ConnectionFacts,
     Facts,
-    RateFacts,
     explain,
     near_names,
 )
+from streampush.push.limits import Level
 from streampush.push.values import Close
 
 NOW = 1_795_262_585_000  # 2026-11-21 12:03:05 UTC
@@ -204,13 +204,13 @@ def test_so_many_dead_letters_that_there_may_be_more() -> None:
 
 
 def test_requests_above_the_rate() -> None:
-    verdicts = told(replace(HERE, rate=RateFacts(10.0, 100.0, 0.2, 12)))
+    verdicts = told(replace(HERE, rate=Level(10.0, 100.0, 0.2, 12)))
     assert verdicts["rate"] == (PROBLEM, "above its request rate of 10 a second: 12 requests refused with 3001")
 
 
 def test_requests_that_were_above_the_rate() -> None:
-    assert told(replace(HERE, rate=RateFacts(10.0, 100.0, 50.0, 1)))["rate"][0] == NOTE
-    assert "rate" not in told(replace(HERE, rate=RateFacts(10.0, 100.0, 50.0, 0)))
+    assert told(replace(HERE, rate=Level(10.0, 100.0, 50.0, 1)))["rate"][0] == NOTE
+    assert "rate" not in told(replace(HERE, rate=Level(10.0, 100.0, 50.0, 0)))
 
 
 def test_device_that_follows_no_topic() -> None:
