@@ -1,4 +1,4 @@
-"""A store with everything that belongs to it, from the start of the process to its end. `tap` chooses which."""
+"""A store with everything that belongs to it, from the start of the process to its end. `composition` chooses which."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class KeepingMetrics(StoreMetrics, Protocol):
 
 
 class Keeping(Protocol):
-    """What `tap` needs of a store beside its port."""
+    """What a node needs of a store beside its port."""
 
     @property
     def store(self) -> Store:

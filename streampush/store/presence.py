@@ -1,15 +1,16 @@
 """Who is connected, in the memory of this process: connections do not survive it, so presence need not either.
 
-Both stores of one process answer push.ports.PresenceStore from this table.
+Both stores of one process answer push.ports.PresenceStore from here.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nsmallest
 from itertools import chain, count
 
-from streampush.push.values import ChannelPresence, Session
+from streampush.push.values import ChannelPresence, Close, Session
 
 
 class _Present:
@@ -119,6 +120,44 @@ class PresenceTable:
         _discard(nodes, node, device_id)
         if not nodes:
             del self._channels[channel]
+
+
+class OneProcessPresence(ABC):
+    """push.ports.PresenceStore, for the store of one process to inherit. `wall_ms` gives Unix milliseconds."""
+
+    def __init__(self, wall_ms: Callable[[], int]) -> None:
+        self._presence = PresenceTable(wall_ms)
+
+    @abstractmethod
+    async def _keep_close(self, device_id: str, close: Close) -> None:
+        """Keeps in the record of the device, if there is one, how its last connection ended."""
+
+    async def begin_session(self, session: Session) -> int:
+        return self._presence.begin(session)
+
+    async def end_session(self, device_id: str, generation: int, close: Close) -> bool:
+        if not self._presence.end(device_id, generation):
+            return False
+        await self._keep_close(device_id, close)
+        return True
+
+    async def session_follows(self, device_id: str, generation: int, channels: Sequence[str], *, follows: bool) -> None:
+        self._presence.follows(device_id, generation, channels, follows=follows)
+
+    async def extend_node(self, node: str, until_ms: int) -> None:
+        self._presence.extend_node(node, until_ms)
+
+    async def forget_node(self, node: str) -> None:
+        self._presence.forget_node(node)
+
+    async def session(self, device_id: str) -> Session | None:
+        return self._presence.session(device_id)
+
+    async def user_sessions(self, user_id: str, limit: int) -> Sequence[Session]:
+        return self._presence.user_sessions(user_id, limit)
+
+    async def channel_presence(self, channel: str, limit: int) -> ChannelPresence:
+        return self._presence.channel(channel, limit)
 
 
 def _discard(sets: dict[str, set[str]], key: str, member: str) -> None:

@@ -29,8 +29,8 @@ def stored(world: World, device_id: str, channel: str) -> int:
 
 def lose_log(world: World, channel: str) -> None:
     """The log is gone; its next use begins a new one."""
-    del world.memory._logs[channel]
-    world.memory._epoch = world.new_epoch()
+    del world.memory._logs.channels[channel]
+    world.memory._logs.epoch = world.new_epoch()
 
 
 def slow_world(**settings: Any) -> tuple[World, SlowStore]:

@@ -58,10 +58,10 @@ class Truth(MemoryStore):
         return accepted
 
     def lose(self, channel: str) -> None:
-        log = self._logs.pop(channel, None)
+        log = self._logs.channels.pop(channel, None)
         if log is not None:
-            self._size -= log.size
-            self._epoch = self._world.new_epoch()
+            self._space.used -= log.size
+            self._logs.epoch = self._world.new_epoch()
 
 
 class Phone:
@@ -470,7 +470,7 @@ class Simulation(World):
             assert phone.link.attachment is not None
             attachment = phone.link.attachment
             for channel, feed in attachment.feeds.items():
-                head = self.truth._head(channel)
+                head = self.truth._logs.head(channel)
                 assert feed.live or head.epoch != feed.epoch, f"{phone.principal.name} {channel} never went live"
                 if head.epoch != feed.epoch:
                     continue  # lost when all were live: they hear of it with the next publication

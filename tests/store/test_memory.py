@@ -62,12 +62,12 @@ class MemoryStoreTests(StoreContract, TestCase):
     async def test_dropped_entries_do_not_pile_up(self) -> None:
         store = self.make_store(replace(LIMITS, history_messages=5))
         await self.fill(store, 3 * COMPACT_AFTER)
-        assert len(store._logs["news"]._entries) <= COMPACT_AFTER + 10
+        assert len(store._logs.channels["news"]._entries) <= COMPACT_AFTER + 10
 
     async def test_the_payload_of_dropped_entries_is_freed_at_once(self) -> None:
         store = self.make_store(replace(LIMITS, history_messages=5))
         await self.fill(store, COMPACT_AFTER, payload=b"x" * 100)
-        assert sum(len(entry.publication.payload) for entry in store._logs["news"]._entries if entry is not None) == 500
+        assert sum(len(entry.publication.payload) for entry in store._logs.channels["news"]._entries if entry is not None) == 500
 
     async def test_expired_messages_are_counted_beside_dropped_ones(self) -> None:
         store = self.make_store(replace(LIMITS, history_messages=5))
@@ -110,8 +110,8 @@ class MemoryStoreTests(StoreContract, TestCase):
         store = self.make_store(replace(LIMITS, history_messages=5))
         for number in range(3000):
             await store.append(self.draft(collapse_key=f"k{number}", version=1))
-        log = store._logs["news"]
-        assert (len(store._entries), len(log._latest), log.wanting) == (5, 5, 0)
+        log = store._logs.channels["news"]
+        assert (len(store._logs.entries), len(log._latest), log.wanting) == (5, 5, 0)
 
     async def test_receipts_of_one_message_have_a_bounded_number_of_rows(self) -> None:
         self.patch(log_module, "MAX_RECEIPT_ROWS", 2)

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from itertools import islice
 
-from streampush.errors import Refused
-from streampush.protocol.codes import Code
 from streampush.push.values import Accepted, Idempotency
+from streampush.store.answers import FirstAnswer
 
 MAX_KEYS = 1_000_000
 """Of all publishers together, memory; above it the oldest key of the publisher that used none for longest is forgotten."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    fingerprint: bytes
-    expires_at_ms: int
-    accepted: Accepted
 
 
 class Keys:
@@ -26,7 +17,7 @@ class Keys:
 
     def __init__(self, per_scope: int) -> None:
         self._per_scope = per_scope
-        self._scopes: OrderedDict[str, OrderedDict[str, _Answer]] = OrderedDict()
+        self._scopes: OrderedDict[str, OrderedDict[str, FirstAnswer]] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
@@ -36,11 +27,7 @@ class Keys:
         """The first answer. Raises Refused(DUPLICATE) if the key was used for another request."""
         keys = self._scopes.get(asked.scope)
         found = None if keys is None else keys.get(asked.key)
-        if found is None or found.expires_at_ms <= now_ms:
-            return None
-        if found.fingerprint != asked.fingerprint:
-            raise Refused(Code.DUPLICATE, "the idempotency key was used for another request", channel=channel)
-        return found.accepted
+        return None if found is None else found.given_to(asked, now_ms, channel)
 
     def keep(self, asked: Idempotency, accepted: Accepted, now_ms: int) -> None:
         """Keeps the first answer, and forgets what has expired or is too much."""
@@ -50,7 +37,7 @@ class Keys:
         self._scopes.move_to_end(asked.scope)
         if keys.pop(asked.key, None) is None:
             self._count += 1
-        keys[asked.key] = _Answer(asked.fingerprint, asked.expires_at_ms, accepted)
+        keys[asked.key] = FirstAnswer(asked.fingerprint, asked.expires_at_ms, accepted)
         if len(keys) > self._per_scope:
             keys.popitem(last=False)
             self._count -= 1
@@ -68,7 +55,7 @@ class Keys:
             else:
                 del self._scopes[scope]
 
-    def _purge(self, keys: OrderedDict[str, _Answer], now_ms: int, at_most: int) -> None:
+    def _purge(self, keys: OrderedDict[str, FirstAnswer], now_ms: int, at_most: int) -> None:
         """Forgets the oldest keys while they have expired: all of a scope live equally long."""
         for _ in range(at_most):
             if not keys or next(iter(keys.values())).expires_at_ms > now_ms:

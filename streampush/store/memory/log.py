@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from streampush.protocol.terms import Milestone, Priority
-from streampush.push.values import NO_HEADERS, Draft, Head, Page, Publication, Spot
+from streampush.push.values import NO_HEADERS, Head, Page, Publication, Spot
 
 COMPACT_AFTER = 1_000
 """Dropped entries before a log's list is shortened."""
@@ -275,22 +275,3 @@ class Log:
             freed += self.free(entry)
             self._freed = entry.publication.offset
         return freed
-
-
-def published(draft: Draft, offset: int, published_at_ms: int) -> Publication:
-    """The draft as an entry of the log."""
-    return Publication(
-        draft.channel,
-        offset,
-        draft.message_id,
-        draft.payload,
-        published_at_ms,
-        draft.expires_at_ms,
-        draft.content_type,
-        draft.headers,
-        draft.priority,
-        draft.collapse_key,
-        "",
-        draft.want_receipt,
-        draft.clear_on_processed,
-    )

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Container
 
 from streampush.protocol.terms import Durability, Milestone
-from streampush.push.values import NO_COUNTS, CursorMove, DeviceReceipt, Draft, Mark, MessageRecord
+from streampush.push.channels import is_addressed
+from streampush.push.values import NO_COUNTS, CursorMove, DeviceReceipt, Mark, MessageRecord
 from streampush.store.memory.log import Entry, Log
-
-_ADDRESSED = ("device:", "user:")
-
-
-def addressed(channel: str) -> bool:
-    """Whether a channel's messages have a row for each device: those to a device or a user."""
-    return channel.startswith(_ADDRESSED)
 
 
 def mark(log: Log, one: Mark) -> None:
     """A range of messages has reached a milestone."""
     if one.epoch != log.epoch:
         return
-    if addressed(log.channel):
+    if is_addressed(log.channel):
         for entry in log.between(one.first - 1, one.last):
             entry.reached(one.device_id, one.milestone, one.at_ms)
     elif log.wanting:
@@ -38,7 +32,7 @@ def moved(log: Log, move: CursorMove, before: tuple[int, int], dead: Container[i
     if move.epoch != log.epoch:
         return cleared
     delivered, processed = max(before[0], move.begun), max(before[1], move.begun)
-    if addressed(log.channel):
+    if is_addressed(log.channel):
         device_id, at_ms = move.device_id, move.at_ms
         for entry in log.between(delivered, move.offset):
             if not entry.has(device_id, Milestone.DEAD_LETTERED) and (
@@ -84,23 +78,4 @@ def describe(log: Log, entry: Entry, max_devices: int) -> MessageRecord:
         entry.superseded_by,
         tuple(DeviceReceipt(device_id, dict(entry.rows[device_id])) for device_id in rows) if entry.rows else (),
         dict(entry.counts) if entry.counts else NO_COUNTS,
-    )
-
-
-def describe_scheduled(draft: Draft, epoch: str) -> MessageRecord:
-    """What is known of a message that is not in the log yet."""
-    return MessageRecord(
-        draft.message_id,
-        draft.channel,
-        epoch,
-        0,
-        draft.publisher,
-        draft.published_at_ms,
-        draft.expires_at_ms,
-        draft.deliver_at_ms,
-        draft.priority,
-        draft.collapse_key,
-        draft.want_receipt,
-        len(draft.payload),
-        Durability.MEMORY,
     )

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streampush.errors import Refused
-from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability
 from streampush.push.values import Accepted, Idempotency
+from streampush.store.answers import FirstAnswer
 from streampush.store.sqlite.ledger import Ledger
 from streampush.store.sqlite.rows import as_json, read_list, read_many, write_many
 
@@ -32,13 +31,6 @@ class _Scope:
     changed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    fingerprint: bytes
-    expires_at_ms: int
-    accepted: Accepted
-
-
 class Keys:
     """Of each scope at most `per_scope`, the newest. `fetch`, then ask, then `write`, within one transaction."""
 
@@ -47,7 +39,7 @@ class Keys:
         self._per_scope = per_scope
         self._durability = durability
         self._scopes: dict[str, _Scope] = {}
-        self._answers: dict[tuple[str, str], _Answer] = {}
+        self._answers: dict[tuple[str, str], FirstAnswer] = {}
         self._new: list[tuple[Any, ...]] = []
 
     def fetch(self, asked: Sequence[Idempotency]) -> None:
@@ -67,16 +59,12 @@ class Keys:
             accepted = Accepted(
                 message_id, channel, position, epoch, self._durability, superseded=bool(superseded), deliver_at_ms=deliver_at
             )
-            self._answers[by_id[scope], key] = _Answer(bytes.fromhex(fingerprint), expires_at, accepted)
+            self._answers[by_id[scope], key] = FirstAnswer(bytes.fromhex(fingerprint), expires_at, accepted)
 
     def answer(self, asked: Idempotency, now_ms: int, channel: str) -> Accepted | None:
         """The first answer. Raises Refused(DUPLICATE) if the key was used for another request."""
         found = self._answers.get((asked.scope, asked.key))
-        if found is None or found.expires_at_ms <= now_ms:
-            return None
-        if found.fingerprint != asked.fingerprint:
-            raise Refused(Code.DUPLICATE, "the idempotency key was used for another request", channel=channel)
-        return found.accepted
+        return None if found is None else found.given_to(asked, now_ms, channel)
 
     def keep(self, asked: Idempotency, accepted: Accepted) -> None:
         """Keeps the first answer, to be written."""
@@ -87,7 +75,7 @@ class Keys:
         if (asked.scope, asked.key) not in self._answers:
             scope.keys += 1
         scope.changed = True
-        self._answers[asked.scope, asked.key] = _Answer(asked.fingerprint, asked.expires_at_ms, accepted)
+        self._answers[asked.scope, asked.key] = FirstAnswer(asked.fingerprint, asked.expires_at_ms, accepted)
         self._new.append(
             (
                 scope.id,

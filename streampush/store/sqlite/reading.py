@@ -27,6 +27,7 @@ from streampush.push.values import (
     Survey,
     Want,
 )
+from streampush.store.drafts import scheduled
 from streampush.store.sqlite.appending import DURABILITY
 from streampush.store.sqlite.devices import DEVICE_COLUMNS
 from streampush.store.sqlite.file import log_path, size_of
@@ -284,22 +285,7 @@ class Reading:
         row = self._db.execute(f"SELECT {SCHEDULED_COLUMNS} FROM scheduled WHERE message_id = ?", (message_id,)).fetchone()
         if row is None:
             return None
-        draft = scheduled_draft(row)
-        return MessageRecord(
-            message_id,
-            draft.channel,
-            self._epoch,
-            0,
-            draft.publisher,
-            draft.published_at_ms,
-            draft.expires_at_ms,
-            draft.deliver_at_ms,
-            draft.priority,
-            draft.collapse_key,
-            draft.want_receipt,
-            len(draft.payload),
-            DURABILITY,
-        )
+        return scheduled(scheduled_draft(row), self._epoch, DURABILITY)
 
     def _receipts(self, entry: int, max_devices: int) -> Iterable[DeviceReceipt]:
         query = f"SELECT device, {', '.join(RECEIPT_COLUMNS.values())} FROM receipts WHERE entry = ? ORDER BY device LIMIT ?"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from streampush.protocol.terms import Milestone
+from streampush.push.channels import is_addressed
 from streampush.push.ids import clearing_id
 from streampush.push.values import Appended, CursorMove, Mark, Undeliverable
 from streampush.store.sqlite.ledger import Ledger, Log
@@ -159,7 +160,7 @@ class Recording:
             low, high = _range(log, mark.first - 1, mark.last)
             if low >= high:
                 continue
-            if _is_addressed(log):
+            if is_addressed(log.name):
                 spans[mark.milestone].append(_Span(low, high, mark.device_id, mark.at_ms))
             elif log.receipted >= mark.first:
                 counts[mark.milestone, low, high] += mark.count
@@ -191,7 +192,7 @@ class Recording:
             for reached, milestone, low, high in spans:
                 if low >= high:
                     continue
-                if _is_addressed(log):
+                if is_addressed(log.name):
                     reached.append(_Span(low, high, move.device_id, move.at_ms, task))
                 elif entry_id(log.id, log.receipted) > low:
                     counts[milestone, low, high, dead.get((move.device_id, move.channel), frozenset())] += 1
@@ -263,7 +264,7 @@ class Recording:
         count: int = db.execute("SELECT count(*) FROM dead_letters WHERE device = ?", (one.device_id,)).fetchone()[0]
         if count > self._max_dead_letters:
             drop_oldest_letters(self._ledger, one.device_id, count - self._max_dead_letters)
-        if _is_addressed(log):
+        if is_addressed(log.name):
             span = _Span(entry - 1, entry, one.device_id, one.at_ms)
             db.execute(_MARKED.format("dead_lettered"), (as_json([span]),))
         elif wants_receipt:
@@ -292,10 +293,6 @@ def drop_oldest_letters(ledger: Ledger, device_id: str, at_most: int) -> int:
         work -= units(weight)
         ids.append(letter)
     return drop_letters(ledger, "id IN (SELECT value FROM json_each(?))", (as_json(ids),)) if ids else 0
-
-
-def _is_addressed(log: Log) -> bool:
-    return log.name.startswith(("device:", "user:"))
 
 
 def _range(log: Log, after: int, last: int) -> tuple[int, int]:

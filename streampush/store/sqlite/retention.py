@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from streampush.config import StoreConfig
+from streampush.push.channels import is_addressed
 from streampush.store.sqlite.ledger import Ledger, Log
 from streampush.store.sqlite.rows import FREED, MAX_OFFSET, OFFSET_BITS, as_json, entry_id, offset_of, read_list
 
@@ -140,7 +141,7 @@ class Retention:
         if not gone:
             return
         keys = as_json(gone)
-        if any(log.name.startswith(("device:", "user:")) for log in logs):
+        if any(is_addressed(log.name) for log in logs):
             db.execute(f"DELETE FROM receipts WHERE entry IN {_LISTED}", (keys,))
         if any(log.receipted for log in logs):
             db.execute(f"DELETE FROM receipt_counts WHERE entry IN {_LISTED}", (keys,))

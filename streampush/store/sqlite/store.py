@@ -12,7 +12,6 @@ from streampush.errors import StoreUnavailable
 from streampush.push.values import (
     Accepted,
     Appended,
-    ChannelPresence,
     Close,
     Cursor,
     CursorMove,
@@ -26,13 +25,12 @@ from streampush.push.values import (
     MessageRecord,
     OutboxEntry,
     Page,
-    Session,
     StoreStatus,
     Survey,
     Undeliverable,
     Want,
 )
-from streampush.store.presence import PresenceTable
+from streampush.store.presence import OneProcessPresence
 from streampush.store.sqlite.appending import DURABILITY
 from streampush.store.sqlite.batches import APPEND, RECORD, make_reader, make_writer
 from streampush.store.sqlite.file import Abandoned, FileLock, identity, prepare
@@ -43,7 +41,7 @@ def _ignore(report: Report, waiting: int) -> None:
     """For a store that nobody watches."""
 
 
-class SqliteStore:
+class SqliteStore(OneProcessPresence):
     """The store of one process. `wall_ms` gives Unix milliseconds; `new_epoch` a random id.
 
     With a `reactor` the work is done in threads between `open` and `stop`; without one at once, in the calling thread.
@@ -65,6 +63,7 @@ class SqliteStore:
         observe_writes: Observer = _ignore,
         observe_reads: Observer = _ignore,
     ) -> None:
+        super().__init__(wall_ms)
         self._path = path
         self._wall_ms = wall_ms
         self._new_epoch = new_epoch
@@ -72,7 +71,6 @@ class SqliteStore:
         self._identity = (0, 0)  # of the file that was opened
         self._gone = ""  # why nothing is written, if the file is not where it was
         self.abandoned: Abandoned | None = None
-        self._presence = PresenceTable(wall_ms)
         self._writer: Executor
         self._reader: Executor
         limits = limits.sized()
@@ -272,32 +270,8 @@ class SqliteStore:
 
     # --------------------------------------------------------------------------------------------------------- presence
 
-    async def begin_session(self, session: Session) -> int:
-        return self._presence.begin(session)
-
-    async def end_session(self, device_id: str, generation: int, close: Close) -> bool:
-        if not self._presence.end(device_id, generation):
-            return False
+    async def _keep_close(self, device_id: str, close: Close) -> None:
         await self._write("closed", device_id, close)
-        return True
-
-    async def session_follows(self, device_id: str, generation: int, channels: Sequence[str], *, follows: bool) -> None:
-        self._presence.follows(device_id, generation, channels, follows=follows)
-
-    async def extend_node(self, node: str, until_ms: int) -> None:
-        self._presence.extend_node(node, until_ms)
-
-    async def forget_node(self, node: str) -> None:
-        self._presence.forget_node(node)
-
-    async def session(self, device_id: str) -> Session | None:
-        return self._presence.session(device_id)
-
-    async def user_sessions(self, user_id: str, limit: int) -> Sequence[Session]:
-        return self._presence.user_sessions(user_id, limit)
-
-    async def channel_presence(self, channel: str, limit: int) -> ChannelPresence:
-        return self._presence.channel(channel, limit)
 
     # ----------------------------------------------------------------------------------------------------------- outbox
 
