@@ -1,34 +1,28 @@
 """The reference client: keeps a connection to a streampush server, gives messages to the application, acknowledges them.
 
-Theory of operation. `Reconnect` decides when and where to connect, `StreamConnection` is one connection, `Inbox` is what has
-arrived, `OpenRequests` what we asked. This file connects the four; there is one connection or one timer for the next, never
-both.
+Theory of operation. `Lifeline` is one connection after the other, `Inbox` is what has arrived, `OpenRequests` what we asked. This
+file is what the application calls, and hands each message to the one whom it concerns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 from random import Random
 from typing import Unpack
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from streampush.client.connection import OneConnection, StreamConnection
-from streampush.client.errors import ClientStopped, ConnectionLost, NotConnected
-from streampush.client.events import ClientEvent, Connected, Degraded, Disconnected, Fault, ReceiptArrived, Stopped, StopReason
+from streampush.client.errors import NotConnected
+from streampush.client.events import ClientEvent, Fault, ReceiptArrived
 from streampush.client.inbox import Inbox, OnMessage, Window
+from streampush.client.lifeline import Lifeline
 from streampush.client.positions import MemoryPositions, PositionStore
 from streampush.client.publishing import PublishOptions, publish, publish_request
-from streampush.client.reconnect import Attempt, Decision, Loss, Reconnect, Stop
 from streampush.client.requests import OpenRequests, R
 from streampush.client.tls import Address, Security
 from streampush.protocol import messages as m
-from streampush.protocol.client_session import ClientSession
-from streampush.protocol.codes import Code
 from streampush.protocol.framing import MAX_FRAME_LIMIT
 from streampush.protocol.session import SessionSettings
 from streampush.protocol.terms import AppState, Feature, Outcome, Start, TokenProvider
@@ -36,20 +30,11 @@ from streampush.protocol.terms import AppState, Feature, Outcome, Start, TokenPr
 SDK = "streampush-python"
 SDK_VERSION = "0.1.0"
 
-COLLECT_TIMEOUT = 60.0
-"""Seconds that a short connection of the degraded mode may take to collect the backlog."""
-
 REQUEST_TIMEOUT = 30.0
 MAX_REQUESTS = 256
 """Requests that wait for their replies: bounds the memory that a server which does not answer can cost."""
 
 _log = Logger()
-
-
-class _Life(Enum):
-    NEW = "new"
-    RUNNING = "running"
-    STOPPED = "stopped"
 
 
 class StreamClient:
@@ -84,68 +69,48 @@ class StreamClient:
         max_requests: int = MAX_REQUESTS,
     ) -> None:
         self._reactor = reactor
-        self._addresses = tuple(addresses)
-        self._security = tls
         self._takes_messages = on_message is not None
         self._app = (app, app_version)
         self._app_state = state
         self._window = window or Window()
         self._features = Feature.RECEIPTS if receipts else Feature.NONE
         self._on_event = on_event
-        self._random = random or Random()  # noqa: S311 - spreads clients, guards nothing
-        self._settings = settings or SessionSettings(max_frame=MAX_FRAME_LIMIT)
-        self._reconnect = Reconnect(len(self._addresses), self._random)
         self._request_timeout = request_timeout
-        self._requests = OpenRequests(reactor, self._random, max_requests, request_timeout)
+        random = random or Random()  # noqa: S311 - spreads clients, guards nothing
+        self._requests = OpenRequests(reactor, random, max_requests, request_timeout)
         store = positions or MemoryPositions()
         self._inbox = Inbox(on_message or _leave_it, self._window, store, self._emit, self._progressed)
-        self._life = _Life.NEW
-        self._stop_detail = ""
-        self._connection: StreamConnection | None = None
-        self._connecting: Deferred[IProtocol] | None = None
-        self._next_try: IDelayedCall | None = None
-        self._collecting: IDelayedCall | None = None  # a short connection is at work; when it must be done
-        self._collected = False  # and left because it was done
-        self._short = False  # the present connection only collects: it takes no requests
-        self._slowdown = 1.0  # of our heartbeat, as code 2008 has taught it
-        self._welcome: m.Welcome | None = None
-        self._waiting: list[Deferred[m.Welcome]] = []
-        self._ended: list[Deferred[None]] = []  # stop() calls that wait for the connection to close
+        self._line = Lifeline(
+            reactor,
+            addresses,
+            tls,
+            self._inbox,
+            self._requests,
+            settings=settings or SessionSettings(max_frame=MAX_FRAME_LIMIT),
+            random=random,
+            hello=self._hello,
+            received=self._received,
+            emit=self._emit,
+        )
 
     # ------------------------------------------------------------------------------------------------------ for applications
 
     @property
     def welcome(self) -> m.Welcome | None:
         """The server's greeting on the present connection; None without one that takes requests."""
-        connection = self._connection
-        return self._welcome if connection is not None and connection.open and not self._short else None
+        return self._line.welcome
 
     def start(self) -> None:
         """Connects, and goes on doing so until `stop` or until there is a reason to stop. Raises ClientStopped after that."""
-        if self._life is _Life.STOPPED:
-            raise ClientStopped(self._stop_detail)
-        if self._life is _Life.NEW:
-            self._life = _Life.RUNNING
-            self._follow(self._reconnect.begin())
+        self._line.start()
 
     async def stop(self) -> None:
         """Says goodbye, closes, cancels the application's work in progress; returns when the connection is gone."""
-        self._finish(Stop(StopReason.REQUESTED, 0, "stopped by the application"))
-        if self._connection is not None:
-            ended: Deferred[None] = Deferred()
-            self._ended.append(ended)
-            await ended
+        await self._line.stop()
 
     async def connected(self) -> m.Welcome:
         """Waits for a connection that takes requests. Raises ClientStopped if there will be none."""
-        if self._life is _Life.STOPPED:
-            raise ClientStopped(self._stop_detail)
-        welcome = self.welcome
-        if welcome is not None:
-            return welcome
-        waiting: Deferred[m.Welcome] = Deferred(lambda this: self._waiting.remove(this))
-        self._waiting.append(waiting)
-        return await waiting
+        return await self._line.connected()
 
     async def subscribe(
         self,
@@ -163,7 +128,7 @@ class StreamClient:
         """
         exact = position is not None or start is not Start.UNSPECIFIED
         answer = await self._ask(self._inbox.request(channel, start, position, durable=durable), m.Subscribed, timeout)
-        self._heed(self._inbox.subscribed(answer, exact=exact))
+        self._line.heed(self._inbox.subscribed(answer, exact=exact))
         return answer
 
     async def unsubscribe(self, channel: str, *, timeout: float | None = None) -> None:
@@ -209,50 +174,17 @@ class StreamClient:
 
     def drop(self) -> None:
         """Cuts the TCP connection without a word, as a bad network does: for tests and demonstrations."""
-        if self._connection is not None:
-            self._connection.abort()
+        self._line.drop()
 
     # ------------------------------------------------------------------------------------------------------------- requests
 
     async def _ask(self, request: m.Message, expected: type[R], timeout: float | None) -> R:
-        connection = self._connection
-        if self._life is _Life.STOPPED:
-            raise ClientStopped(self._stop_detail)
-        if connection is None or self.welcome is None:
-            raise NotConnected("no connection that takes requests")
-        return await self._requests.ask(connection.send, request, expected, timeout)
+        return await self._requests.ask(self._line.taking_requests().send, request, expected, timeout)
 
     async def _publish_once(self, request: m.Publish, timeout: float) -> m.PublishOk:
         return await self._ask(request, m.PublishOk, timeout)
 
-    # ----------------------------------------------------------------------------------------------------------- connecting
-
-    def _follow(self, decision: Decision) -> None:
-        if isinstance(decision, Stop):
-            self._finish(decision)
-        else:
-            self._next_try = self._reactor.callLater(decision.delay, self._connect, decision)
-
-    def _connect(self, attempt: Attempt) -> None:
-        self._next_try = None
-        session = ClientSession(self._settings, self._reactor.seconds(), self._random.random(), self._slowdown)
-        address = self._addresses[attempt.address]
-        connection = StreamConnection(self._reactor, session, address, self._security, self._hello, self)
-        self._collected = False
-        self._short = attempt.degraded
-        if self._short:
-            self._collecting = self._reactor.callLater(COLLECT_TIMEOUT, self._collected_too_slowly)
-        self._connection = connection
-        connecting = self._security.connect(self._reactor, address, OneConnection(connection))
-        self._connecting = connecting
-        connecting.addCallbacks(self._reached, self._unreachable, callbackArgs=(connection,), errbackArgs=(connection,))
-
-    def _reached(self, _: object, connection: StreamConnection) -> None:
-        self._connecting = None
-
-    def _unreachable(self, failure: Failure, connection: StreamConnection) -> None:
-        self._connecting = None
-        self.lost(connection, Loss(detail=failure.getErrorMessage()))
+    # ---------------------------------------------------------------------------------- called by the lifeline and the inbox
 
     def _hello(self) -> m.Hello:
         window = self._window
@@ -268,132 +200,23 @@ class StreamClient:
             state=self._app_state,
         )
 
-    # ---------------------------------------------------------------------------------------------- called by the connection
-
-    def received(self, connection: StreamConnection, request_id: int, message: m.Message) -> None:
-        """See ConnectionOwner."""
-        if connection is not self._connection or self._life is not _Life.RUNNING:
-            return
+    def _received(self, request_id: int, message: m.Message) -> None:
         if isinstance(message, m.Delivery):
             if self._takes_messages:
-                self._heed(self._inbox.deliver(message))
-        elif isinstance(message, m.Welcome):
-            self._greeted(message)
+                self._line.heed(self._inbox.deliver(message))
         elif request_id and self._requests.answer(request_id, message):
             pass  # whoever asked has it
         elif isinstance(message, m.Subscribed):
-            self._heed(self._inbox.subscribed(message))
+            self._line.heed(self._inbox.subscribed(message))
         elif isinstance(message, m.BacklogEnd):
-            self._heed(self._inbox.backlog_end(message))
+            self._line.heed(self._inbox.backlog_end(message))
         elif isinstance(message, m.Receipt):
             self._emit(ReceiptArrived(message))
         elif isinstance(message, m.Error):
             self._emit(Fault(message.code, message.detail))
 
-    def faulted(self, connection: StreamConnection, code: Code | int, detail: str) -> None:
-        """See ConnectionOwner."""
-        self._emit(Fault(code, detail))
-
-    def settle(self, connection: StreamConnection) -> None:
-        """See ConnectionOwner."""
-        if connection is self._connection:
-            self._progress(connection)
-
-    def lost(self, connection: StreamConnection, loss: Loss) -> None:
-        """See ConnectionOwner."""
-        if connection is not self._connection:
-            return
-        self._connection = None
-        self._welcome = None
-        self._slowdown = connection.slowdown
-        if self._collecting is not None:
-            self._collecting.cancel()
-            self._collecting = None
-        self._requests.fail(ConnectionLost, loss.detail)
-        self._inbox.disconnected()
-        ended, self._ended = self._ended, []
-        for waiter in ended:
-            waiter.callback(None)
-        if self._life is _Life.RUNNING:
-            self._decide(loss)
-
-    # --------------------------------------------------------------------------------------------------------------- inside
-
-    def _decide(self, loss: Loss) -> None:
-        decision: Decision
-        if self._collected and not loss.by_peer and not loss.credentials:
-            decision = self._reconnect.short_closed()
-        else:
-            was_degraded = self._reconnect.degraded
-            decision = self._reconnect.lost(loss)
-            if self._reconnect.degraded and not was_degraded:
-                self._emit(Degraded(self._reconnect.tries))
-        next_try_in = decision.delay if isinstance(decision, Attempt) else None
-        self._emit(Disconnected(loss.code, loss.advice, loss.detail, next_try_in))
-        if self._life is _Life.RUNNING:  # the application may have stopped us in between
-            self._follow(decision)
-
-    def _greeted(self, welcome: m.Welcome) -> None:
-        self._welcome = welcome
-        self._reconnect.welcomed(welcome.reconnect)
-        self._emit(Connected(welcome, self._short))
-        for subscribed in welcome.subscribed:
-            self._heed(self._inbox.subscribed(subscribed))
-        if self.welcome is not None:
-            waiting, self._waiting = self._waiting, []
-            for waiter in waiting:
-                waiter.callback(welcome)
-
-    def _heed(self, within_limits: bool) -> None:
-        if not within_limits and self._connection is not None:
-            self._connection.fail(Code.UNEXPECTED_MESSAGE, "more than the announced receive window")
-
     def _progressed(self) -> None:
-        """The inbox has acknowledgements. Within a read they wait for its end, so that one may speak for many."""
-        if self._connection is not None and not self._connection.reading:
-            self._progress(self._connection)
-
-    def _progress(self, connection: StreamConnection) -> None:
-        """Something was processed or answered: acknowledge, and leave if that was what we waited for."""
-        if not connection.greeted:
-            return
-        for ack in self._inbox.take_acks():
-            connection.send(ack)
-        if self._collecting is not None and self._inbox.collected:
-            self._collecting.cancel()
-            self._collecting = None
-            self._collected = True
-            connection.leave()
-        elif connection.draining and self._inbox.idle and not len(self._requests):
-            connection.leave()
-
-    def _collected_too_slowly(self) -> None:
-        self._collecting = None
-        if self._connecting is not None:
-            self._connecting.cancel()
-        elif self._connection is not None:
-            self._connection.leave()
-
-    def _finish(self, stop: Stop) -> None:
-        """No more connections."""
-        if self._life is _Life.STOPPED:
-            return
-        self._life = _Life.STOPPED
-        self._stop_detail = f"{stop.reason.value}: {stop.detail}"
-        for call in (self._next_try, self._collecting):
-            if call is not None:
-                call.cancel()
-        self._next_try = self._collecting = None
-        self._inbox.stop()
-        self._requests.fail(ClientStopped, self._stop_detail)
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.errback(ClientStopped(self._stop_detail))
-        if self._connecting is not None:
-            self._connecting.cancel()
-        elif self._connection is not None:
-            self._connection.leave()
-        self._emit(Stopped(stop.reason, stop.code, stop.detail))
+        self._line.progressed()
 
     def _emit(self, event: ClientEvent) -> None:
         if self._on_event is None:

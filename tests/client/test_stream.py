@@ -354,7 +354,7 @@ class ReconnectTests(StageCase):
         stage.network.pump()
         stage.client.drop()
         stage.advance(6)
-        connection = stage.client._connection
+        connection = stage.client._line._connection
         assert connection is not None
         self.assertEqual(connection.slowdown, 2.0)
 
@@ -468,7 +468,7 @@ class DegradedTests(StageCase):
         stage.advance(60)
         self.assertTrue(peer.client_closed)
         self.assertEqual(stage.peer.messages(m.Ack), [])
-        self.assertGreaterEqual(stage.client._reconnect.tries, 3)
+        self.assertGreaterEqual(stage.client._line._reconnect.tries, 3)
 
     def test_without_channels_there_is_nothing_to_collect(self) -> None:
         stage = self.degrade()

@@ -201,10 +201,16 @@ class TappedClient(StreamClient):
 
     phone: Phone
 
-    def received(self, connection: StreamConnection, request_id: int, message: m.Message) -> None:
-        self.phone.received(connection, message)
-        super().received(connection, request_id, message)
-        self.phone.check_window()
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        received = self._line.received
+
+        def tapped(connection: StreamConnection, request_id: int, message: m.Message) -> None:
+            self.phone.received(connection, message)
+            received(connection, request_id, message)
+            self.phone.check_window()
+
+        self._line.received = tapped  # type: ignore[method-assign]  # there is no other place between the two
 
     def _hello(self) -> m.Hello:
         hello = super()._hello()

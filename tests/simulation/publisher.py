@@ -186,7 +186,7 @@ class FramedBackend(Backend):
 
     def _published(self, answer: m.PublishOk, job: Job) -> None:
         """The client may have asked again on a new connection: it is the present one that has answered."""
-        connection: Any = self.client._connection
+        connection: Any = self.client._line._connection
         self._answered(answer, job, connection.transport.link.server)
 
     def _failed(self, failure: Failure, job: Job) -> None:
