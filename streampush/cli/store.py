@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -39,10 +41,8 @@ def check_command(config: str, overrides: tuple[str, ...], file: str | None) -> 
     Exit status 1 if anything is wrong.
     """
     path = file or _path(config, overrides)
-    try:
+    with _faults_told():
         found = examine(path)
-    except FileFault as fault:
-        raise Failure(str(fault)) from fault
     for text in found.faults:
         click.echo(f"fault: {text}")
     if found.faults:
@@ -64,10 +64,8 @@ def backup_command(config: str, overrides: tuple[str, ...], replace: bool, desti
 
     It appears when it is whole, checked and on the disk.
     """
-    try:
+    with _faults_told():
         size = back_up(_path(config, overrides), destination, _progress, replace=replace)
-    except FileFault as fault:
-        raise Failure(str(fault)) from fault
     click.echo(f"{destination}: {_bytes(size)}")
 
 
@@ -81,10 +79,8 @@ def restore_command(config: str, overrides: tuple[str, ...], backup: str) -> Non
     What was published since the backup is not in it. Devices that had some of that are told when they come back.
     """
     path = _path(config, overrides)
-    try:
+    with _faults_told():
         size = put_back(backup, path, _progress)
-    except FileFault as fault:
-        raise Failure(str(fault)) from fault
     click.echo(f"{path}: {_bytes(size)}")
 
 
@@ -97,11 +93,17 @@ def compact_command(config: str, overrides: tuple[str, ...]) -> None:
     The server gives back most of it by itself as it runs.
     """
     path = _path(config, overrides)
-    try:
+    with _faults_told():
         before, after = compact(path)
+    click.echo(f"{path}: {_bytes(before)} before, {_bytes(after)} now")
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    try:
+        yield
     except FileFault as fault:
         raise Failure(str(fault)) from fault
-    click.echo(f"{path}: {_bytes(before)} before, {_bytes(after)} now")
 
 
 def _path(config: str, overrides: tuple[str, ...]) -> str:

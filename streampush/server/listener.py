@@ -225,32 +225,6 @@ class StreamPort:
         self._reactor.addReader(self)
 
 
-def listen(
-    reactor: Reactor,
-    config: ListenConfig,
-    *,
-    admission: Admission,
-    contexts: TlsContexts,
-    protocol_factory: Callable[[Address], StreamProtocol],
-    flusher: WriteFlusher,
-    metrics: RefusalMetrics,
-    high_water: int,
-) -> StreamPort:
-    """A StreamPort that listens. Raises CannotListenError."""
-    port = StreamPort(
-        reactor,
-        config,
-        admission=admission,
-        contexts=contexts,
-        protocol_factory=protocol_factory,
-        flusher=flusher,
-        metrics=metrics,
-        high_water=high_water,
-    )
-    port.startListening()
-    return port
-
-
 def _bind(config: ListenConfig) -> socket.socket:
     family = socket.AF_INET6 if isIPv6Address(config.address) else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)

@@ -18,7 +18,7 @@ from streampush.config import AdmissionConfig, ListenConfig, TlsConfig
 from streampush.server.admission import Admission
 from streampush.server.contexts import TlsContexts
 from streampush.server.flusher import WriteFlusher
-from streampush.server.listener import StreamPort, listen
+from streampush.server.listener import StreamPort
 from streampush.server.stream import Address
 from streampush.server.transport import TlsTransport
 
@@ -125,7 +125,7 @@ class TlsServer:
         self.accepted: list[Recorder] = []
         self.prepare = prepare
         self._waiting: list[defer.Deferred[Recorder]] = []
-        self.port: StreamPort = listen(
+        self.port = StreamPort(
             reactor,
             ListenConfig(address=address, port=port),
             admission=self.admission,
@@ -135,6 +135,7 @@ class TlsServer:
             metrics=self.metrics,
             high_water=high_water,
         )
+        self.port.startListening()
 
     @property
     def address(self) -> tuple[str, int]:
