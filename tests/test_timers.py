@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.selectreactor import SelectReactor
 
-from streampush.tap import run_timers_steadily
+from streampush.clocks import run_timers_steadily
 
 
 def make_reactor() -> Any:

@@ -19,10 +19,10 @@ from twisted.trial.unittest import TestCase
 
 from streampush.cli.pki import Issued
 from streampush.loading import load_config
+from streampush.node_service import StreampushService
 from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.framing import FrameDecoder, encode_frame
-from streampush.tap import StreampushService
 from tests.support import DevelopmentFiles, authority, device_issued, make_files, publisher_issued
 
 M = TypeVar("M")
@@ -182,7 +182,7 @@ class NodeTestCase(TestCase):
     async def _holds_nothing(self, node: StreampushService) -> None:
         """Whatever a test did: when its clients are gone, no count, deadline or follower of theirs is left."""
         await self.until(lambda: not node.node.connections)
-        admission = node._admission
+        admission = node._parts.admission
         self.assertEqual((admission.connections, admission.handshakes, admission.addresses, len(node.node._wheel)), (0, 0, 0, 0))
         self.assertEqual([name for name in node.service._fanout._channels if not name.startswith("$")], [])
         self.assertEqual(self._without_a_label(node), self.counted_as_other)

@@ -13,10 +13,10 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from streampush.cli.pki import Issued
+from streampush.node_service import StreampushService
 from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.framing import FrameDecoder, encode_frame
-from streampush.tap import StreampushService
 from tests.support import authority
 
 

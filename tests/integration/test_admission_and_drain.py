@@ -97,7 +97,8 @@ class ResumptionTests(NodeTestCase):
         await client.visit()
         assert self.node is not None
         # the lists alone, so that the context and with it the tickets stay good
-        self.node._gate.revocations = type(self.node._gate.revocations)(frozenset(), frozenset({"phone-1"}), frozenset(), ())
+        gate = self.node._parts.gate
+        gate.revocations = type(gate.revocations)(frozenset(), frozenset({"phone-1"}), frozenset(), ())
         last = await client.visit()
         self.assertIsInstance(last, m.GoAway)
         await self.counted("streampush_handshakes_total", result="denied")

@@ -1,0 +1,190 @@
+"""The composition root: what a node is made of, and the only place that picks implementations."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import random
+import resource
+import socket
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from streampush.clocks import boot_ns
+from streampush.config import Config
+from streampush.config_rules import fd_budget
+from streampush.observe.health import Flag, Health, ProbeWatch
+from streampush.observe.lag import LagWatch
+from streampush.observe.metrics import Metrics
+from streampush.observe.steadiness import ClockWatch
+from streampush.observe.store_figures import StoreFigures
+from streampush.protocol.events import SessionSettings
+from streampush.protocol.heartbeat import HeartbeatSettings
+from streampush.push import ids
+from streampush.push.presence import NodeLease
+from streampush.push.service import PushService, Surroundings
+from streampush.push.steady import SteadyClock
+from streampush.rest.api import make_site
+from streampush.rest.http import ApiSite
+from streampush.rest.tls import RestTls
+from streampush.server.admission import Admission
+from streampush.server.connection import StreamConnection
+from streampush.server.contexts import TlsContexts
+from streampush.server.flusher import WriteFlusher
+from streampush.server.gate import Gate
+from streampush.server.identity import Revocations
+from streampush.server.listener import StreamPort
+from streampush.server.node import StreamNode
+from streampush.server.probe import Probe
+from streampush.server.surroundings import ConnectionSurroundings
+from streampush.server.tasks import run
+from streampush.server.wire import encode_delivery
+from streampush.store.keeping import Keeping, MemoryKeeping, SqliteKeeping
+from streampush.store.retrying import Retries
+
+
+class Parts:
+    """The parts of one node, made and joined, none of them started. Raises ConfigError if files do not fit.
+
+    `system_ns` is the system's wall clock, Unix nanoseconds. `warning`: what an operator should know of this machine.
+    """
+
+    _log = Logger(namespace="streampush")
+
+    def __init__(self, reactor: Any, config: Config, system_ns: Callable[[], int]) -> None:
+        self.config = config
+        self._reactor = reactor
+        self.node_name = config.node.name or socket.gethostname()
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry, version("streampush"))
+        soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        cap, self.warning = fd_budget(config, soft_limit)
+        revocations = Revocations.load(config.tls, config.file)
+        self.contexts = TlsContexts(config.tls, config.file)
+        self.gate = Gate(config, revocations, lambda: dt.datetime.now(dt.UTC))
+        self.admission = Admission(config.admission, cap)
+        self.time = SteadyClock(system_ns, boot_ns)
+        self.keeping = self._make_keeping()
+        self.retries = Retries(reactor)
+        self.service = PushService(self._push_surroundings(), config.publish, config.delivery)
+        self.node = self._make_node()
+        self._around_connections = self._connection_surroundings()
+        self.draining = Flag()
+        probed = ProbeWatch(config.probe.interval, config.probe.failures)
+        self.health = Health({"draining": self.draining, "store": self.keeping.reason, "probe": probed})
+        self.probe = self._make_probe(probed)
+        self.lease = NodeLease(self.service.presence, config.heartbeat.interval, reactor.callLater, self.spawn)
+        self.lag = LagWatch(reactor, self.metrics)
+        self.clock_watch = ClockWatch(reactor, self.time, self.metrics)
+        self.rest_tls = RestTls(config.rest, config.file) if config.rest.enabled and config.rest.certificate else None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine to its end; what it raises is a bug of ours, and logged as one."""
+        run(work, self._task_failed)
+
+    def _task_failed(self, failure: Failure) -> None:
+        self._log.failure("a task failed", failure=failure)
+
+    def make_stream_port(self) -> StreamPort:
+        """The port of the stream protocol, which does not listen yet."""
+        return StreamPort(
+            self._reactor,
+            self.config.listen,
+            admission=self.admission,
+            contexts=self.contexts,
+            protocol_factory=lambda peer: StreamConnection(self._around_connections, peer),
+            flusher=WriteFlusher(lambda flush: self._reactor.callLater(0, flush)),
+            metrics=self.metrics,
+            high_water=self.config.session.send_buffer,
+        )
+
+    def make_rest_site(self) -> ApiSite:
+        """What the REST API's port serves."""
+        return make_site(self.service, self.health, self.registry, self.config.rest, self._reactor, self.metrics)
+
+    # ------------------------------------------------------------------------------ composing: each needs those made before it
+
+    def _make_keeping(self) -> Keeping:
+        kinds: dict[str, type[MemoryKeeping] | type[SqliteKeeping]] = {"memory": MemoryKeeping, "sqlite": SqliteKeeping}
+        keeping = kinds[self.config.store.backend]
+        figures = StoreFigures(self.registry)
+        return keeping(self._reactor, self.config, self.time.wall_ms, lambda: ids.random_id(os.urandom), figures)
+
+    def _push_surroundings(self) -> Surroundings:
+        def call_soon(work: Callable[[], None]) -> object:
+            return self._reactor.callLater(0, work)
+
+        entropy = ids.EntropyPool(os.urandom)
+        return Surroundings(
+            store=self.keeping.store,
+            encode=encode_delivery,
+            metrics=self.metrics,
+            clock=self._reactor.seconds,
+            wall_ms=self.time.wall_ms,
+            new_id=lambda now_ms: ids.message_id(now_ms, entropy),
+            call_soon=call_soon,
+            call_later=self._reactor.callLater,
+            retry_later=self.retries.later,
+            spawn=self.spawn,
+            node=self.node_name,
+        )
+
+    def _make_node(self) -> StreamNode:
+        return StreamNode(
+            self._reactor,
+            self.config,
+            contexts=self.contexts,
+            gate=self.gate,
+            admission=self.admission,
+            metrics=self.metrics,
+            log=Logger(namespace="streampush.connections"),
+        )
+
+    def _connection_surroundings(self) -> ConnectionSurroundings:
+        session, beat = self.config.session, self.config.heartbeat
+        settings = SessionSettings(
+            session.max_frame,
+            session.max_resync_bytes,
+            session.max_bad_frames,
+            session.handshake_timeout,
+            session.hello_timeout,
+            session.frame_timeout,
+            session.idle_timeout,
+            session.max_age,
+            session.drain_timeout,
+            HeartbeatSettings(beat.interval, beat.reply_timeout, beat.misses, beat.min_ping_interval),
+        )
+        return ConnectionSurroundings(
+            config=self.config,
+            node_name=self.node_name,
+            settings=settings,
+            service=self.service,
+            gate=self.gate,
+            metrics=self.metrics,
+            clock=self._reactor.seconds,
+            wall_ms=self.time.wall_ms,
+            first_ping=random.random,
+            new_session_id=lambda: ids.random_id(os.urandom),
+            spawn=self.spawn,
+            opened=self.node.opened,
+            gone=self.node.gone,
+            reschedule=self.node.reschedule,
+            handshake_done=self.admission.handshake_done,
+            log=Logger(namespace="streampush.connections"),
+        )
+
+    def _make_probe(self, watch: ProbeWatch) -> Probe:
+        return Probe(
+            self._reactor,
+            self.service,
+            self.metrics,
+            self.spawn,
+            node_name=self.node_name,
+            interval=self.config.probe.interval,
+            arrived_at=watch.succeeded,
+        )

@@ -1,0 +1,209 @@
+"""A node from its start to its end: ports, signals, reload, drain."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from types import FrameType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+from twisted.web.server import Site
+
+from streampush.composition import Parts
+from streampush.config import Config, RestConfig
+from streampush.errors import ConfigError
+from streampush.observe.log import LineObserver
+from streampush.rest.http import ApiSite
+from streampush.server.listener import StreamPort
+
+
+class StreampushService(Service):
+    """One node, whole: stream server, REST API, store, probe.
+
+    `port` and `rest_port` are the ports that the kernel gave. `system_ns` is the system's wall clock, Unix nanoseconds. Raises
+    ConfigError if files do not fit.
+    """
+
+    _log = Logger(namespace="streampush")
+    name = "streampush"
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        observer: LineObserver | None = None,
+        warnings: tuple[str, ...] = (),
+        *,
+        system_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.config = config
+        self._reactor = reactor
+        self._observer = observer
+        self._parts = parts = Parts(reactor, config, system_ns)
+        self._warnings = (*warnings, *((parts.warning,) if parts.warning else ()))
+        self.registry = parts.registry
+        self.store = parts.keeping.store
+        self.service = parts.service
+        self.node = parts.node
+        self._stream_port: StreamPort | None = None
+        self._rest_port: IListeningPort | None = None
+        self._rest_site: ApiSite | None = None
+        self._old_hangup: Any = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Under twistd the parent is the application, and what it has as ILogObserver becomes the process's log."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # nor this
+
+    # -------------------------------------------------------------------------------------------------- start, reload, stop
+
+    @property
+    def port(self) -> int:
+        """The port of the stream protocol."""
+        assert self._stream_port is not None
+        return int(self._stream_port.getHost().port)
+
+    @property
+    def rest_port(self) -> int:
+        """The port of the REST API."""
+        assert self._rest_port is not None
+        host: Any = self._rest_port.getHost()
+        return int(host.port)
+
+    def privilegedStartService(self) -> None:
+        """Takes the ports. A port that cannot be had is one line on stderr and exit status 1."""
+        try:
+            self.listen()
+        except ConfigError as error:
+            print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
+            raise SystemExit(1) from None
+
+    def listen(self) -> None:
+        """Takes the ports. Raises ConfigError naming the key of one that cannot be had."""
+        config = self.config
+        self._stream_port = self._parts.make_stream_port()
+        self._take("listen.port", self._stream_port.startListening)
+        if config.rest.enabled:
+            site = self._rest_site = self._parts.make_rest_site()
+            self._take("rest.port", lambda: self._listen_rest(site, config.rest))
+
+    def _take(self, key: str, listen: Callable[[], object]) -> None:
+        try:
+            listen()
+        except CannotListenError as error:
+            where = f"{error.interface or 'any address'}:{error.port}"
+            raise ConfigError(self.config.file, key, f"cannot listen on {where}: {error.socketError}") from error
+
+    def _listen_rest(self, site: Site, rest: RestConfig) -> None:
+        if self._parts.rest_tls is not None:
+            self._rest_port = self._reactor.listenSSL(rest.port, site, self._parts.rest_tls, interface=rest.address)
+        else:
+            self._rest_port = self._reactor.listenTCP(rest.port, site, interface=rest.address)
+
+    def startService(self) -> None:
+        """Everything runs when this returns; the node is ready when its first probe has come through."""
+        if self._stream_port is None:
+            self.privilegedStartService()
+        self._open_store()
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        if self._observer is not None:
+            self._observer.start()
+        self.node.start()
+        self.service.start()
+        self._parts.lag.start()
+        self._parts.clock_watch.start()
+        self._parts.lease.start()
+        self._parts.spawn(self._parts.probe.start())
+        self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
+        for warning in self._warnings:
+            self._log.warn("{problem}", problem=warning)
+        self._log.info(
+            "streampush {version} serves devices on {address}:{port}, REST on {rest}",
+            version=version("streampush"),
+            address=self.config.listen.address,
+            port=self.port,
+            rest=f"{self.config.rest.address}:{self.rest_port}" if self._rest_port is not None else "no port",
+            node=self._parts.node_name,
+        )
+
+    def _open_store(self) -> None:
+        """The store is opened in the process that will use it: behind the fork to the background, with the rights that are kept."""
+        try:
+            self._parts.keeping.start()
+        except ConfigError as error:
+            print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
+            raise SystemExit(1) from None
+
+    def _hangup(self, signum: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self.reload)
+
+    def reload(self) -> None:
+        """Reads certificates, keys, CAs and lists again, of the stream and of REST; what is broken leaves the old ones in force."""
+        self.node.reload()
+        if self._parts.rest_tls is None:
+            return
+        try:
+            self._parts.rest_tls.reload()
+        except ConfigError as error:
+            self._parts.metrics.reloads("failed")
+            self._log.error("reload failed, the old certificate of REST stays in force: {problem}", problem=str(error))
+
+    def stopService(self) -> Deferred[None]:
+        """Drains: no new connections, GoAway 1004 to every peer, and at most `drain_timeout` for them to go."""
+        return Deferred.fromCoroutine(self._stop())
+
+    def _hurry(self, signum: int, frame: FrameType | None) -> None:
+        """Whoever sends a second signal does not want to wait."""
+        self._reactor.callFromThread(self.node.cut)
+
+    async def _stop(self) -> None:
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        await self._drain()
+        self.node.stop()
+        self.service.stop()
+        if self._rest_port is not None:
+            stopped = self._rest_port.stopListening()
+            if stopped is not None:
+                await stopped
+        if not await self.service.settle():
+            self._log.error("the store is away: what devices acknowledged last is not stored, they get it again")
+        await self._stop_parts()
+        if self._old_hangup is not None:
+            signal.signal(signal.SIGHUP, self._old_hangup)
+        self._log.info("stopped")
+        if self._observer is not None:
+            self._observer.stop()
+
+    async def _drain(self) -> None:
+        self._parts.draining.reason = "the node is being stopped"
+        self._parts.probe.stop()  # it would be refused like any publisher, and warn of it
+        self.service.refuse_publishing("the node is being stopped")
+        if self._rest_site is not None:
+            self._rest_site.streams.stop("the node is being stopped")
+        hurried = {number: signal.signal(number, self._hurry) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self._log.info("draining {connections} connections", connections=len(self.node.connections))
+            if self._stream_port is not None:
+                await self._stream_port.stopListening()
+            await self.node.drain("the server stops")
+        finally:
+            for number, before in hurried.items():
+                signal.signal(number, before)
+
+    async def _stop_parts(self) -> None:
+        self.service.receipts.stop()
+        self._parts.lease.stop()
+        self._parts.lag.stop()
+        self._parts.clock_watch.stop()
+        self._parts.retries.stop()
+        await self._parts.keeping.stop()
