@@ -117,6 +117,8 @@ class DeviceTests(RestTestCase):
         client = await self.device()
         await self.gone(client)
         answer = await self.get("/v1/devices/phone-1")
+        while not answer["last_close_code"]:  # it is stored a moment after the connection is gone
+            answer = await self.get("/v1/devices/phone-1")
         self.assertEqual((answer["last_close_code"], answer["last_close_advice"]), (1001, "RECONNECT"))
 
     @run
