@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from streampush.config import StoreConfig
 from streampush.observe.metrics import Metrics
-from streampush.server.probe import Probe
+from streampush.server.probe import START_AGAIN, Probe
 from streampush.server.wire import encode_delivery
 from streampush.store.memory import MemoryStore
 from tests.push.world import World
@@ -86,7 +86,7 @@ class ProbeTests(TestCase):
         self.world.spawn(other.start())
         self.store.fail("survey")
         self.arrived.clear()
-        self.clock.advance(5.0)
+        self.clock.advance(START_AGAIN)  # however long the interval
         self.settle()
         self.assertEqual(len(self.arrived), 1)
         other.stop()
