@@ -25,9 +25,10 @@ def read_answer(
     `retry_after`: seconds, as `retry.read_retry_after` reads the header. A reason is passed on only if it looks like one of
     Apple's words, so that it can stand in a log and on a metric; an id likewise.
     """
-    apns_id = apns_id if _ID.fullmatch(apns_id) else ""
+    if apns_id and not _ID.fullmatch(apns_id):
+        apns_id = ""
     if status == 200:
-        return Delivered(apns_id, unique_id if _ID.fullmatch(unique_id) else "")
+        return Delivered(apns_id, unique_id if unique_id and _ID.fullmatch(unique_id) else "")
     if not 300 <= status <= 599:  # of the others none means that a push was taken, or not
         return Unknown(Why.BAD_ANSWER)
     reason, timestamp_ms = read_reason(body)
