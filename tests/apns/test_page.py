@@ -1,0 +1,77 @@
+"""docs/apns.md tells operators what the code does: its tables and numbers are held against it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streampush.apns.breaker import BreakerPolicy
+from streampush.apns.concurrency import ConcurrencyPolicy
+from streampush.apns.dead_tokens import DEFAULT_MAX_DOUBTFUL, DEFAULT_WINDOW
+from streampush.apns.lanes import SUSPECT_SHARE
+from streampush.apns.provider_token import MIN_INTERVAL, RENEW_AFTER, SKEW_TOLERANCE
+from streampush.apns.push import MAX_COLLAPSE_ID, MAX_DEVICE_TOKEN, MAX_PAYLOAD, MAX_VOIP_PAYLOAD, PUSH_TYPES, PushType
+from streampush.apns.rates import FIRST_REST, MAX_REST
+from streampush.apns.reasons import REASONS, Action
+from streampush.apns.retry import RetryPolicy
+
+PAGE = (Path(__file__).parents[2] / "docs" / "apns.md").read_text(encoding="utf-8")
+
+
+def table(head: str) -> list[list[str]]:
+    """The rows below this head, by cell."""
+    lines = PAGE[PAGE.index(f"| {head} |") :].splitlines()[2:]
+    rows: list[list[str]] = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_every_reason_has_its_row() -> None:
+    ours = [[str(row.status), f"`{word}`", row.meaning, f"`{row.action}`", row.advice] for word, row in REASONS.items()]
+    assert table("status | reason | meaning | action | what you do") == ours
+
+
+def test_every_action_is_told() -> None:
+    assert [row[0] for row in table("action | what happens")] == [f"`{action}`" for action in Action]
+
+
+def test_every_push_type_has_its_row() -> None:
+    told = {name.strip(" `"): row for row in table("push type | suffix of the topic | sent with") for name in row[0].split(",")}
+    assert set(told) == set(PushType)
+    for push_type, rules in PUSH_TYPES.items():
+        if push_type is not PushType.MDM:
+            assert told[push_type][1].strip("`") == rules.suffix
+            assert (told[push_type][2] == "key") is rules.key_only
+
+
+RETRY, BREAKER, CONCURRENCY = RetryPolicy(), BreakerPolicy(), ConcurrencyPolicy()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"1 to {MAX_DEVICE_TOKEN} bytes",
+        f"at most {MAX_PAYLOAD} bytes, {MAX_VOIP_PAYLOAD} for `voip`",
+        f"at most {MAX_COLLAPSE_ID} bytes",
+        f"or else {FIRST_REST:.0f} s, doubled with each 429 in a row up to {MAX_REST / 60:.0f} minutes",
+        f"more than {'half' if DEFAULT_MAX_DOUBTFUL == 0.5 else '?'} of the last {DEFAULT_WINDOW} answers",
+        f"nothing and {RETRY.first_delay:.0f}, 2, 4 ... s, at most {RETRY.max_delay / 60:.0f} minutes",
+        f"within {RETRY.soon * 1000:.0f}, 100, 200 ... ms",
+        f"A 5XX without one waits {RETRY.server_error_wait / 60:.0f} minutes",
+        f"At most {RETRY.max_tries} tries",
+        f"of at least {BREAKER.min_calls} answers in {BREAKER.window:.0f} s",
+        f"never below {BREAKER.min_slow_after:.0f} s nor above {BREAKER.max_slow_after:.0f} s",
+        f"open for {BREAKER.first_rest:.0f} s, then 2, 4 ... {BREAKER.max_rest:.0f} s",
+        f"begins at {CONCURRENCY.start} and doubles",
+        f"it grows by {CONCURRENCY.step} a round",
+        f"share a {'tenth' if SUSPECT_SHARE == 0.1 else '?'} of it",
+        f"the last is {RENEW_AFTER / 60:.0f} minutes old, never twice within {MIN_INTERVAL / 60:.0f} minutes",
+        f"more than {SKEW_TOLERANCE:.0f} s away from ours",
+    ],
+)
+def test_a_number_on_the_page_is_the_codes(words: str) -> None:
+    assert words in PAGE.replace("\n", " ")
