@@ -146,6 +146,9 @@ class StoreConfig:
     max_batch: int = setting(1_000, "operations", "stored with one commit", 1, 100_000)
     max_scheduled: int = setting(100_000, "messages", "that wait for their time; more are refused with 3007", 1, 100_000_000)
     max_idempotency_keys: int = setting(100_000, "keys", "remembered per publisher; the oldest are forgotten first", 1, 100_000_000)
+    max_idempotency_keys_total: int = setting(
+        1_000_000, "keys", "of all publishers, devices too; 0.3 KiB each on disk; the oldest are forgotten first", 1, 100_000_000
+    )
     max_outbox: int = setting(1_000_000, "entries", "work that waits for a sender; more is refused with 3007", 1, 100_000_000)
     history_messages: int = setting(1_000, "messages", "kept per channel", 1, 10_000_000)
     history_bytes: int = setting(4 * 1024 * 1024, "bytes", "payload kept per channel", 1024, 1 << 40)

@@ -70,7 +70,7 @@ class LogStore(Protocol):
         (`duplicate`); a `version` that is not above the newest of the channel and collapse key stores nothing (`superseded`);
         with `deliver_at_ms` the draft is kept until then (`fire_due`); else it is appended, and marks the earlier entry of the
         same collapse key as superseded. A version is known as long as the log has its entry, a key until it expires,
-        and of each scope only the newest `max_idempotency_keys`.
+        of each scope only the newest `max_idempotency_keys`, and of all only the newest `max_idempotency_keys_total`.
 
         Raises Refused: UNKNOWN_RECIPIENT for a device that was never remembered, or a user that no device is bound to;
         DUPLICATE for a key that was used with another fingerprint; QUOTA_EXCEEDED if the store is full by its own limits. Then

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from streampush.store.sqlite.file import SCHEMA_VERSION
 from tests.store.folders import quick_folder
 from tests.store.sqlite_file import change, command, done, fill, opened
 
@@ -53,7 +54,7 @@ def test_check_says_ok_and_what_the_store_of_the_configuration_holds(folder: Pat
     lines = checked.stdout.splitlines()
     assert lines[0] == "ok"
     assert lines[1].startswith(f"  file          {folder}/store.db, ")
-    assert lines[1].endswith(" KiB, schema 3")
+    assert lines[1].endswith(f" KiB, schema {SCHEMA_VERSION}")
     assert lines[2] == "  channels      2, with 22 publications"
 
 

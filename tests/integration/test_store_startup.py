@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
+import urllib.request
 from contextlib import closing
 
 from streampush.store.sqlite.file import SCHEMA_VERSION
@@ -85,7 +86,8 @@ class StoreFaultTests(LaunchTestCase):
         for line in process.stdout:
             record = json.loads(line)
             if "rest" in record:
-                return said
+                with urllib.request.urlopen(f"http://{record['rest']}/healthz", timeout=TIMEOUT):  # the reactor has the signals now
+                    return said
             if "last run" in record["event"]:
                 self.assertEqual(record["level"], "warn")
                 said.append(record["message"])

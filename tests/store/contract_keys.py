@@ -83,6 +83,39 @@ class KeyContract(ContractBase):
         assert [(await store.append(self.keyed(key))).duplicate for key in ("b", "c", "a")] == [True, True, False]
         assert (await store.append(self.keyed("other", scope="publisher:q"))).duplicate
 
+    async def test_of_all_publishers_together_the_newest_keys_are_known(self) -> None:
+        store = self.make_store(replace(LIMITS, max_idempotency_keys_total=3))
+        asked = [("a", "publisher:p"), ("b", "device:q"), ("c", "publisher:p"), ("d", "key:r"), ("d", "device:q")]
+        for key, scope in asked:
+            await store.append(self.keyed(key, scope=scope))
+        known = [(await store.append(self.keyed(key, scope=scope))).duplicate for key, scope in asked[2:]]
+        assert known == [True, True, True]
+        assert [(await store.append(self.keyed(key, scope=scope))).duplicate for key, scope in asked[:2]] == [False, False]
+
+    async def test_a_repeat_does_not_count_against_the_keys_of_all(self) -> None:
+        store = self.make_store(replace(LIMITS, max_idempotency_keys_total=2))
+        await store.append(self.keyed("a"))
+        for _ in range(5):
+            await store.append(self.keyed("b", scope="publisher:q"))
+        assert (await store.append(self.keyed("a"))).duplicate
+
+    async def test_a_key_that_expired_and_is_used_again_counts_once(self) -> None:
+        store = self.make_store(replace(LIMITS, max_idempotency_keys_total=2))
+        await store.append(self.keyed("a"))
+        self.now_ms += 10_000
+        await store.append(self.keyed("a"))
+        await store.append(self.keyed("b", scope="publisher:q"))
+        assert (await store.append(self.keyed("a"))).duplicate
+
+    async def test_any_number_of_publishers_have_their_newest_key_known_within_the_keys_of_all(self) -> None:
+        store = self.make_store(replace(LIMITS, max_idempotency_keys_total=4))
+        for number in range(30):
+            await store.append(self.keyed(scope=f"device:{number}"))
+        known = [
+            (await store.first_answer(Idempotency(f"device:{n}", "k", b"f", self.now_ms + 10_000))) is not None for n in range(30)
+        ]
+        assert known == [False] * 26 + [True] * 4
+
     async def test_a_refused_message_leaves_its_key_unknown(self) -> None:
         store = self.make_store(replace(LIMITS, max_bytes=1024))
         await self.refused(store.append(self.keyed(payload=b"x" * 2000)), Code.QUOTA_EXCEEDED)

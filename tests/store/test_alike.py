@@ -48,6 +48,7 @@ LIMITS = StoreConfig(
     max_bytes=3000,
     max_scheduled=4,
     max_idempotency_keys=3,
+    max_idempotency_keys_total=5,
     max_outbox=4,
 )
 DEVICES = ("d1", "d2", "d3", "d4")
@@ -149,7 +150,9 @@ class Pair:
     def do_append(self) -> None:
         random = self.random
         self.serial += 1
-        key = Idempotency("p", random.choice("abcde"), random.choice((b"1", b"2")), self.now_ms + random.choice((100, 9000)))
+        key = Idempotency(
+            random.choice("pqr"), random.choice("abcde"), random.choice((b"1", b"2")), self.now_ms + random.choice((100, 9000))
+        )
         delay = self.chance(0.1, random.choice((10, 5000)), 0)
         draft = Draft(
             self.channel(),

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 from streampush.config import StoreConfig
 from streampush.protocol.terms import Durability
 from streampush.push.values import CursorMove, DeviceRecord, Undeliverable
-from streampush.store.memory import MemoryStore, keys
+from streampush.store.memory import MemoryStore
 from streampush.store.memory import log as log_module
 from streampush.store.memory.log import COMPACT_AFTER
 from tests.store.contract import LIMITS, StoreContract
@@ -92,19 +92,13 @@ class MemoryStoreTests(StoreContract, TestCase):
         assert len(store._keys) == 5
         self.now_ms += 10_000
         store.sweep(10)
-        assert (len(store._keys), store._keys._scopes) == (0, {})
+        assert (len(store._keys), store._keys._answers, store._keys._scopes) == (0, {}, {})
 
-    async def test_keys_of_all_publishers_are_bounded_and_those_of_the_silent_go_first(self) -> None:
-        store = self.make_store(LIMITS)
-        self.patch(keys, "MAX_KEYS", 3)
-        for key, scope in (("a", "silent"), ("b", "silent"), ("c", "p"), ("d", "q"), ("e", "p")):
-            await store.append(self.keyed(key, scope=scope))
-        assert len(store._keys) == 3
-        known = [
-            (await store.append(self.keyed(key, scope=scope))).duplicate for key, scope in (("c", "p"), ("d", "q"), ("e", "p"))
-        ]
-        assert known == [True, True, True]
-        assert not (await store.append(self.keyed("a", scope="silent"))).duplicate
+    async def test_keys_that_are_too_many_leave_nothing_behind_of_their_publishers(self) -> None:
+        store = self.make_store(replace(LIMITS, max_idempotency_keys_total=3))
+        for number in range(20):
+            await store.append(self.keyed(scope=f"device:{number}"))
+        assert (len(store._keys), list(store._keys._scopes)) == (3, ["device:17", "device:18", "device:19"])
 
     async def test_what_leaves_the_log_is_found_by_id_no_more(self) -> None:
         store = self.make_store(replace(LIMITS, history_messages=5))

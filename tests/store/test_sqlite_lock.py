@@ -12,7 +12,7 @@ import pytest
 
 from streampush.store.sqlite import FileFault, Locked
 from streampush.store.sqlite.copying import compact, put_back
-from streampush.store.sqlite.file import Abandoned, FileLock
+from streampush.store.sqlite.file import SCHEMA_VERSION, Abandoned, FileLock
 from tests.store.folders import quick_folder
 from tests.store.sqlite_file import change, done, draft, opened
 
@@ -66,7 +66,7 @@ def test_a_start_that_fails_does_not_take_the_word_away(path: Path) -> None:
     change(path, "PRAGMA user_version = 99")
     with pytest.raises(FileFault, match="version 99"):
         found(path)
-    change(path, "PRAGMA user_version = 3")
+    change(path, f"PRAGMA user_version = {SCHEMA_VERSION}")
     abandoned = found(path)
     assert abandoned is not None
     assert abandoned.process == str(process)

@@ -57,7 +57,9 @@ class PlanTests(SynchronousTestCase):
         for seed in range(3):
             Pair(self.path.with_name(f"{seed}.db"), Random(seed)).run()
         self.work_in_batches()
-        plain = [one for one in self.statements if one.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"))]
+        upgrades = "".join(statements for _, statements in file.schema_steps())  # may look at everything, once
+        kinds = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+        plain = [one for one in self.statements if one.lstrip().startswith(kinds) and one not in upgrades]
         self.assertGreater(len(plain), 1000)
         with closing(sqlite3.connect(self.path.with_name("0.db"))) as db:
             scans = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from streampush.config import StoreConfig
 from streampush.push.values import CursorMove, Draft, Idempotency, Want
 from streampush.store.sqlite import FileFault
 from streampush.store.sqlite.checking import examine
@@ -62,6 +63,24 @@ def test_what_was_in_an_old_file_is_there_after_the_upgrade(path: Path) -> None:
         assert survey.cursor.offset == 2
         assert survey.spots[1].message_id == "m1"
         assert done(store.device("d")).user_id == "u"
+
+
+def test_idempotency_keys_of_an_old_file_are_counted() -> None:
+    with quick_folder() as folder:
+        path = Path(folder) / "store.db"
+        write(path, 3)
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("INSERT INTO scopes (id, name, keys) VALUES (1, 'publisher:p', 3)")
+            for key in ("a", "b", "c"):
+                row = (key, NOW_MS + 1000)
+                db.execute("INSERT INTO idempotency VALUES (NULL, 1, ?, x'31', ?, 'm1', 'news', 1, 'old-epoch', 0, 0)", row)
+            db.commit()
+        with opened(path, StoreConfig(max_idempotency_keys_total=3)) as store:
+            key = Idempotency("publisher:q", "d", b"1", NOW_MS + 1000)
+            done(store.append(draft("news", "keyed", idempotency=key)))
+            known = [done(store.first_answer(Idempotency("publisher:p", key, b"1", NOW_MS + 1000))) for key in ("a", "b", "c")]
+            assert [answer is not None for answer in known] == [False, True, True]
+        assert examine(str(path)).faults == ()
 
 
 def test_an_upgraded_file_is_sound_and_of_our_version(path: Path) -> None:

@@ -17,7 +17,7 @@ TRIM_AT_ONCE = 100
 """Entries that one append or sweep drops from a channel at most; what is left goes with the next ones."""
 
 SWEEP_ENTRIES = 1_000
-"""Entries of a channel, or keys of a publisher, that one sweep looks at."""
+"""Entries of a channel that one sweep looks at."""
 
 
 class Space:

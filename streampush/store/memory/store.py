@@ -37,9 +37,12 @@ from streampush.store.memory import receipts
 from streampush.store.memory.devices import Cursors, DeadLetters, Devices
 from streampush.store.memory.keys import Keys
 from streampush.store.memory.log import weight
-from streampush.store.memory.logs import SWEEP_ENTRIES, Logs, Space
+from streampush.store.memory.logs import Logs, Space
 from streampush.store.memory.waiting import Outbox, Schedule
 from streampush.store.presence import OneProcessPresence
+
+SWEEP_KEYS = 10_000
+"""Idempotency keys that one sweep forgets at most: some milliseconds."""
 
 
 class MemoryStore(OneProcessPresence):
@@ -63,7 +66,7 @@ class MemoryStore(OneProcessPresence):
         self._devices = Devices(limits.max_devices)
         self._cursors = Cursors()
         self._letters = DeadLetters(max_dead_letters)
-        self._keys = Keys(limits.max_idempotency_keys)
+        self._keys = Keys(limits.max_idempotency_keys, limits.max_idempotency_keys_total)
         self._schedule = Schedule()
         self._outbox = Outbox()
 
@@ -184,12 +187,12 @@ class MemoryStore(OneProcessPresence):
         )
 
     def sweep(self, channels: int) -> None:
-        """Frees what is too old or expired in so many channels and scopes of keys, the ones not swept for longest first.
+        """Frees what is too old or expired in so many channels, the ones not swept for longest first, and expired keys.
 
         Call it often with a small number: it never looks at more than that.
         """
         self._logs.sweep(channels)
-        self._keys.sweep(channels, SWEEP_ENTRIES, self._wall_ms())
+        self._keys.sweep(SWEEP_KEYS, self._wall_ms())
 
     # ---------------------------------------------------------------------------------------------------------- cursors
 

@@ -54,7 +54,7 @@ class Writing:
     def __init__(self, db: sqlite3.Connection, limits: StoreConfig, max_dead_letters: int) -> None:
         self._ledger = ledger = Ledger(db)
         retention = Retention(ledger, limits)
-        self._appending = Appending(ledger, limits, retention, Keys(ledger, limits.max_idempotency_keys, DURABILITY))
+        self._appending = Appending(ledger, limits, retention, Keys(ledger, limits, DURABILITY))
         recalling = Recalling(ledger, self._appending)
         self._recording = Recording(ledger, recalling, max_dead_letters)
         devices = Devices(ledger, limits.max_devices)

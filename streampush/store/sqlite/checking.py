@@ -53,6 +53,7 @@ _RULES = {
         SELECT (channels <> (SELECT count(*) FROM channels)) + (publications <> (SELECT count(*) FROM entries))
             + (devices <> (SELECT count(*) FROM devices)) + (scheduled <> (SELECT count(*) FROM scheduled))
             + (dead_letters <> (SELECT count(*) FROM dead_letters)) + (outbox <> (SELECT count(*) FROM outbox))
+            + (keys <> (SELECT count(*) FROM idempotency))
             + (bytes <> (SELECT coalesce(sum(weight), 0) FROM entries) + (SELECT coalesce(sum(weight), 0) FROM scheduled)
                 + (SELECT coalesce(sum(weight), 0) FROM dead_letters) + (SELECT coalesce(sum(length(body)), 0) FROM outbox))
         FROM store""",

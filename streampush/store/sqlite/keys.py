@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streampush.config import StoreConfig
 from streampush.protocol.terms import Durability
 from streampush.push.values import Accepted, Idempotency
 from streampush.store.answers import FirstAnswer
@@ -22,6 +24,13 @@ _INSERT_KEYS = (
     " superseded, deliver_at) VALUES"
 )
 _FORGET_OLDEST = "DELETE FROM idempotency WHERE id IN (SELECT id FROM idempotency WHERE scope = ? ORDER BY id LIMIT ?)"
+_FORGET_OLDEST_OF_ALL = (
+    "DELETE FROM idempotency WHERE id IN (SELECT id FROM idempotency WHERE id > 0 ORDER BY id LIMIT ?) RETURNING scope"
+)
+
+FORGET_AT_LEAST = 100
+"""Keys that one batch may forget beside twice as many as it brings: so many that a limit which was lowered is reached in time, and
+so few that nobody waits for it."""
 
 
 @dataclass(slots=True)
@@ -32,11 +41,12 @@ class _Scope:
 
 
 class Keys:
-    """Of each scope at most `per_scope`, the newest. `fetch`, then ask, then `write`, within one transaction."""
+    """The newest of each scope, and of all: see config.StoreConfig. `fetch`, then ask, then `write`, within one transaction."""
 
-    def __init__(self, ledger: Ledger, per_scope: int, durability: Durability) -> None:
+    def __init__(self, ledger: Ledger, limits: StoreConfig, durability: Durability) -> None:
         self._ledger = ledger
-        self._per_scope = per_scope
+        self._per_scope = limits.max_idempotency_keys
+        self._of_all = limits.max_idempotency_keys_total
         self._durability = durability
         self._scopes: dict[str, _Scope] = {}
         self._answers: dict[tuple[str, str], FirstAnswer] = {}
@@ -74,6 +84,7 @@ class Keys:
             scope = self._scopes[asked.scope] = _Scope(row[0], 0)
         if (asked.scope, asked.key) not in self._answers:
             scope.keys += 1
+            self._ledger.totals.keys += 1
         scope.changed = True
         self._answers[asked.scope, asked.key] = FirstAnswer(asked.fingerprint, asked.expires_at_ms, accepted)
         self._new.append(
@@ -92,16 +103,33 @@ class Keys:
         )
 
     def write(self) -> None:
-        """Writes what was kept, and forgets the oldest keys of a scope that has too many."""
+        """Writes what was kept, and forgets the oldest keys of a scope that has too many, and of all if there are too many."""
         if not self._new:
             return
-        db = self._ledger.db
+        db, totals = self._ledger.db, self._ledger.totals
         write_many(db, _INSERT_KEYS, self._new)
+        at_most = 2 * len(self._new) + FORGET_AT_LEAST
         self._new.clear()
         for scope in self._scopes.values():
             if scope.changed:
                 excess = scope.keys - self._per_scope
                 if excess > 0:
-                    scope.keys -= db.execute(_FORGET_OLDEST, (scope.id, excess)).rowcount
+                    gone = db.execute(_FORGET_OLDEST, (scope.id, min(excess, at_most))).rowcount
+                    scope.keys -= gone
+                    totals.keys -= gone
                 db.execute("UPDATE scopes SET keys = ? WHERE id = ?", (scope.keys, scope.id))
                 scope.changed = False
+        if totals.keys > self._of_all:
+            self._forget_oldest(min(totals.keys - self._of_all, at_most))
+
+    def _forget_oldest(self, count: int) -> None:
+        """Forgets so many keys, whose ever they are, and scopes that have none left."""
+        db = self._ledger.db
+        gone = Counter(scope for (scope,) in db.execute(_FORGET_OLDEST_OF_ALL, (count,)).fetchall())
+        self._ledger.totals.keys -= gone.total()
+        db.executemany("UPDATE scopes SET keys = keys - ? WHERE id = ?", [(keys, scope) for scope, keys in gone.items()])
+        db.execute("DELETE FROM scopes WHERE id IN (SELECT value FROM json_each(?)) AND keys = 0", (as_json(list(gone)),))
+        for name, scope in list(self._scopes.items()):
+            scope.keys -= gone[scope.id]
+            if not scope.keys:
+                del self._scopes[name]

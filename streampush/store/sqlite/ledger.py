@@ -32,6 +32,7 @@ class Totals:
     scheduled: int = 0
     dead_letters: int = 0
     outbox: int = 0
+    keys: int = 0
 
 
 _TOTALS = tuple(field.name for field in fields(Totals))

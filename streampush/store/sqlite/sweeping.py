@@ -52,6 +52,7 @@ class Sweeping:
         for scope, ids, gone in expired:
             db.execute("DELETE FROM idempotency WHERE id IN (SELECT value FROM json_each(?))", (ids,))
             db.execute("UPDATE scopes SET keys = keys - ? WHERE id = ?", (gone, scope))
+            self._ledger.totals.keys -= gone
         scopes = as_json([row[0] for row in expired])
         db.execute("DELETE FROM scopes WHERE id IN (SELECT value FROM json_each(?)) AND keys = 0", (scopes,))
         self._last_key = last if count == KEYS else 0
