@@ -136,6 +136,9 @@ def _fault(text: str) -> RemoteProtocolError:
 
 def _long_integer(data: bytes, at: int, value: int) -> tuple[int, int]:
     """Goes on behind a full prefix; gives the value and where it ends. IndexError where the data ends first."""
+    octet = data[at]
+    if octet < 128:  # nearly always
+        return value + octet, at + 1
     for shift in range(0, 7 * MAX_INTEGER_OCTETS, 7):
         octet = data[at]
         at += 1
@@ -166,7 +169,7 @@ class HeaderDecoder:
     section 4.3.1 demands: the first block must begin with a size update if `max_table_size` is below 4096.
     """
 
-    __slots__ = ("_short", "_table_limit", "_update_due", "max_list_size", "table")
+    __slots__ = ("_dynamic", "_short", "_table_limit", "_update_due", "max_list_size", "table")
 
     def __init__(self, max_table_size: int = 0, max_list_size: int = DEFAULT_MAX_LIST_SIZE, *, tolerant: bool = True) -> None:
         self.max_list_size = max_list_size
@@ -174,6 +177,7 @@ class HeaderDecoder:
         self._table_limit = max(max_table_size, INITIAL_TABLE_SIZE) if tolerant else max_table_size
         self._update_due = self._table_limit < INITIAL_TABLE_SIZE
         self._short = max_list_size // _MOST_PER_OCTET  # octets of a block whose list cannot be too long
+        self._dynamic = False  # whether the block refers to the dynamic table, and so may be long in few octets
 
     def decode(self, block: bytes) -> HeaderList:
         """The fields of one whole block.
@@ -185,13 +189,15 @@ class HeaderDecoder:
         status = _STATUSES.get(block[0]) if block else 0
         try:
             at = self._read_updates(block) if status is None or self._update_due else 0
-            looked_up = self._read_fields(block, at, fields)
+            self._read_fields(block, at, fields)
         except IndexError:  # the only thing indexed without a look at its length is the block
             raise _fault("a field block that ends within a field") from None
         if status is None:
             status = _status(fields)
-        if (looked_up or len(block) > self._short) and longer_than(fields, self.max_list_size):
-            return HeaderList((), status, True)
+        if self._dynamic or len(block) > self._short:
+            self._dynamic = False
+            if longer_than(fields, self.max_list_size):
+                return HeaderList((), status, True)
         return HeaderList(fields, status)
 
     def _read_updates(self, block: bytes) -> int:
@@ -210,10 +216,9 @@ class HeaderDecoder:
             raise _fault(f"no size update, although the table may count {self._table_limit} bytes only")
         return at
 
-    def _read_fields(self, block: bytes, at: int, fields: list[Field]) -> bool:
-        """Appends the fields from `at` on; gives whether some may be from the dynamic table. IndexError: the block ends early."""
+    def _read_fields(self, block: bytes, at: int, fields: list[Field]) -> None:
+        """Appends the fields of the block from `at` on. IndexError: the block ends too early."""
         size = len(block)
-        looked_up = False
         while at < size:
             first = block[at]
             at += 1
@@ -224,7 +229,6 @@ class HeaderDecoder:
             coded = 0
             name = _NAMES[first]
             if name is None:
-                looked_up = True
                 field, at = self._look_up(block, at, first)
                 if first >= 0x80:
                     fields.append(field)
@@ -250,12 +254,11 @@ class HeaderDecoder:
                 length, at = _long_integer(block, at, length)
             field = (name, block[at : at + length], coded)
             at += length
-            if at > size:
-                raise _fault("a field block that ends within a string")
             fields.append(field)
             if first >= 0x40 and self.table.max_size:
                 self.table.add(field)
-        return looked_up
+        if at > size:
+            raise _fault("a field block that ends within a string")
 
     def _look_up(self, block: bytes, at: int, first: int) -> tuple[Field, int]:
         """The field that an index of several octets or into the dynamic table stands for, and where the index ends."""
@@ -269,4 +272,5 @@ class HeaderDecoder:
             raise _fault("index 0")
         if index < _FIRST_DYNAMIC:
             return _STATIC[index - 1], at
+        self._dynamic = True
         return self.table.find(index - _FIRST_DYNAMIC), at

@@ -112,8 +112,12 @@ def test_an_entry_in_doubt_is_given_if_it_fits_when_decoded() -> None:
     table = DynamicTable(44)
     table.add(coded(b"x", b"\n" * 11, VALUE_CODED))
     assert table.find(0) == (b"x", b"\n" * 11, 0)
-    table.add(coded(b"x", b"\n" * 12, VALUE_CODED))
-    with pytest.raises(RemoteProtocolError):
+
+
+def test_an_entry_in_doubt_is_gone_if_it_does_not_fit_when_decoded() -> None:
+    table = DynamicTable(44)
+    table.add(coded(b"x", b"0" * 12, VALUE_CODED))
+    with pytest.raises(RemoteProtocolError, match="no entry 0"):
         table.find(0)
 
 
