@@ -42,6 +42,12 @@ class Why(StrEnum):
     """Apple refuses the key or the certificate, and nobody has replaced it."""
     DEVICE_RESTS = "device_rests"
     """Apple said that this device gets too many."""
+    NO_ROOM = "no_room"
+    """As many are under way as may be."""
+    APP_RATE = "app_rate"
+    """The app is above the rate that it is configured for."""
+    RETRY_BUDGET = "retry_budget"
+    """It is a repeat, and there were enough of them for now."""
     STOPPING = "stopping"
     """This process ends."""
     # Refused

@@ -22,6 +22,7 @@ from typing import TypeAlias
 from streampush.apns.outcome import NotSent, Outcome, Refused, Rejected, Unknown, UnknownPolicy, Why, may_be_repeated
 from streampush.apns.provider_token import read_date
 from streampush.apns.reasons import Action, treatment
+from streampush.quick_values import quick_value
 
 MAX_RETRY_AFTER = 86_400.0
 """Seconds. What a Retry-After can ask for at most; nothing that is worth a push waits longer."""
@@ -51,7 +52,7 @@ class RetryPolicy:
     unknown: UnknownPolicy = UnknownPolicy.COLLAPSIBLE
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Attempt:
     """A push, as far as its repeats are concerned.
 
@@ -84,7 +85,7 @@ class Hold:
     """Keep it until the credential has been replaced, or its time is over."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class GiveUp:
     """It has ended for good, like this."""
 
@@ -137,12 +138,17 @@ class Retries:
         self._budget = budget
         self._random = random
 
+    def over(self, attempt: Attempt, now: float, wall: float) -> GiveUp | None:
+        """The end of a push whose time is over, None while it has some left."""
+        why = _is_over(attempt, now, wall)
+        return None if why is None else GiveUp(NotSent(why))
+
     def ready(self, attempt: Attempt, now: float, wall: float) -> Again | GiveUp | None:
         """Asked before each try, the first too: None to send it now, or what else is to be done. Takes from the budget for a
         charged one."""
-        over = _is_over(attempt, now, wall)
+        over = self.over(attempt, now, wall)
         if over is not None:
-            return GiveUp(NotSent(over))
+            return over
         if not attempt.charged:
             return None
         wait = self._budget.take(now)

@@ -1,0 +1,150 @@
+"""The pace of one app's pushes to one host: every policy asked in the right order, and told of what came of it.
+
+A push enters, and leaves with its outcome:
+
+    enter ──► Ticket ──(the caller sends it)──► leave(ticket, outcome) ──► Again | Hold | GiveUp
+          ├─► Wait      nothing was taken; ask again when another push has left, and after that time at the latest
+          └─► GiveUp    its time is over
+
+What is taken and cannot be given back (a token of a rate, a repeat of the budget, the probe of a breaker) is taken last, when
+nothing else is in the way. The caller keeps the queue and its bound; in a queue that is full, what is here answers nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streampush.apns.breaker import Breaker, State
+from streampush.apns.concurrency import Concurrency
+from streampush.apns.lanes import Lane, Lanes
+from streampush.apns.outcome import Delivered, Health, Outcome, Refused, Rejected, Why, health
+from streampush.apns.rates import AppRates, RestingDevices
+from streampush.apns.reasons import Action, treatment
+from streampush.apns.retry import Attempt, Decision, GiveUp, Retries, RetryBudget
+from streampush.quick_values import quick_value
+
+
+@quick_value(frozen=True, slots=True)
+class Ticket:
+    """One push is under way. Each ticket leaves once."""
+
+    permit: int
+    lane: Lane
+    entered_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not now: ask again when a push has left, and in `seconds` at the latest (None: no such time).
+
+    `why`: for the timeline, and for NotSent if the caller cannot wait.
+    """
+
+    seconds: float | None
+    why: Why
+
+
+class Pace:
+    """Who may go now. `app` names the app in the rates; the other arguments belong to this app and host alone, but for the
+    rates."""
+
+    __slots__ = (
+        "_app",
+        "_breaker",
+        "_budget",
+        "_concurrency",
+        "_devices",
+        "_lanes",
+        "_rates",
+        "_retries",
+        "_suspects",
+        "in_flight",
+    )
+
+    def __init__(
+        self,
+        app: str,
+        *,
+        breaker: Breaker,
+        concurrency: Concurrency,
+        lanes: Lanes,
+        devices: RestingDevices,
+        rates: AppRates,
+        retries: Retries,
+        budget: RetryBudget,
+    ) -> None:
+        self._app = app
+        self._breaker = breaker
+        self._concurrency = concurrency
+        self._lanes = lanes
+        self._devices = devices
+        self._rates = rates
+        self._retries = retries
+        self._budget = budget
+        self._suspects = 0
+        self.in_flight = 0
+        """Pushes under way, of both lanes."""
+
+    def enter(self, device_token: str, attempt: Attempt, now: float, wall: float) -> Ticket | Wait | GiveUp:
+        """Whether the push may be sent now. `attempt` counts the tries before this one."""
+        over = self._retries.over(attempt, now, wall)
+        if over is not None:
+            return over
+        rest = self._devices.wait(device_token, now)
+        if rest:
+            return Wait(rest, Why.DEVICE_RESTS)
+        limit, lane = self._concurrency.limit, self._lanes.lane(device_token)
+        is_suspect = lane is Lane.SUSPECT
+        if self.in_flight >= limit or (is_suspect and self._suspects >= self._lanes.width(lane, limit)):
+            return Wait(None, Why.NO_ROOM)
+        breaker = self._breaker
+        closed = 0.0 if breaker.state is State.CLOSED else breaker.wait(now)
+        if closed:
+            return Wait(closed, Why.BREAKER_OPEN)
+        pause = self._rates.take(self._app, now)
+        if pause:
+            return Wait(pause, Why.APP_RATE)
+        if attempt.charged:
+            late = self._retries.ready(attempt, now, wall)
+            if late is not None:
+                return late if isinstance(late, GiveUp) else Wait(late.delay, Why.RETRY_BUDGET)
+        self.in_flight += 1
+        self._suspects += is_suspect
+        return Ticket(breaker.permit(now), lane, now)
+
+    def leave(
+        self, ticket: Ticket, device_token: str, outcome: Outcome, attempt: Attempt, now: float, wall: float, *, wait: float = 0.0
+    ) -> Decision:
+        """The push of this ticket has ended; what is to be done with it. `attempt` counts this try.
+
+        `wait`: seconds until there is a new provider token, from `ProviderToken.expired`.
+        """
+        in_flight = self.in_flight
+        self.in_flight = in_flight - 1
+        if ticket.lane is Lane.SUSPECT:
+            self._suspects -= 1
+        self._lanes.note(device_token, outcome)
+        if isinstance(outcome, Delivered):  # most of them, so without a detour
+            latency = now - ticket.entered_at
+            self._breaker.good(ticket.permit, latency, now)
+            self._concurrency.answered(latency, in_flight, now)
+            self._budget.succeeded()
+            self._devices.delivered(device_token)
+            return GiveUp(outcome)
+        self._judge(ticket, outcome, in_flight, now)
+        if isinstance(outcome, Rejected) and treatment(outcome.status, outcome.reason).action is Action.REST_DEVICE:
+            wait = max(wait, self._devices.too_many(device_token, now, outcome.retry_after))
+        return self._retries.plan(outcome, attempt, now, wall, wait=wait)
+
+    def _judge(self, ticket: Ticket, outcome: Outcome, in_flight: int, now: float) -> None:
+        sign = health(outcome)
+        if sign is Health.GOOD:
+            latency = now - ticket.entered_at
+            self._breaker.good(ticket.permit, latency, now)
+            self._concurrency.answered(latency, in_flight, now)
+        elif sign is Health.BAD:
+            self._breaker.bad(ticket.permit, now)
+        else:
+            self._breaker.silent(ticket.permit)
+            if isinstance(outcome, Refused) and outcome.why is Why.REFUSED_STREAM:
+                self._concurrency.refused(now)
