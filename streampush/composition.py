@@ -23,8 +23,6 @@ from streampush.observe.lag import LagWatch
 from streampush.observe.metrics import Metrics
 from streampush.observe.steadiness import ClockWatch
 from streampush.observe.store_figures import StoreFigures
-from streampush.protocol.events import SessionSettings
-from streampush.protocol.heartbeat import HeartbeatSettings
 from streampush.push import ids
 from streampush.push.presence import NodeLease
 from streampush.push.service import PushService, Surroundings
@@ -41,7 +39,7 @@ from streampush.server.identity import Revocations
 from streampush.server.listener import StreamPort
 from streampush.server.node import StreamNode
 from streampush.server.probe import Probe
-from streampush.server.surroundings import ConnectionSurroundings
+from streampush.server.surroundings import ConnectionSurroundings, session_settings
 from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
 from streampush.store.keeping import Keeping, MemoryKeeping, SqliteKeeping
@@ -146,23 +144,10 @@ class Parts:
         )
 
     def _connection_surroundings(self) -> ConnectionSurroundings:
-        session, beat = self.config.session, self.config.heartbeat
-        settings = SessionSettings(
-            session.max_frame,
-            session.max_resync_bytes,
-            session.max_bad_frames,
-            session.handshake_timeout,
-            session.hello_timeout,
-            session.frame_timeout,
-            session.idle_timeout,
-            session.max_age,
-            session.drain_timeout,
-            HeartbeatSettings(beat.interval, beat.reply_timeout, beat.misses, beat.min_ping_interval),
-        )
         return ConnectionSurroundings(
             config=self.config,
             node_name=self.node_name,
-            settings=settings,
+            settings=session_settings(self.config),
             service=self.service,
             gate=self.gate,
             metrics=self.metrics,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -288,29 +288,3 @@ def _at(at_ms: int, facts: Facts) -> str:
     """A wall time in UTC, with its date unless that is the day of the question."""
     moment, now = (datetime.fromtimestamp(value / 1000, UTC) for value in (at_ms, facts.at_ms))
     return f"{moment:%H:%M:%S} UTC" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
-# ---------------------------------------------------------------------------------------------------------------- near names
-
-
-def near_names(name: str, names: Iterable[str], at_most: int) -> tuple[str, ...]:
-    """Names that a typing error may have made of the wanted one: other case, or one letter more, less, other, or swapped."""
-    wanted = name.casefold()
-    found = []
-    for other in names:
-        if abs(len(other) - len(wanted)) <= 1 and _nearly(wanted, other.casefold()):
-            found.append(other)
-            if len(found) == at_most:
-                break
-    return tuple(sorted(found))
-
-
-def _nearly(left: str, right: str) -> bool:
-    start = 0
-    while start < min(len(left), len(right)) and left[start] == right[start]:
-        start += 1
-    end = 0
-    while end < min(len(left), len(right)) - start and left[-1 - end] == right[-1 - end]:
-        end += 1
-    rest, other = left[start : len(left) - end], right[start : len(right) - end]
-    return max(len(rest), len(other)) <= 1 or (len(rest) == len(other) == 2 and rest == other[::-1])

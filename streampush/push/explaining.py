@@ -15,21 +15,15 @@ from streampush.push.explain import (
     Explanation,
     Facts,
     explain,
-    near_names,
 )
 from streampush.push.limits import Level
+from streampush.push.near_names import MAX_NEAR, NearNames
 from streampush.push.ports import Store
 from streampush.push.presence import Presence
 from streampush.push.values import DeviceRecord
 
 MAX_CHANNELS = 100
 """Channels of which the facts are shown, those with something to say first; the others are only counted."""
-MAX_NEAR = 5
-"""Near names that are shown."""
-MAX_BEGINNING = 1_000
-"""Known devices of one beginning whose names are compared, too; if there are more, those of a longer beginning are asked for."""
-MAX_COMPARED = 10_000
-"""Connected devices whose names are compared with one that is not known: some milliseconds."""
 
 
 class Explainer:
@@ -50,6 +44,7 @@ class Explainer:
         self._store = store
         self._backlog = backlog
         self._connections = connections
+        self._near_names = NearNames(store, connections)
         self._presence = presence
         self._rate = rate
         self._node = node
@@ -64,28 +59,10 @@ class Explainer:
         return explain(await self._facts(record))
 
     async def _stranger(self, device_id: str) -> Facts:
-        near = near_names(device_id, await self._alike(device_id), MAX_NEAR)
-        if len(near) < MAX_NEAR:  # the beginning of a name
-            longer = await self._store.devices_named(device_id, MAX_NEAR)
-            near = tuple(dict.fromkeys((*near, *longer)))[:MAX_NEAR]
+        near = await self._near_names.of(device_id)
         of_user = await self._store.devices_of_user(device_id, MAX_NEAR)
         user_devices = tuple(record.device_id for record in of_user)
         return Facts(device_id, self._wall_ms(), known=False, near=near, user_devices=user_devices)
-
-    async def _alike(self, device_id: str) -> list[str]:
-        """Devices that are connected, and those in the store whose ids begin like the asked one: fewer letters of it as long as
-        all that begin so are seen."""
-        names = list(self._connections.names(MAX_COMPARED))
-        for length in (1, len(device_id) // 2, len(device_id) - 2):
-            complete = True
-            beginning = device_id[:length]
-            for prefix in dict.fromkeys((beginning, beginning.lower(), beginning.upper())):
-                found = await self._store.devices_named(prefix, MAX_BEGINNING)
-                names += found
-                complete = complete and len(found) < MAX_BEGINNING
-            if complete:
-                break
-        return list(dict.fromkeys(names))
 
     async def _facts(self, record: DeviceRecord) -> Facts:
         device_id = record.device_id

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from streampush.config import Config
 from streampush.protocol.events import SessionSettings
+from streampush.protocol.heartbeat import HeartbeatSettings
 from streampush.push.ports import Spawner
 from streampush.push.service import PushService
 from streampush.server.gate import Gate
@@ -39,3 +40,20 @@ class ConnectionSurroundings:
     reschedule: Callable[[StreamConnection], None]
     handshake_done: Callable[[str], None]
     log: Logger
+
+
+def session_settings(config: Config) -> SessionSettings:
+    """The configured limits and deadlines of a session, as the wire core takes them."""
+    session, beat = config.session, config.heartbeat
+    return SessionSettings(
+        session.max_frame,
+        session.max_resync_bytes,
+        session.max_bad_frames,
+        session.handshake_timeout,
+        session.hello_timeout,
+        session.frame_timeout,
+        session.idle_timeout,
+        session.max_age,
+        session.drain_timeout,
+        HeartbeatSettings(beat.interval, beat.reply_timeout, beat.misses, beat.min_ping_interval),
+    )

@@ -22,9 +22,9 @@ from streampush.push.explain import (
     ConnectionFacts,
     Facts,
     explain,
-    near_names,
 )
 from streampush.push.limits import Level
+from streampush.push.near_names import near_names
 from streampush.push.values import Close
 
 NOW = 1_795_262_585_000  # 2026-11-21 12:03:05 UTC

@@ -11,8 +11,6 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from streampush.config import Config
-from streampush.protocol.events import SessionSettings
-from streampush.protocol.heartbeat import HeartbeatSettings
 from streampush.push.presence import NodeLease
 from streampush.push.service import PushService, Surroundings
 from streampush.push.steady import SteadyClock
@@ -21,7 +19,7 @@ from streampush.server.admission import Admission
 from streampush.server.connection import StreamConnection
 from streampush.server.gate import Admitted
 from streampush.server.node import StreamNode
-from streampush.server.surroundings import ConnectionSurroundings
+from streampush.server.surroundings import ConnectionSurroundings, session_settings
 from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
 from tests.simulation.clock import ProcessClock
@@ -174,23 +172,10 @@ class ServerProcess:
 
     def _connection_surroundings(self, gate: Any) -> ConnectionSurroundings:
         config, world = self.config, self._world
-        session, beat = config.session, config.heartbeat
-        settings = SessionSettings(
-            session.max_frame,
-            session.max_resync_bytes,
-            session.max_bad_frames,
-            session.handshake_timeout,
-            session.hello_timeout,
-            session.frame_timeout,
-            session.idle_timeout,
-            session.max_age,
-            session.drain_timeout,
-            HeartbeatSettings(beat.interval, beat.reply_timeout, beat.misses, beat.min_ping_interval),
-        )
         return ConnectionSurroundings(
             config=config,
             node_name=NODE,
-            settings=settings,
+            settings=session_settings(config),
             service=self.service,
             gate=gate,
             metrics=self._metrics,
