@@ -1,0 +1,436 @@
+"""The server's side of one HTTP/2 connection, without IO: RFC 9113, RFC 7541.
+
+It is the opposite side of our client in its tests, so it is strict where a client can be wrong: stream ids, windows, header
+fields, sizes. It knows nothing of pushes. A request becomes two events, `Opened` with its headers and `Completed` with its body;
+what is answered is decided above, at any later time. Requests may use a dynamic table, since the clients of others do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from streampush.apns.http2 import frames
+from streampush.apns.http2.errors import ErrorCode, RemoteProtocolError, StreamError
+from streampush.apns.http2.frames import FrameReader, FrameType
+from streampush.apns.http2.header_list import HeaderList
+from streampush.apns.http2.hpack import HeaderDecoder
+from streampush.apns.simulator.fields import announced_length, find_fault
+from streampush.apns.simulator.outlet import DEFAULT_WINDOW, Outlet, Stream
+
+DEFAULT_MAX_STREAMS: Final = 1000
+"""Requests at once on a connection; Apple allows about as many."""
+
+MAX_BODY: Final = 16 * 1024
+"""Bytes of a request that are kept; one that is longer is complete then and there, whatever still comes."""
+
+MAX_BLOCK: Final = 64 * 1024
+"""Bytes of a request's field block."""
+
+MAX_OUTBOUND: Final = 16 * 1024 * 1024
+"""Bytes that wait because the client does not read; then the connection is over."""
+
+_REMEMBERED: Final = 4096
+"""Streams that we reset, for which frames may still be under way."""
+
+_TABLE_SIZE: Final = 4096  # RFC 9113 section 6.5.2, initial SETTINGS_HEADER_TABLE_SIZE
+_SETTINGS_HEADER_TABLE_SIZE: Final = 1
+_SETTINGS_ENABLE_PUSH: Final = 2
+_SETTINGS_MAX_CONCURRENT_STREAMS: Final = 3
+_SETTINGS_INITIAL_WINDOW_SIZE: Final = 4
+_SETTINGS_MAX_FRAME_SIZE: Final = 5
+
+Fields: TypeAlias = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A request began."""
+
+    stream_id: int
+    fields: Fields = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The whole request is there. `size`: bytes of its body; `body` may be cut at MAX_BODY."""
+
+    stream_id: int
+    fields: Fields = field(repr=False)
+    body: bytes = field(repr=False)
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The client reset the stream; it wants no answer."""
+
+    stream_id: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The client broke the protocol. `stream_id` 0: the connection is over, GOAWAY is on its way; else that stream was reset."""
+
+    stream_id: int
+    code: ErrorCode
+    text: str
+
+
+WireEvent: TypeAlias = Opened | Completed | Abandoned | Broken
+
+
+class ServerWire:
+    """One connection. `max_streams`: see `change_limit`. `window`: bytes of body that a stream may carry before a WINDOW_UPDATE.
+
+    With `hold_windows` a WINDOW_UPDATE is sent only on `open_windows`, else at once when half of a window is used.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_streams: int = DEFAULT_MAX_STREAMS,
+        window: int = DEFAULT_WINDOW,
+        hold_windows: bool = False,
+        start: bool = True,
+    ) -> None:
+        self.max_streams = max_streams
+        self.failed = False
+        self.last_opened = 0
+        """The highest stream id that was looked at."""
+        self._window = window
+        self._hold_windows = hold_windows
+        self._connection_receive = DEFAULT_WINDOW
+        self._preface = frames.PREFACE
+        self._seen_settings = False
+        self._last_accepted = frames.MAX_STREAM_ID
+        self._reader = FrameReader()
+        self._decoder = HeaderDecoder(_TABLE_SIZE)
+        self._streams: dict[int, Stream] = {}
+        self._reset: deque[int] = deque(maxlen=_REMEMBERED)
+        self._block: tuple[int, int, bytearray] | None = None  # stream, flags of HEADERS, fragments so far
+        self._outlet = Outlet()
+        self._write = self._outlet.write
+        self._on: dict[int, Callable[[int, int, bytes], None]] = {
+            FrameType.DATA: self._data,
+            FrameType.HEADERS: self._headers,
+            FrameType.PRIORITY: frames.check_priority,
+            FrameType.RST_STREAM: self._rst_stream,
+            FrameType.SETTINGS: self._settings,
+            FrameType.PUSH_PROMISE: self._push_promise,
+            FrameType.PING: self._ping,
+            FrameType.GOAWAY: self._goaway,
+            FrameType.WINDOW_UPDATE: self._window_update,
+            FrameType.CONTINUATION: self._continuation,
+        }
+        self._events: list[WireEvent] = []
+        if start:
+            pairs = [(_SETTINGS_MAX_CONCURRENT_STREAMS, max_streams)]
+            self._write(frames.settings([*pairs, (_SETTINGS_INITIAL_WINDOW_SIZE, window)] if window != DEFAULT_WINDOW else pairs))
+
+    # ------------------------------------------------------------------------------------------------------------- for the owner
+
+    @property
+    def open_streams(self) -> int:
+        """Requests that are not answered to their end."""
+        return len(self._streams)
+
+    def is_open(self, stream_id: int) -> bool:
+        """Whether an answer on this stream would still be heard."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and not stream.answered and not self.failed
+
+    def receive(self, data: bytes) -> Iterator[WireEvent]:
+        """What these bytes mean, frame by frame: what is done about an event is in force before the next frame is looked at.
+
+        Never raises for what the client does. Behind a `Broken` of the connection nothing is read.
+        """
+        if self._preface:
+            data = self._take_preface(data)
+        for frame_type, flags, stream_id, payload in self._frames(data):
+            try:
+                self._frame(frame_type, flags, stream_id, payload)
+            except StreamError as error:
+                self.reset(error.stream_id, error.code)
+                self._events.append(Broken(error.stream_id, error.code, error.text))
+            except RemoteProtocolError as error:
+                self._fail(error)
+            if self._events:
+                events, self._events = self._events, []
+                yield from events
+            if self.failed:
+                return
+        if not self.failed and self._reader.fault is not None:
+            self._fail(self._reader.fault)
+        yield from self._events
+        self._events = []
+
+    def respond(self, stream_id: int, fields: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """The whole answer. The body goes out as the client's windows allow. A stream that is gone is passed over."""
+        if not self.is_open(stream_id):
+            return
+        stream = self._streams[stream_id]
+        if self._outlet.answer(stream_id, stream, fields, body):
+            self._finish(stream_id, stream)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """RST_STREAM, if the stream is still open."""
+        if self._streams.pop(stream_id, None) is not None:
+            self._reset.append(stream_id)
+            self._write(frames.rst_stream(stream_id, code))
+
+    def go_away(self, last_stream_id: int, code: int = 0, debug: bytes = b"") -> None:
+        """GOAWAY. Streams above the last id are not looked at any more; those that are open are forgotten."""
+        self._last_accepted = min(self._last_accepted, last_stream_id)
+        for stream_id in [stream_id for stream_id in self._streams if stream_id > last_stream_id]:
+            del self._streams[stream_id]
+        self._write(frames.goaway(last_stream_id, code, debug))
+
+    def change_limit(self, max_streams: int) -> None:
+        """Tells the client how many requests it may have under way; more are refused from now on."""
+        if max_streams != self.max_streams:
+            self.max_streams = max_streams
+            self._write(frames.settings([(_SETTINGS_MAX_CONCURRENT_STREAMS, max_streams)]))
+
+    def open_windows(self) -> None:
+        """Gives back all that was received: WINDOW_UPDATE for the connection and for every request that is still coming."""
+        used = DEFAULT_WINDOW - self._connection_receive
+        if used > 0:
+            self._connection_receive += used
+            self._write(frames.window_update(0, used))
+        for stream_id, stream in self._streams.items():
+            used = self._window - stream.receive_window
+            if used > 0 and not stream.ended:
+                stream.receive_window += used
+                self._write(frames.window_update(stream_id, used))
+
+    def write_raw(self, data: bytes) -> None:
+        """Any bytes, also such that are no frames."""
+        self._write(data)
+
+    def mute(self) -> None:
+        """Nothing that is written from now on leaves: what was written last cannot be followed by frames."""
+        self._outlet.mute = True
+
+    def outbound(self) -> bytes:
+        """Takes what is to be written."""
+        return self._outlet.take()
+
+    # ----------------------------------------------------------------------------------------------------------------- reading
+
+    def _take_preface(self, data: bytes) -> bytes:
+        expected = self._preface
+        got = data[: len(expected)]
+        if not expected.startswith(got):
+            self._fail(RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 connection preface"))
+            return b""
+        self._preface = expected[len(got) :]
+        return data[len(got) :]
+
+    def _frames(self, data: bytes) -> list[frames.Frame]:
+        return self._reader.feed(data) if data and not self.failed else []
+
+    def _frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if not self._seen_settings and (frame_type != FrameType.SETTINGS or flags & frames.ACK):
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+        if self._block is not None and (frame_type != FrameType.CONTINUATION or stream_id != self._block[0]):
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "a frame inside a field block")
+        take = self._on.get(frame_type)
+        if take is not None:  # RFC 9113 section 4.1: unknown types mean nothing
+            take(flags, stream_id, payload)
+        if self._outlet.size > MAX_OUTBOUND:
+            raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "answers are not read")
+
+    def _headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        fragment = frames.parse_headers(flags, stream_id, payload)
+        if not stream_id % 2:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream id that is even")
+        if flags & frames.END_HEADERS:
+            self._whole_block(flags, stream_id, fragment)
+        else:
+            self._block = (stream_id, flags, bytearray(fragment))
+
+    def _continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._block is None:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+        fragments = self._block[2]
+        fragments += payload
+        if len(fragments) > MAX_BLOCK:
+            raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"a field block of more than {MAX_BLOCK} bytes")
+        if flags & frames.END_HEADERS:
+            _, first_flags, _ = self._block
+            self._block = None
+            self._whole_block(first_flags, stream_id, bytes(fragments))
+
+    def _whole_block(self, flags: int, stream_id: int, encoded: bytes) -> None:
+        fields = self._decoder.decode(encoded)  # whatever becomes of the stream, or the table would be wrong
+        ended = bool(flags & frames.END_STREAM)
+        if stream_id > self._last_accepted:
+            return
+        if stream_id > self.last_opened:
+            self._open(stream_id, fields, ended)
+        elif stream_id in self._streams:
+            self._trailers(stream_id, self._streams[stream_id], ended)
+        else:
+            self._demand_reset(stream_id, "HEADERS")
+
+    def _open(self, stream_id: int, headers: HeaderList, ended: bool) -> None:
+        self.last_opened = stream_id
+        fields = tuple(headers)
+        self._streams[stream_id] = stream = Stream(fields, self._window, self._outlet.new_window)
+        if len(self._streams) > self.max_streams:
+            raise StreamError(stream_id, ErrorCode.REFUSED_STREAM, "more streams than are allowed at once")
+        fault = "a field list that is too long" if headers.too_long else find_fault(fields)
+        if fault:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
+        self._events.append(Opened(stream_id, fields))
+        if ended:
+            self._end(stream_id, stream)
+
+    def _trailers(self, stream_id: int, stream: Stream, ended: bool) -> None:
+        if stream.ended:
+            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS behind the end of the stream")
+        if not ended:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "trailers that do not end the stream")
+        self._end(stream_id, stream)
+
+    def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        data = frames.parse_data(flags, stream_id, payload)
+        self._connection_receive -= len(payload)
+        if self._connection_receive < 0:
+            raise RemoteProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window of the connection allows")
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            if stream_id <= self._last_accepted:
+                self._demand_reset(stream_id, "DATA")
+        else:
+            self._body(stream_id, stream, data, len(payload))
+            if flags & frames.END_STREAM and stream_id in self._streams:
+                self._end(stream_id, stream)
+        if not self._hold_windows:
+            self._give_back(stream_id)
+
+    def _body(self, stream_id: int, stream: Stream, data: bytes, used: int) -> None:
+        if stream.ended:
+            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "DATA behind the end of the stream")
+        stream.receive_window -= used
+        if stream.receive_window < 0:
+            raise StreamError(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window of the stream allows")
+        stream.size += len(data)
+        stream.body += data[: MAX_BODY - len(stream.body)]
+        if stream.size > MAX_BODY and not stream.complete:
+            self._complete(stream_id, stream)
+
+    def _give_back(self, stream_id: int) -> None:
+        used = DEFAULT_WINDOW - self._connection_receive
+        if used >= DEFAULT_WINDOW // 2:
+            self._connection_receive += used
+            self._write(frames.window_update(0, used))
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.ended and stream.receive_window <= self._window // 2:
+            used = self._window - stream.receive_window
+            stream.receive_window += used
+            self._write(frames.window_update(stream_id, used))
+
+    def _end(self, stream_id: int, stream: Stream) -> None:
+        stream.ended = True
+        length = announced_length(stream.fields)
+        if length is not None and length != stream.size:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "a body of another length than announced")
+        if not stream.complete:
+            self._complete(stream_id, stream)
+
+    def _complete(self, stream_id: int, stream: Stream) -> None:
+        stream.complete = True
+        self._events.append(Completed(stream_id, stream.fields, bytes(stream.body), stream.size))
+
+    def _rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
+        code = frames.parse_rst_stream(flags, stream_id, payload)
+        if stream_id > self.last_opened and stream_id <= self._last_accepted:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on a stream that is idle")
+        if self._streams.pop(stream_id, None) is not None:
+            self._events.append(Abandoned(stream_id, code))
+
+    def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        pairs = frames.parse_settings(flags, stream_id, payload)
+        self._seen_settings = True
+        if flags & frames.ACK:
+            return
+        for key, value in pairs:
+            self._setting(key, value)
+        self._write(frames.settings_ack())
+
+    def _setting(self, key: int, value: int) -> None:
+        if key == _SETTINGS_HEADER_TABLE_SIZE:
+            if value < _TABLE_SIZE:
+                self._outlet.drop_table()
+        elif key == _SETTINGS_ENABLE_PUSH:
+            if value > 1:
+                raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "SETTINGS_ENABLE_PUSH is neither 0 nor 1")
+        elif key == _SETTINGS_INITIAL_WINDOW_SIZE:
+            self._outlet.widen_all(self._streams.values(), value)
+            self._flush_all()
+        elif key == _SETTINGS_MAX_FRAME_SIZE:
+            if not frames.DEFAULT_MAX_FRAME_SIZE <= value <= frames.HIGHEST_MAX_FRAME_SIZE:
+                raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE is out of range")
+            self._outlet.frame_size = value
+
+    def _push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
+        raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
+
+    def _ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        opaque = frames.parse_ping(flags, stream_id, payload)
+        if not flags & frames.ACK:
+            self._write(frames.ping(opaque, ack=True))
+
+    def _goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
+        frames.parse_goaway(flags, stream_id, payload)  # the client opens no more streams; what is open goes on
+
+    def _demand_reset(self, stream_id: int, name: str) -> None:
+        """A frame on a stream that is not open is an error, unless we reset the stream and the client could not know."""
+        if stream_id > self.last_opened:
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, f"{name} on a stream that is idle")
+        if stream_id not in self._reset:
+            raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, f"{name} on a stream that is closed")
+
+    # ----------------------------------------------------------------------------------------------------------------- writing
+
+    def _window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
+        increment = frames.parse_window_update(flags, stream_id, payload)
+        if not stream_id:
+            self._outlet.widen(increment)
+            self._flush_all()
+            return
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            if self.last_opened < stream_id <= self._last_accepted:
+                raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE on a stream that is idle")
+            return
+        stream.send_window += increment
+        if stream.send_window > frames.MAX_WINDOW:
+            raise StreamError(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the window of the stream is too large")
+        self._flush(stream_id, stream)
+
+    def _flush_all(self) -> None:
+        for stream_id, stream in list(self._streams.items()):
+            self._flush(stream_id, stream)
+
+    def _flush(self, stream_id: int, stream: Stream) -> None:
+        if self._outlet.flush(stream_id, stream):
+            self._finish(stream_id, stream)
+
+    def _finish(self, stream_id: int, stream: Stream) -> None:
+        """The answer is written; a client that is not done with its request is told to stop (RFC 9113 section 8.1)."""
+        if stream.ended:
+            del self._streams[stream_id]
+        else:
+            self.reset(stream_id, ErrorCode.NO_ERROR)
+
+    def _fail(self, error: RemoteProtocolError) -> None:
+        self.failed = True
+        self._streams.clear()
+        self._write(frames.goaway(self.last_opened, error.code, error.text.encode()))
+        self._events.append(Broken(0, error.code, error.text))
