@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-from streampush.apns.signing_key import MAX_KEY_FILE, SigningKey, load_signing_key, parse_signing_key
+from streampush.apns.key_files import MAX_KEY_FILE
+from streampush.apns.signing_key import SigningKey, load_signing_key, parse_signing_key
 from streampush.errors import ConfigError
 
 TEAM, KEY_ID = "TEAM123456", "KEY1234567"
