@@ -38,8 +38,8 @@ def main() -> None:
     """Runs twistd with the arguments behind MILLISECONDS."""
     seconds = float(sys.argv.pop(1)) / 1000
 
-    def make_slow_writer(path: str, limits: StoreConfig, max_dead_letters: int) -> Runner:
-        return SlowRunner(make_writer(path, limits, max_dead_letters), seconds)
+    def make_slow_writer(path: str, limits: StoreConfig, *of_a_device: int) -> Runner:
+        return SlowRunner(make_writer(path, limits, *of_a_device), seconds)
 
     vars(store)["make_writer"] = make_slow_writer
     launch: Callable[[], None] = run  # no types in Twisted

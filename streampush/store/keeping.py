@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from streampush.config import Config
+from streampush.config import Config, DeliveryConfig
 from streampush.errors import ConfigError, StoreUnavailable
 from streampush.push.ports import Store
 from streampush.push.values import StoreStatus
@@ -22,6 +22,15 @@ from streampush.store.sweeping import Sweeper
 
 STATUS_INTERVAL = 5.0
 """Seconds between two looks at how much the store holds."""
+
+
+MIN_CURSORS = 1_000
+"""Cursors kept of a device at least: also where it may follow fewer channels at a time, it may come back to one."""
+
+
+def _max_cursors(delivery: DeliveryConfig) -> int:
+    """Cursors kept of a device: of everything that it follows, or messages would be lost between two connections."""
+    return max(delivery.max_subscriptions, MIN_CURSORS)
 
 
 class KeepingMetrics(StoreMetrics, Protocol):
@@ -63,7 +72,13 @@ class MemoryKeeping:
     def __init__(
         self, reactor: Any, config: Config, wall_ms: Callable[[], int], new_epoch: Callable[[], str], metrics: KeepingMetrics
     ) -> None:
-        self.store = MemoryStore(config.store, wall_ms, new_epoch, max_dead_letters=config.delivery.max_dead_letters)
+        self.store = MemoryStore(
+            config.store,
+            wall_ms,
+            new_epoch,
+            max_dead_letters=config.delivery.max_dead_letters,
+            max_cursors=_max_cursors(config.delivery),
+        )
         self._sweeper = Sweeper(reactor, self.store)
         self._metrics = metrics
         self._status = StatusWatch(reactor, self._look)
@@ -101,6 +116,7 @@ class SqliteKeeping:
             new_epoch,
             reactor,
             max_dead_letters=config.delivery.max_dead_letters,
+            max_cursors=_max_cursors(config.delivery),
             observe_writes=writes,
             observe_reads=reads,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -13,9 +12,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
-from streampush.config import Config, StoreConfig
+from streampush.config import Config, DeliveryConfig, StoreConfig
 from streampush.errors import ConfigError
 from streampush.observe.store_figures import StoreFigures
+from streampush.push.values import CursorMove
 from streampush.store.keeping import MemoryKeeping, SqliteKeeping
 from tests.store.folders import quick_folder
 from tests.store.sqlite_file import NOW_MS, draft
@@ -40,8 +40,11 @@ class KeepingTests(TestCase):
             await deferLater(reactor, 0)  # type: ignore[arg-type]  # a module stands for the reactor
         return self.value(name, **labels)
 
-    def keeping(self, kind: type[MemoryKeeping] | type[SqliteKeeping], **store: Any) -> MemoryKeeping | SqliteKeeping:
-        config = Config(file="streampush.toml", store=StoreConfig(path=str(self.path), **store))
+    def keeping(
+        self, kind: type[MemoryKeeping] | type[SqliteKeeping], delivery: DeliveryConfig | None = None
+    ) -> MemoryKeeping | SqliteKeeping:
+        store = StoreConfig(path=str(self.path))
+        config = Config(file="streampush.toml", store=store, delivery=delivery or DeliveryConfig())
         return kind(reactor, config, lambda: NOW_MS, lambda: "epoch", self.figures)
 
     def test_the_store_on_disk_shows_what_it_holds_and_the_size_of_its_files(self) -> Deferred[None]:
@@ -71,6 +74,17 @@ class KeepingTests(TestCase):
                     [text.startswith("the last run (process 4711) did not end by a stop") for text in said], [True] * crashed
                 )
                 self.assertEqual(self.value("after_crash"), crashed)
+                await keeping.stop()
+
+        return Deferred.fromCoroutine(test())
+
+    def test_as_many_cursors_are_kept_of_a_device_as_it_may_follow_channels(self) -> Deferred[None]:
+        async def test() -> None:
+            for kind in (MemoryKeeping, SqliteKeeping):
+                keeping = self.keeping(kind, DeliveryConfig(max_subscriptions=3000))
+                keeping.start()
+                await keeping.store.record([CursorMove("d", f"c{number}", "e", 1) for number in range(3500)])
+                self.assertEqual(len(await keeping.store.cursors("d")), 3000)
                 await keeping.stop()
 
         return Deferred.fromCoroutine(test())

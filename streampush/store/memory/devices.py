@@ -11,9 +11,6 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.values import Close, Cursor, CursorMove, DeadLetter, DeviceRecord, DurableSubscription
 
-MAX_CURSORS_PER_DEVICE = 1_000
-"""Channels; the cursor that moved longest ago is dropped. As many as a connection may follow by default."""
-
 
 class Devices:
     """Records by device, and the devices of each user."""
@@ -75,9 +72,10 @@ class Devices:
 
 
 class Cursors:
-    """Cursors and durable subscriptions by device."""
+    """Cursors and durable subscriptions by device; of each device the `max_cursors` that moved last."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_cursors: int) -> None:
+        self._max_cursors = max_cursors
         self._cursors: dict[str, OrderedDict[str, Cursor]] = {}
         self._durable: dict[str, dict[str, int]] = {}  # channel: since, Unix milliseconds
 
@@ -97,7 +95,7 @@ class Cursors:
         if known is None or known.epoch != move.epoch:
             cursors[move.channel] = Cursor(move.epoch, move.offset, move.processed, move.attempts)
             cursors.move_to_end(move.channel)
-            if len(cursors) > MAX_CURSORS_PER_DEVICE:
+            if len(cursors) > self._max_cursors:
                 self._drop_one(move.device_id, cursors)
             return 0, 0
         cursors.move_to_end(move.channel)

@@ -57,6 +57,7 @@ class MemoryStore(OneProcessPresence):
         new_epoch: Callable[[], str],
         *,
         max_dead_letters: int = DeliveryConfig().max_dead_letters,
+        max_cursors: int = DeliveryConfig().max_subscriptions,
     ) -> None:
         super().__init__(wall_ms)
         self._limits = limits = limits.sized()
@@ -64,7 +65,7 @@ class MemoryStore(OneProcessPresence):
         self._space = Space(limits.max_bytes)
         self._logs = Logs(limits, new_epoch(), wall_ms, self._space)
         self._devices = Devices(limits.max_devices)
-        self._cursors = Cursors()
+        self._cursors = Cursors(max_cursors)
         self._letters = DeadLetters(max_dead_letters)
         self._keys = Keys(limits.max_idempotency_keys, limits.max_idempotency_keys_total)
         self._schedule = Schedule()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
-from streampush.config import StoreConfig
+from streampush.config import DeliveryConfig, StoreConfig
 from streampush.errors import Refused, StoreUnavailable
 from streampush.store.sqlite.appending import DURABILITY, Appending
 from streampush.store.sqlite.devices import Devices
@@ -51,12 +51,12 @@ class _Session(Protocol):
 class Writing:
     """The writer's session."""
 
-    def __init__(self, db: sqlite3.Connection, limits: StoreConfig, max_dead_letters: int) -> None:
+    def __init__(self, db: sqlite3.Connection, limits: StoreConfig, max_dead_letters: int, max_cursors: int) -> None:
         self._ledger = ledger = Ledger(db)
         retention = Retention(ledger, limits)
         self._appending = Appending(ledger, limits, retention, Keys(ledger, limits, DURABILITY))
         recalling = Recalling(ledger, self._appending)
-        self._recording = Recording(ledger, recalling, max_dead_letters)
+        self._recording = Recording(ledger, recalling, max_dead_letters, max_cursors)
         devices = Devices(ledger, limits.max_devices)
         waiting = Waiting(ledger, limits, self._appending, recalling)
         self._single: dict[str, Callable[..., Any]] = {
@@ -219,9 +219,11 @@ READ = "BEGIN"
 WRITE = "BEGIN IMMEDIATE"
 
 
-def make_writer(path: str, limits: StoreConfig, max_dead_letters: int) -> BatchRunner:
+def make_writer(
+    path: str, limits: StoreConfig, max_dead_letters: int, max_cursors: int = DeliveryConfig().max_subscriptions
+) -> BatchRunner:
     """Runs the tasks that change something."""
-    return BatchRunner(path, WRITE, lambda db: Writing(db, limits, max_dead_letters), WRITER_CACHE_KIB)
+    return BatchRunner(path, WRITE, lambda db: Writing(db, limits, max_dead_letters, max_cursors), WRITER_CACHE_KIB)
 
 
 def make_reader(path: str) -> BatchRunner:

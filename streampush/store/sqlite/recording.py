@@ -15,9 +15,6 @@ from streampush.store.sqlite.recalling import Recalling, TakenBack
 from streampush.store.sqlite.retention import STEP, units
 from streampush.store.sqlite.rows import CLEAR_ON_PROCESSED, FREED, as_json, entry_id, read_list, read_many, write_many
 
-MAX_CURSORS_PER_DEVICE = 1_000
-"""Channels; the cursor that moved longest ago is dropped. As many as a connection may follow by default."""
-
 RECEIPT_COLUMNS = {
     Milestone.WRITTEN: "written",
     Milestone.DELIVERED: "delivered",
@@ -114,12 +111,13 @@ class _Cursor:
 
 
 class Recording:
-    """The writer's part of push.ports.CursorStore.record. `max_dead_letters`: of one device."""
+    """The writer's part of push.ports.CursorStore.record. `max_dead_letters` and `max_cursors`: of one device."""
 
-    def __init__(self, ledger: Ledger, recalling: Recalling, max_dead_letters: int) -> None:
+    def __init__(self, ledger: Ledger, recalling: Recalling, max_dead_letters: int, max_cursors: int) -> None:
         self._ledger = ledger
         self._recalling = recalling
         self._max_dead_letters = max_dead_letters
+        self._max_cursors = max_cursors
 
     def record(self, batch: Sequence[Recorded]) -> list[list[Appended]]:
         """Records everything, in this order: marks, dead letters, moves. Gives the recall notices that each call led to."""
@@ -233,7 +231,7 @@ class Recording:
 
     def _drop_cursors(self, device_id: str) -> None:
         """A device that has more cursors than it may loses those that moved longest ago, of durable subscriptions last."""
-        self._ledger.db.execute(_DROP_CURSORS, (device_id, MAX_CURSORS_PER_DEVICE))
+        self._ledger.db.execute(_DROP_CURSORS, (device_id, self._max_cursors))
 
     # ----------------------------------------------------------------------------------------------------- dead letters
 

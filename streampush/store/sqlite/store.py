@@ -60,6 +60,7 @@ class SqliteStore(OneProcessPresence):
         reactor: ReactorThreads | None = None,
         *,
         max_dead_letters: int = DeliveryConfig().max_dead_letters,
+        max_cursors: int = DeliveryConfig().max_subscriptions,
         observe_writes: Observer = _ignore,
         observe_reads: Observer = _ignore,
     ) -> None:
@@ -74,7 +75,7 @@ class SqliteStore(OneProcessPresence):
         self._writer: Executor
         self._reader: Executor
         limits = limits.sized()
-        writer, reader = make_writer(path, limits, max_dead_letters), make_reader(path)
+        writer, reader = make_writer(path, limits, max_dead_letters, max_cursors), make_reader(path)
         if reactor is None:
             self._writer = InlineExecutor(writer, observe_writes)
             self._reader = InlineExecutor(reader, observe_reads)
