@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from streampush.observe.tallies import OTHER, Buckets, Tally
 from streampush.push.values import StoreStatus
 
-FAULTS = ("full", "locked", "damaged", "readonly", "unopened", "io", "memory", "gone", OTHER)
+FAULTS = ("full", "locked", "damaged", "readonly", "unopened", "io", "memory", "gone", "slow", OTHER)
 """Kinds of faults, as in store.sqlite.file."""
 
 COMMIT_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -34,7 +34,7 @@ class StoreFigures:
         self._operations = Tally("streampush_store_operations_total", "Operations that were committed.")
         self._faults = Tally(
             "streampush_store_faults_total",
-            "Batches that failed, and times that the file was found to be gone.",
+            "Batches that failed, and times that the file was gone or the disk did not keep up.",
             ("kind",),
             (FAULTS,),
         )
@@ -102,6 +102,7 @@ class StoreFigures:
             "scheduled": status.scheduled,
             "dead_letters": status.dead_letters,
             "outbox": status.outbox,
+            "keys": status.keys,
         }
 
 

@@ -113,6 +113,7 @@ class CursorWriter:
         self._due = _Batch()
         self._under_way: _Batch | None = None
         self._begun = False  # a flush is under way, or will be
+        self._dropped = 0  # marks, since the store went away
         self._settled = False  # the node ends: what cannot be stored now is not tried again
         self._waiting: list[Deferred[None]] = []  # for the end of what is under way
 
@@ -158,6 +159,9 @@ class CursorWriter:
         if excess > 0:
             self._due.drop_marks(excess)
             self._metrics.marks_dropped(excess)
+            if not self._dropped:
+                self._log.warn("the store is away for too long: from now on milestones of receipts are dropped, the oldest first")
+            self._dropped += excess
 
     def _begin(self) -> None:
         if not self._begun:
@@ -245,6 +249,9 @@ class CursorWriter:
             moves, marks = (*batch.left, *batch.moves.values()), tuple(batch.marks.values())
             notices = await self._store.record(moves, marks, tuple(batch.undeliverable))
             self._recorded(moves, marks, batch.undeliverable)
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                self._log.warn("{count} milestones of receipts were dropped while the store was away", count=dropped)
             if batch.undeliverable:
                 self._spawn(self._name_letters(batch.undeliverable))
         except StoreUnavailable:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.logger import Logger
+
 from streampush.errors import StoreUnavailable
 from streampush.push.fanout import FanOut
 from streampush.push.ports import Delayer, PushMetrics, Spawner, Store, Timer
@@ -26,6 +28,8 @@ RETRY_PAUSE = 1.0
 
 class Schedule:
     """Fires what is due, between `start` and `stop`. `clock` gives monotonic seconds, `wall_ms` Unix milliseconds."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Schedule:
         self._spawn = spawn
         self._running = False
         self._working = False
+        self._stalled = False  # and that was said
         self._due_ms: int | None = None  # what the timer waits for
         self._timer: Timer | None = None
 
@@ -98,8 +103,12 @@ class Schedule:
         again_ms: int | None = self._wall_ms() + int(RETRY_PAUSE * 1000)
         try:
             again_ms = await self._step(due_ms)
-        except StoreUnavailable:
+            self._stalled = False
+        except StoreUnavailable as away:
             self._metrics.schedule_stalled()
+            if not self._stalled:
+                self._stalled = True
+                self._log.warn("the schedule waits for the store: {problem}", problem=away.detail)
         finally:  # also after a fault of ours, which must not end the schedule for good
             self._working = False
             waiting = [moment for moment in (again_ms, self._due_ms) if moment is not None]

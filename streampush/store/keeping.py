@@ -108,7 +108,6 @@ class SqliteKeeping:
     ) -> None:
         self._config = config
         writes, reads = Watch("writes", metrics, counts=True), Watch("reads", metrics, counts=False)
-        place = Watch("writes", metrics, counts=False)
         self.store = SqliteStore(
             config.store.path,
             config.store,
@@ -120,7 +119,7 @@ class SqliteKeeping:
             observe_writes=writes,
             observe_reads=reads,
         )
-        self._upkeep = Upkeep(reactor, self.store, writes, reads, place)
+        self._upkeep = Upkeep(reactor, self.store, writes, reads, metrics)
         self._metrics = metrics
         self._status = StatusWatch(reactor, self._look)
         metrics.store_watched(lambda: not self._upkeep.reason(reactor.seconds()), lambda: self.store.writer.waiting)

@@ -49,9 +49,9 @@ def test_whether_it_works_and_what_waits_is_asked_at_the_scrape(registry: Collec
 
 def test_what_is_held_and_its_bytes_are_shown_when_known(registry: CollectorRegistry, figures: StoreFigures) -> None:
     assert registry.get_sample_value("streampush_store_held", {"what": "channels"}) is None
-    figures.store_holds(StoreStatus(1, 2, 3, 4, 5, 6, 7))
+    figures.store_holds(StoreStatus(1, 2, 3, 4, 5, 6, 7, 8))
     figures.store_files(8, 9)
-    expected = {"channels": 1, "publications": 2, "devices": 4, "scheduled": 5, "dead_letters": 6, "outbox": 7}
+    expected = {"channels": 1, "publications": 2, "devices": 4, "scheduled": 5, "dead_letters": 6, "outbox": 7, "keys": 8}
     assert {what: registry.get_sample_value("streampush_store_held", {"what": what}) for what in expected} == expected
     assert registry.get_sample_value("streampush_store_bytes") == 3
     assert registry.get_sample_value("streampush_store_file_bytes", {"file": "store"}) == 8

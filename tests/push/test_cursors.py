@@ -301,12 +301,16 @@ def test_the_oldest_marks_are_dropped_and_counted_when_the_store_is_away_for_too
     world.writer.mark(mark(10, 10))
     world.writer.mark(mark(20, 20))
     world.settle()
-    for offset in (30, 40, 50):
-        world.writer.mark(mark(offset, offset))
+    with capturedLogs() as lines:
+        for offset in (30, 40, 50):
+            world.writer.mark(mark(offset, offset))
     assert world.metrics.named("marks_dropped") == [(1,), (1,)]  # those under way cannot be dropped
+    assert [formatEvent(line).partition(":")[0] for line in lines] == ["the store is away for too long"]
     world.slow.fail()
     world.pause()
-    world.slow.finish()
+    with capturedLogs() as lines:
+        world.slow.finish()
+    assert [formatEvent(line) for line in lines] == ["2 milestones of receipts were dropped while the store was away"]
     assert world.batches.marks == [[mark(offset, offset) for offset in (10, 20, 50)]]
 
 

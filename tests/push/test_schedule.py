@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
 
 from streampush.config import StoreConfig
 from streampush.protocol.codes import Code
@@ -161,11 +162,13 @@ def test_a_store_that_is_not_there_is_asked_again_and_nothing_is_lost() -> None:
     world, store = slow_and_started()
     due = schedule(world, 10.0)
     world.advance(10.0)
-    for _ in range(3):
-        store.fail("fire_due")
-        world.settle()
-        assert stored(world) == []
-        world.advance(RETRY_PAUSE)
+    with capturedLogs() as lines:
+        for _ in range(3):
+            store.fail("fire_due")
+            world.settle()
+            assert stored(world) == []
+            world.advance(RETRY_PAUSE)
+    assert [formatEvent(line) for line in lines] == ["the schedule waits for the store: the test says so"]  # once
     store.finish("fire_due")
     world.settle()
     store.fail("next_due_ms")

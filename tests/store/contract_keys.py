@@ -88,6 +88,7 @@ class KeyContract(ContractBase):
         asked = [("a", "publisher:p"), ("b", "device:q"), ("c", "publisher:p"), ("d", "key:r"), ("d", "device:q")]
         for key, scope in asked:
             await store.append(self.keyed(key, scope=scope))
+        assert (await store.status()).keys == 3
         known = [(await store.append(self.keyed(key, scope=scope))).duplicate for key, scope in asked[2:]]
         assert known == [True, True, True]
         assert [(await store.append(self.keyed(key, scope=scope))).duplicate for key, scope in asked[:2]] == [False, False]

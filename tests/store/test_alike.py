@@ -28,6 +28,7 @@ from streampush.push.values import (
     MessageRecord,
     OutboxEntry,
     Session,
+    StoreStatus,
     Undeliverable,
     Want,
 )
@@ -266,6 +267,8 @@ def plain(value: Any) -> Any:
     """Comparable: durability is what the stores differ in, a detail need not be the same."""
     if isinstance(value, Refused):
         return value.code
+    if isinstance(value, StoreStatus):
+        return replace(value, keys=0)  # when those that have expired go is up to the store
     if isinstance(value, Appended | Accepted | MessageRecord):
         value = replace(value, durability=Durability.MEMORY)
         if isinstance(value, Accepted) and value.appended is not None:

@@ -9,19 +9,23 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from streampush.config import StoreConfig
 from streampush.errors import StoreUnavailable
 from streampush.push.values import CursorMove, DeviceRecord, Draft
-from streampush.store.sqlite import FileFault, SqliteStore
+from streampush.store.sqlite import FileFault, SqliteStore, upkeep
 from streampush.store.sqlite.checking import examine
 from streampush.store.sqlite.file import FAULT_KINDS, explain, prepare
 from streampush.store.sqlite.upkeep import INTERVAL, Upkeep, Watch
-from streampush.store.sqlite.worker import Report
+from streampush.store.sqlite.worker import ReactorThreads, Report
 from tests.store.folders import quick_folder, small_disk
 from tests.store.sqlite_file import NOW_MS, damage, done, draft, fill, opened, root_page
 
@@ -59,7 +63,7 @@ class FaultTestCase(SynchronousTestCase):
         )
         self.store.open()
         self.writes, self.reads = writes, reads
-        self.upkeep = Upkeep(self.clock, self.store, writes, reads, Watch("writes", self.metrics, counts=False))
+        self.upkeep = Upkeep(self.clock, self.store, writes, reads, self.metrics)
         self.upkeep.start()
         self.stack.callback(lambda: done(self.store.stop()))
         self.stack.callback(self.upkeep.stop)
@@ -220,6 +224,58 @@ class WatchTests(FaultTestCase):
     def test_nothing_is_left_of_the_upkeep_after_its_stop(self) -> None:
         self.upkeep.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class PaceTests(TestCase):
+    """A store in threads whose disk does not keep up; the upkeep is on a clock of the test."""
+
+    def setUp(self) -> None:
+        folder = quick_folder()
+        self.addCleanup(folder.cleanup)
+        self.metrics = Counting()
+        self.clock = Clock()
+        writes, reads = Watch("writes", self.metrics, counts=True), Watch("reads", self.metrics, counts=False)
+        limits = StoreConfig(max_queue=3)
+        self.store = SqliteStore(
+            f"{folder.name}/store.db",
+            limits,
+            lambda: NOW_MS,
+            lambda: "epoch",
+            cast(ReactorThreads, reactor),
+            observe_writes=writes,
+            observe_reads=reads,
+        )
+        self.store.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.store.stop()))
+        self.upkeep = Upkeep(self.clock, self.store, writes, reads, self.metrics)
+        self.upkeep.start()
+        self.addCleanup(self.upkeep.stop)
+
+    def turn(self) -> list[str]:
+        """What the log says in a turn of the upkeep."""
+        with capturedLogs() as lines:
+            self.clock.advance(INTERVAL)
+        return [formatEvent(line) for line in lines]
+
+    def test_a_queue_that_is_full_is_told_counted_and_makes_readiness_red_until_it_is_not(self) -> Deferred[None]:
+        async def test() -> None:
+            waiting = [Deferred.fromCoroutine(self.store.append(draft("news"))) for _ in range(3)]
+            full = "3 operations wait for the disk, as many as may (store.max_queue)"
+            self.assertEqual(self.turn(), [f"the store cannot answer: {full}"])
+            self.assertEqual((self.upkeep.reason(0.0), self.turn()), (full, []))
+            self.assertEqual(self.metrics.faults, ["slow"])
+            for one in waiting:
+                await one
+            (said,) = self.turn()
+            self.assertRegex(said, r"^the store answers again, after 0\.\d s$")
+            self.assertEqual(self.upkeep.reason(0.0), "")
+
+        return Deferred.fromCoroutine(test())
+
+    def test_a_disk_that_does_not_answer_is_told_and_counted_once(self) -> None:
+        self.patch(upkeep, "SLOW_AFTER", -1.0)  # no batch is so quick
+        self.assertEqual(self.turn(), ["the store cannot answer: the disk has not answered for 0 s"])
+        self.assertEqual((self.turn(), self.metrics.faults), ([], ["slow"]))
 
 
 class DamagedPageTests(FaultTestCase):

@@ -18,7 +18,7 @@ class OutboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """How much the store holds. `bytes` is what counts against its limit."""
+    """How much the store holds. `bytes` is what counts against its limit; `keys`: of idempotency, expired ones too."""
 
     channels: int
     publications: int
@@ -27,3 +27,4 @@ class StoreStatus:
     scheduled: int
     dead_letters: int
     outbox: int
+    keys: int

@@ -185,6 +185,7 @@ class MemoryStore(OneProcessPresence):
             len(self._schedule),
             len(self._letters),
             len(self._outbox),
+            len(self._keys),
         )
 
     def sweep(self, channels: int) -> None:

@@ -332,7 +332,10 @@ _KINDS = {
 GONE = "gone"
 """The file is no longer where it was: what is written reaches a file without a name."""
 
-FAULT_KINDS = (*dict.fromkeys(kind for kind, _ in _KINDS.values()), GONE, "other")
+SLOW = "slow"
+"""The disk does not answer, or more waits for it than may."""
+
+FAULT_KINDS = (*dict.fromkeys(kind for kind, _ in _KINDS.values()), GONE, SLOW, "other")
 """Labels of the metric of faults."""
 
 

@@ -212,6 +212,7 @@ class Reading:
             totals.scheduled,
             totals.dead_letters,
             totals.outbox,
+            totals.keys,
         )
 
     def files(self, path: str) -> tuple[int, int]:

@@ -75,6 +75,7 @@ class SqliteStore(OneProcessPresence):
         self._writer: Executor
         self._reader: Executor
         limits = limits.sized()
+        self.max_queue = limits.max_queue
         writer, reader = make_writer(path, limits, max_dead_letters, max_cursors), make_reader(path)
         if reactor is None:
             self._writer = InlineExecutor(writer, observe_writes)

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from streampush.errors import StoreUnavailable
-from streampush.store.sqlite.file import GONE
+from streampush.store.sqlite.file import GONE, SLOW
 from streampush.store.sqlite.store import SqliteStore
 from streampush.store.sqlite.worker import Report
 
@@ -25,7 +25,7 @@ BUSY_INTERVAL = 0.05
 FULL = "full"
 """The kind of fault that is over only when there is room for more than the next operation."""
 
-SLOW = 5.0
+SLOW_AFTER = 5.0
 """Seconds of one batch after which the disk counts as hanging."""
 
 
@@ -36,16 +36,16 @@ class StoreMetrics(Protocol):
         """A batch was committed."""
 
     def store_fault(self, kind: str) -> None:
-        """A batch failed; `kind` is one of file.FAULT_KINDS."""
+        """A batch failed, or the file was found to be gone, or the disk slow; `kind` is one of file.FAULT_KINDS."""
 
 
 class Watch:
-    """Observes one of the two threads: "" in `reason` while it works."""
+    """Observes something that may fail, one of the two threads say: "" in `reason` while it works."""
 
     _log = Logger(namespace="streampush.store")
 
     def __init__(self, what: str, metrics: StoreMetrics, *, counts: bool) -> None:
-        """`what` it does, as "writes"; `counts`: batches are counted."""
+        """`what` the store does then, as "writes"; `counts`: batches are counted."""
         self.reason = ""
         self._what = what
         self._metrics = metrics
@@ -85,39 +85,56 @@ class Upkeep:
 
     _log = Logger(namespace="streampush.store")
 
-    def __init__(self, clock: IReactorTime, store: SqliteStore, writes: Watch, reads: Watch, place: Watch) -> None:
-        """`place` hears whether the file is still where it was."""
+    def __init__(self, clock: IReactorTime, store: SqliteStore, writes: Watch, reads: Watch, metrics: StoreMetrics) -> None:
         self._clock = clock
         self._store = store
         self._writes = writes
         self._reads = reads
-        self._place = place
+        self._place = Watch("writes", metrics, counts=False)  # whether the file is where it was
+        self._pace = Watch("answers", metrics, counts=False)  # whether the disk keeps up
         self._call: IDelayedCall | None = None
+        self._watching: IDelayedCall | None = None
         self._running = False
 
     def reason(self, now: float) -> str:
         """A check for observe.health: why the store does not work, or nothing."""
-        if self._place.reason:
-            return self._place.reason
-        for watch, executor in ((self._writes, self._store.writer), (self._reads, self._store.reader)):
+        for watch in (self._place, self._writes, self._reads):
             if watch.reason:
                 return watch.reason
+        return self._late()
+
+    def _late(self) -> str:
+        """Why the disk does not keep up with what is asked of it, or nothing."""
+        for executor in (self._store.writer, self._store.reader):
             seconds = executor.busy_seconds()
-            if seconds > SLOW:
+            if seconds > SLOW_AFTER:
                 return f"the disk has not answered for {seconds:.0f} s"
+            if executor.waiting >= self._store.max_queue:
+                return f"{executor.waiting} operations wait for the disk, as many as may (store.max_queue)"
         return ""
 
     def start(self) -> None:
         """Begins."""
         self._running = True
         self._call = self._clock.callLater(INTERVAL, self._turn)
+        self._watching = self._clock.callLater(INTERVAL, self._watch_pace)
 
     def stop(self) -> None:
         """Leaves no timer behind; what is under way ends by itself."""
         self._running = False
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        for call in (self._call, self._watching):
+            if call is not None:
+                call.cancel()
+        self._call = self._watching = None
+
+    def _watch_pace(self) -> None:
+        """Says once that the disk does not keep up, and once that it does again; a turn may be waiting for it."""
+        self._watching = self._clock.callLater(INTERVAL, self._watch_pace)
+        late = self._late()
+        if not late:
+            self._pace.works_again()
+        elif not self._pace.reason:
+            self._pace(Report((), fault=(SLOW, late)), 0)
 
     def _turn(self) -> None:
         self._call = None
