@@ -41,7 +41,7 @@ MAX_EXPIRATION = (1 << 32) - 1
 """Unix seconds, in the year 2106. A time in milliseconds by mistake is far above it, and would keep a push for ever."""
 
 _DEVICE_TOKEN = re.compile(rf"[0-9a-fA-F]{{2,{2 * MAX_DEVICE_TOKEN}}}")
-_APNS_ID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+_APNS_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _COLLAPSE_ID = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
@@ -134,7 +134,7 @@ def check_push(push: ApnsPush) -> None:
     """Raises BadPush for what Apple would reject whatever the device and the time. Takes about a microsecond."""
     check_device_token(push.device_token)
     rules = _rules(push.topic, push.push_type, push.priority)
-    check_size(push.payload, rules.max_payload)
+    check_payload(push.payload, rules.max_payload)
     expiration = push.expiration
     if expiration is not None and not 0 <= expiration <= MAX_EXPIRATION:
         problem = f"{expiration} is no Unix time in seconds from 0 to {MAX_EXPIRATION}"
@@ -142,7 +142,7 @@ def check_push(push: ApnsPush) -> None:
     if push.collapse_id:
         _check_collapse_id(push.collapse_id)
     if push.apns_id and not _APNS_ID.fullmatch(push.apns_id):
-        raise BadPush("apns_id", "is not a UUID in its usual form of 8-4-4-4-12 hexadecimal digits")
+        raise BadPush("apns_id", "is not a UUID in its canonical form: 8-4-4-4-12 hexadecimal digits in lower case")
 
 
 def check_device_token(token: str) -> None:
@@ -158,13 +158,15 @@ def check_device_token(token: str) -> None:
     raise BadPush("device_token", f"has {len(token)} hexadecimal digits, an odd number: it is cut short")
 
 
-def check_size(payload: bytes, limit: int) -> None:
-    """Raises BadPush for an empty payload or one above `limit` bytes, with both numbers."""
+def check_payload(payload: bytes, limit: int) -> None:
+    """Raises BadPush for an empty payload, one above `limit` bytes (with both numbers), or one that is evidently no JSON object."""
     size = len(payload)
     if size > limit:
         raise BadPush("payload", f"{size} bytes of JSON, {size - limit} above the limit of {limit}")
-    if not size:
+    if not size or payload == b"{}":
         raise BadPush("payload", "is empty")
+    if payload[:1] != b"{" or payload[-1:] != b"}":
+        raise BadPush("payload", "is no JSON object")
 
 
 def check_topic(topic: str, push_type: PushType) -> None:

@@ -71,13 +71,19 @@ def test_a_device_token_of_any_bearable_length_is_right(token: bytes) -> None:
 def test_the_size_of_a_payload_is_checked_to_the_byte(push_type: PushType) -> None:
     limit = 5120 if push_type is PushType.VOIP else 4096
     of_type = {"push_type": push_type, "priority": 5, "topic": topic_for(BUNDLE, push_type)}
-    check_push(push(payload=b"x" * limit, **of_type))
-    error = refused(payload=b"x" * (limit + 3), **of_type)
+    check_push(push(payload=b'{"a":"' + b"x" * (limit - 8) + b'"}', **of_type))
+    error = refused(payload=b'{"a":"' + b"x" * (limit - 5) + b'"}', **of_type)
     assert error.problem == f"{limit + 3} bytes of JSON, 3 above the limit of {limit}"
 
 
-def test_an_empty_payload_is_refused() -> None:
-    assert refused(payload=b"").field == "payload"
+@pytest.mark.parametrize("payload", [b"", b"{}"])
+def test_an_empty_payload_is_refused(payload: bytes) -> None:
+    assert refused(payload=payload).problem == "is empty"
+
+
+@pytest.mark.parametrize("payload", [b"hello", b"[1]", b'{"aps":1', b'"aps"'])
+def test_a_payload_that_is_evidently_no_json_object_is_refused(payload: bytes) -> None:
+    assert refused(payload=payload).problem == "is no JSON object"
 
 
 @pytest.mark.parametrize("priority", [10, 1, 0, 7])
@@ -160,7 +166,9 @@ def test_a_collapse_id_that_no_header_carries_is_refused(collapse_id: str) -> No
     assert refused(collapse_id=collapse_id).field == "collapse_id"
 
 
-@pytest.mark.parametrize("apns_id", ["17", str(uuid.uuid4())[:-1], uuid.uuid4().hex, str(uuid.uuid4()) + "\n"])
+@pytest.mark.parametrize(
+    "apns_id", ["17", str(uuid.uuid4())[:-1], "ABCDEF00" + str(uuid.uuid4())[8:], uuid.uuid4().hex, str(uuid.uuid4()) + "\n"]
+)
 def test_an_apns_id_is_a_uuid(apns_id: str) -> None:
     assert refused(apns_id=apns_id).field == "apns_id"
 
