@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from streampush.apns.http2 import frames
 from streampush.apns.http2.errors import ErrorCode, LocalProtocolError, RemoteProtocolError, StreamError
-from streampush.apns.http2.outbound import Outbound
 from streampush.apns.http2.windows import ReceiveWindow
 
 
 class Downloads:
-    """The bodies of answers.
+    """The bodies of answers. WINDOW_UPDATE frames go to `outgoing`.
 
     `automatic`: what comes counts as consumed at once, which suits bodies that are collected whole. Else the caller says what
     it consumed, and *unread* is what it was given and did not consume: a stream that ends keeps its unread bytes in the
     connection's window until the caller consumed or gave them up.
     """
 
-    __slots__ = ("_automatic", "_outbound", "_stream_window", "_unread", "_window")
+    __slots__ = ("_automatic", "_outgoing", "_stream_window", "_unread", "_window")
 
-    def __init__(self, outbound: Outbound, stream_window: int, connection_window: int, automatic: bool) -> None:
-        self._outbound = outbound
+    def __init__(self, outgoing: list[bytes], stream_window: int, connection_window: int, automatic: bool) -> None:
+        self._outgoing = outgoing
         self._stream_window = stream_window
         self._window = ReceiveWindow(connection_window)
         self._automatic = automatic
@@ -37,7 +36,7 @@ class Downloads:
     def discard(self, size: int) -> None:
         """Nobody will read these bytes, which were charged."""
         if increment := self._window.free(size):
-            self._outbound.reply(frames.window_update(0, increment))
+            self._outgoing.append(frames.window_update(0, increment))
 
     def receive(self, stream_id: int, window: ReceiveWindow, size: int, padding: int, ended: bool) -> None:
         """Of `size` bytes that were charged `padding` are none of the body's. Raises StreamError if it was too much."""
@@ -74,4 +73,4 @@ class Downloads:
     def _free(self, stream_id: int, window: ReceiveWindow | None, size: int) -> None:
         self.discard(size)
         if window is not None and (increment := window.free(size)):
-            self._outbound.reply(frames.window_update(stream_id, increment))
+            self._outgoing.append(frames.window_update(stream_id, increment))

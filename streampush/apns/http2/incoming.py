@@ -321,7 +321,7 @@ class Incoming:
             self._stray(stream_id, now)
             return
         streams.forget(stream_id)
-        streams.outbound.reply(frames.rst_stream(stream_id, error.code))
+        streams.outbound.frames.append(frames.rst_stream(stream_id, error.code))
         events.append(StreamReset(stream_id, error.code, Verdict.UNKNOWN, error.text))
 
 

@@ -29,13 +29,13 @@ class Limits:
     - `max_continuations`: frames behind HEADERS until the block ends; stops a block of endless empty frames.
     - `max_settings_pairs`: of one SETTINGS frame. There are six settings; a full frame could hold 2730 changes of all windows.
     - `max_debug_size`: bytes of a GOAWAY's debug data that the event holds. APNs sends a short JSON text.
-    - `max_replies`: bytes of answers (PING, SETTINGS, RST_STREAM, WINDOW_UPDATE) not yet taken by `outbound`: a server that
-      makes us answer and does not read.
+    - `max_replies`: bytes of answers to PING and SETTINGS not yet taken by `outbound`: a server that makes us answer and
+      does not read.
     - `max_pings`: PINGs of ours without an answer.
 
     Rates, each as frames a second and as many in one burst:
 
-    - `pings_rate`, `pings_burst`: PING asks for an answer. Servers send a few a minute.
+    - `pings_rate`, `pings_burst`: PING asks for an answer. Most servers send a few a minute, some measure the way with them.
     - `settings_rate`, `settings_burst`: SETTINGS ask for an answer and may move each window. Servers send one or two in all.
     - `idle_rate`, `idle_burst`: frames that bring nothing: of unknown type, PRIORITY, empty DATA, 1xx answers, GOAWAY again,
       what comes for streams that are over, and WINDOW_UPDATE. Each request and each frame of a body adds `idle_per_frame`,
@@ -59,16 +59,16 @@ class Limits:
     max_continuations: int = 16
     max_settings_pairs: int = 32
     max_debug_size: int = 1024
-    max_replies: int = 16 * KIB
+    max_replies: int = 64 * KIB
     max_pings: int = 16
 
-    pings_rate: float = 10.0
-    pings_burst: int = 100
+    pings_rate: float = 100.0
+    pings_burst: int = 1000
     settings_rate: float = 2.0
     settings_burst: int = 50
     idle_rate: float = 100.0
     idle_burst: int = 2000
-    idle_per_frame: int = 4
+    idle_per_frame: int = 8
 
     settings_timeout: float = 10.0
     ping_interval: float = 60.0
@@ -80,6 +80,7 @@ class Limits:
         _demand("connection_window", self.connection_window, DEFAULT_WINDOW, MAX_WINDOW)
         _demand("max_streams", self.max_streams, 1, MAX_STREAM_ID)
         _demand("assumed_max_streams", self.assumed_max_streams, 0, self.max_streams)
+        _demand("max_pings", self.max_pings, 1, MAX_WINDOW)
         _demand("max_block_size", self.max_block_size, self.max_frame_size, MAX_WINDOW)
         for each in fields(self):
             value = getattr(self, each.name)

@@ -10,7 +10,8 @@ class Outbound:
 
     `frames`: pieces that make whole frames when joined; whoever appends a piece of a frame appends the rest before anything else.
     `written_to`: the highest stream id that may have left the buffer; the server cannot know of higher ones.
-    `replied`: bytes in the buffer that the server made us write. `taken`: whether anything ever left.
+    `replied`: bytes in the buffer that answer PING and SETTINGS; all others are bounded by what we asked for.
+    `taken`: whether anything ever left.
     """
 
     __slots__ = ("_dropped", "frames", "replied", "taken", "written_to")
@@ -23,7 +24,7 @@ class Outbound:
         self._dropped: set[int] = set()
 
     def reply(self, frame: bytes) -> None:
-        """A frame that the server made us write."""
+        """A frame that the server can make us write as often as it likes."""
         self.frames.append(frame)
         self.replied += len(frame)
 

@@ -49,7 +49,7 @@ class Streams:
         self.last_processed = MAX_STREAM_ID
         self.outbound = Outbound()
         self.uploads = Uploads(self.outbound.frames)
-        self.downloads = Downloads(self.outbound, limits.stream_window, limits.connection_window, automatic_windows)
+        self.downloads = Downloads(self.outbound.frames, limits.stream_window, limits.connection_window, automatic_windows)
 
     def is_open(self, stream_id: int) -> bool:
         """Whether the caller's stream is not over. Raises LocalProtocolError for one that never was."""
@@ -71,7 +71,7 @@ class Streams:
         """The answer is complete. A server that gave it before it had the whole body does not need the rest: section 8.1."""
         del self.open[stream_id]
         if self.uploads.drop(stream_id):
-            self.outbound.reply(frames.rst_stream(stream_id, ErrorCode.CANCEL))
+            self.outbound.frames.append(frames.rst_stream(stream_id, ErrorCode.CANCEL))
 
     def forget(self, stream_id: int) -> None:
         """The stream is over without a complete answer."""
@@ -114,8 +114,8 @@ class Streams:
     def take_outbound(self) -> bytes:
         """Everything that is to be written."""
         self.sweep()
-        if self.prefix and self.open and next(reversed(self.open)) > self.outbound.written_to:
-            self.prefix = b""  # a block that says it leaves now
+        if self.open:
+            self.prefix = b""  # a block that says it leaves now, or has left
         return self.outbound.take(self.next_id - 2)
 
     def drain(self) -> None:

@@ -163,7 +163,7 @@ class Uploads:
         self.distribute()
 
     def _queue(self, stream_id: int, upload: _Upload) -> None:
-        if upload.window > 0 and upload.hungry and stream_id in self.unfinished:
+        if upload.window > 0 and upload.hungry:
             self._ready.setdefault(stream_id, upload)
 
     def _step(self, stream_id: int, upload: _Upload) -> None:

@@ -220,6 +220,14 @@ def test_window_updates_for_each_request_are_no_flood() -> None:
     assert driven.connection.state is ConnectionState.OPEN
 
 
+def test_what_requests_add_to_the_allowance_is_added_once() -> None:
+    driven = connected(Limits(idle_burst=5, idle_rate=0.001, idle_per_frame=2))
+    driven.requests(10)
+    driven.written()
+    assert driven.serve(frame(0xEE, 0, 0) * 25) == []
+    assert failure(driven.serve(frame(0xEE, 0, 0))).code == CALM
+
+
 def test_window_updates_for_each_frame_of_a_body_are_no_flood() -> None:
     driven = connected(Limits(idle_burst=10, idle_rate=0.001), initial_window=2)
     driven.requests(1, b"x" * 1000)

@@ -241,6 +241,43 @@ def test_a_caller_is_not_woken_for_a_stream_that_ends_at_the_same_time() -> None
     assert isinstance(event, ResponseReceived)
 
 
+def test_a_caller_that_waited_and_then_gave_the_end_is_not_woken() -> None:
+    driven = connected(initial_window=0)
+    stream_id = driven.connection.request(BLOCK, end_stream=False)
+    assert driven.connection.writable(stream_id) == 0
+    driven.connection.send_data(stream_id, b"end", end_stream=True)
+    driven.written()
+    assert driven.serve(frames.window_update(stream_id, 5), frames.window_update(0, 5)) == []
+    assert sent(driven.written()) == {stream_id: [b"end"]}
+
+
+def test_a_stream_that_was_reset_while_it_waited_sends_nothing() -> None:
+    driven = connected(initial_window=MAX_WINDOW)
+    driven.requests(2, b"x" * BIG)
+    driven.written()
+    driven.connection.reset(1)
+    driven.connection.reset(3)
+    driven.serve(frames.window_update(0, BIG))
+    assert sent(driven.written()) == {}
+
+
+def test_a_closed_connection_takes_nothing() -> None:
+    driven = connected()
+    stream_id = driven.connection.request(BLOCK, end_stream=False)
+    driven.connection.end_of_input()
+    assert driven.connection.writable(stream_id) == 0
+    driven.connection.send_data(stream_id, b"late")
+    assert driven.written() == []
+
+
+def test_answers_to_many_unfinished_bodies_are_no_flood() -> None:
+    driven = connected(Limits(max_replies=100), initial_window=0)
+    streams = driven.requests(50)
+    driven.written()
+    events = driven.serve(*map(answer, streams))
+    assert [type(event) for event in events] == [ResponseReceived] * 50
+
+
 def test_a_stream_whose_body_is_given_takes_nothing_more() -> None:
     driven = connected()
     driven.requests(1)
@@ -365,6 +402,13 @@ def test_more_data_than_the_stream_window_ends_the_stream() -> None:
     (event,) = driven.serve(frames.data(1, b"x" * 101, False))
     assert isinstance(event, StreamReset)
     assert (event.code, event.verdict) == (ErrorCode.FLOW_CONTROL_ERROR, Verdict.UNKNOWN)
+
+
+def test_data_above_the_stream_window_opens_the_connection_again() -> None:
+    driven = connected(Limits(stream_window=20_000, connection_window=65_535), automatic_windows=False)
+    begin_answer(driven)
+    driven.serve(frames.data(1, b"x" * 16_384, False), frames.data(1, b"x" * 16_384, False))
+    assert opened(driven.written()) == [(0, 32_768)]
 
 
 def test_more_data_than_the_connection_window_ends_the_connection() -> None:

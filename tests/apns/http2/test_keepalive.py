@@ -161,6 +161,12 @@ def test_an_allowance_never_gives_more_than_burst_and_rate(rate: int, burst: int
         assert taken <= burst + rate * (now - 50.0) + 1e-6
 
 
+def test_an_allowance_saves_up_no_more_than_its_burst() -> None:
+    allowance = Allowance(10, 5)
+    for now in (0.0, 1000.0, 2000.0):
+        assert [allowance.take(now) for _ in range(6)] == [True] * 5 + [False]
+
+
 @given(st.integers(1, 20), st.integers(1, 50))
 def test_an_allowance_gives_burst_and_then_the_rate(rate: int, burst: int) -> None:
     allowance = Allowance(rate, burst)
@@ -177,6 +183,7 @@ def test_an_allowance_gives_burst_and_then_the_rate(rate: int, burst: int) -> No
         {"stream_window": 2**31},
         {"max_streams": 0},
         {"max_streams": 5, "assumed_max_streams": 6},
+        {"max_pings": 0},
         {"max_block_size": 16_383},
         {"max_debug_size": -1},
         {"pings_rate": 0},
