@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streampush._pb import streampush_pb2 as pb
@@ -25,6 +25,7 @@ def decoded(**body: Any) -> m.Message:
 
 class TestRoundTrip:
     @given(messages, u64)
+    @example(m.Welcome(subscribed=(m.Subscribed("news"),)), 1)
     def test_every_message_comes_back_as_it_went(self, message: m.Message, request_id: int) -> None:
         assert codec.decode(codec.encode(message, request_id)) == (request_id, message)
 
