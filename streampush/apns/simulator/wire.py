@@ -101,7 +101,8 @@ class ServerWire:
         self.failed = False
         self.last_opened = 0
         """The highest stream id that was looked at."""
-        self._window = window
+        self._window = DEFAULT_WINDOW
+        self._announced_window = window  # in force when the client acknowledges it (RFC 9113 section 6.9.2)
         self._hold_windows = hold_windows
         self._connection_receive = DEFAULT_WINDOW
         self._preface = frames.PREFACE
@@ -358,10 +359,21 @@ class ServerWire:
         pairs = frames.parse_settings(flags, stream_id, payload)
         self._seen_settings = True
         if flags & frames.ACK:
+            self._acknowledged()
             return
         for key, value in pairs:
             self._setting(key, value)
         self._write(frames.settings_ack())
+
+    def _acknowledged(self) -> None:
+        """The client knows of the window that a stream has from now on; what it sent before may have made some negative."""
+        difference = self._announced_window - self._window
+        if difference:
+            self._window = self._announced_window
+            for stream_id, stream in self._streams.items():
+                stream.receive_window += difference
+                if not self._hold_windows:
+                    self._give_back(stream_id)
 
     def _setting(self, key: int, value: int) -> None:
         if key == _SETTINGS_HEADER_TABLE_SIZE:
