@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from streampush.protocol.codes import Advice
 from streampush.protocol.terms import AppState
@@ -24,7 +22,6 @@ from streampush.push.explain import (
     explain,
 )
 from streampush.push.limits import Level
-from streampush.push.near_names import near_names
 from streampush.push.values import Close
 
 NOW = 1_795_262_585_000  # 2026-11-21 12:03:05 UTC
@@ -233,20 +230,3 @@ def test_operations_page_says_what_to_do_about_every_kind() -> None:
     described = {kind for row in re.findall(r"^\|([^|]*)\|", page, re.M) for kind in re.findall(r"`(\w+)`", row)}
     assert len(kinds) > 15
     assert kinds == described
-
-
-@given(st.text("ab-", min_size=1, max_size=6), st.lists(st.text("abAB-", max_size=6), max_size=20))
-def test_near_names_are_those_within_one_typing_error(name: str, names: list[str]) -> None:
-    def near(left: str, right: str) -> bool:
-        left, right = left.casefold(), right.casefold()
-        cut = {left[:at] + left[at + 1 :] for at in range(len(left))}
-        less = {right[:at] + right[at + 1 :] for at in range(len(right))}
-        parts, others = ({(name[:at], name[at + 1 :]) for at in range(len(name))} for name in (left, right))
-        swapped = {left[:at] + left[at + 1] + left[at] + left[at + 2 :] for at in range(len(left) - 1)}
-        return left == right or right in cut or left in less or bool(parts & others) or right in swapped
-
-    assert near_names(name, names, 100) == tuple(sorted(other for other in names if near(name, other)))
-
-
-def test_no_more_near_names_than_asked_for() -> None:
-    assert len(near_names("a", ("b", "c", "d"), 2)) == 2
