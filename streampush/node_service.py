@@ -127,7 +127,8 @@ class StreampushService(Service):
         self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
         for warning in self._warnings:
             self._log.warn("{problem}", problem=warning)
-        self._log.info(
+        self._reactor.callWhenRunning(  # not before: a signal would end the process without a drain
+            self._log.info,
             "streampush {version} serves devices on {address}:{port}, REST on {rest}",
             version=version("streampush"),
             address=self.config.listen.address,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import urllib.request
 from contextlib import closing
 
 from streampush.store.sqlite.file import SCHEMA_VERSION
@@ -86,8 +85,7 @@ class StoreFaultTests(LaunchTestCase):
         for line in process.stdout:
             record = json.loads(line)
             if "rest" in record:
-                with urllib.request.urlopen(f"http://{record['rest']}/healthz", timeout=TIMEOUT):  # the reactor has the signals now
-                    return said
+                return said
             if "last run" in record["event"]:
                 self.assertEqual(record["level"], "warn")
                 said.append(record["message"])
