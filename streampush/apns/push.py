@@ -141,8 +141,8 @@ def check_push(push: ApnsPush) -> None:
         raise BadPush("expiration", problem + (", is it in milliseconds?" if expiration > 0 else ""))
     if push.collapse_id:
         _check_collapse_id(push.collapse_id)
-    if push.apns_id and not _APNS_ID.fullmatch(push.apns_id):
-        raise BadPush("apns_id", "is not a UUID in its canonical form: 8-4-4-4-12 hexadecimal digits in lower case")
+    if push.apns_id:
+        check_apns_id(push.apns_id)
 
 
 def check_device_token(token: str) -> None:
@@ -156,6 +156,12 @@ def check_device_token(token: str) -> None:
     if not re.fullmatch(r"[0-9a-fA-F]*", token):
         raise BadPush("device_token", "is not hexadecimal: give the bytes as two digits each, without spaces or brackets")
     raise BadPush("device_token", f"has {len(token)} hexadecimal digits, an odd number: it is cut short")
+
+
+def check_apns_id(apns_id: str, field: str = "apns_id") -> None:
+    """Raises BadPush for what is no canonical UUID."""
+    if not _APNS_ID.fullmatch(apns_id):
+        raise BadPush(field, "is not a UUID in its canonical form: 8-4-4-4-12 hexadecimal digits in lower case")
 
 
 def check_payload(payload: bytes, limit: int) -> None:
