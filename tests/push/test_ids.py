@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,12 @@ def test_ids_differ() -> None:
     assert len({random_id(os.urandom) for _ in range(1000)}) == 1000
 
 
+def test_each_digit_stands_for_as_many_bytes() -> None:
+    digits = Counter("".join(random_id(lambda count, at=at: bytes(range(at, at + count))) for at in range(0, 256, 16)))  # type: ignore[misc]
+    assert set(digits.values()) == {8}
+    assert len(digits) == 32
+
+
 def test_an_id_is_as_long_and_as_random_as_it_says() -> None:
     asked: list[int] = []
 
@@ -50,7 +57,7 @@ def test_an_id_is_as_long_and_as_random_as_it_says() -> None:
         return bytes(count)
 
     assert (len(message_id(1, entropy)), len(random_id(entropy))) == (26, 16)
-    assert asked == [10, 10]
+    assert asked == [16, 16]
 
 
 def test_a_pool_asks_its_source_once_for_many_ids() -> None:
@@ -61,8 +68,8 @@ def test_a_pool_asks_its_source_once_for_many_ids() -> None:
         return os.urandom(count)
 
     pool = EntropyPool(source)
-    for _ in range(POOL_BYTES // 10):
-        pool(10)
+    for _ in range(POOL_BYTES // 16):
+        pool(16)
     assert asked == [POOL_BYTES]
 
 
