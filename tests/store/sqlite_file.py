@@ -45,9 +45,11 @@ def opened(path: Path, limits: StoreConfig | None = None, now_ms: int = NOW_MS) 
         done(store.stop())
 
 
-def draft(channel: str = "news", message_id: str = "", payload: bytes = b"payload", **fields: Any) -> Draft:
+def draft(
+    channel: str = "news", message_id: str = "", payload: bytes = b"payload", published_at_ms: int = NOW_MS, **fields: Any
+) -> Draft:
     """A draft with an id of its own."""
-    return Draft(channel, message_id or f"id-{next(_NUMBERS)}", payload, NOW_MS, **fields)
+    return Draft(channel, message_id or f"id-{next(_NUMBERS)}", payload, published_at_ms, **fields)
 
 
 def fill(store: SqliteStore, messages: int = 20, payload: bytes = b"payload" * 100) -> None:

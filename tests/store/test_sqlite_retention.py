@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from streampush.config import StoreConfig
 from streampush.protocol.terms import Milestone
-from streampush.push.values import Mark, StoreStatus
+from streampush.push.values import DeviceRecord, Head, Mark, StoreStatus
 from streampush.store.sqlite import SqliteStore
 from streampush.store.sqlite.checking import examine
 from streampush.store.sqlite.file import CHECKPOINT_PAGES
@@ -145,6 +145,22 @@ class RetentionTests(SynchronousTestCase):
         done(self.store.record([], [Mark("d", "news", "epoch", 1, 50, Milestone.WRITTEN, self.now_ms)]))
         self.now_ms += 2 * DAY_MS
         self.sweep_all()
+        self.assertEqual(examine(str(self.path)).faults, ())
+
+    def test_what_goes_by_the_count_is_taken_off_everything_that_is_counted(self) -> None:
+        self.reopen(replace(ROOMY, history_messages=20))
+        done(self.store.remember_device(DeviceRecord("d", "", NOW_MS, NOW_MS)))
+        for channel in ("news", "device:d"):
+            self.append_many(channel, 40, 5000, want_receipt=True, expires_at_ms=self.now_ms + DAY_MS)
+            done(self.store.record([], [Mark("d", channel, "epoch", 1, 40, Milestone.WRITTEN, self.now_ms)]))
+            for _ in range(3):
+                self.now_ms += 1
+                self.append_many(channel, 10, published_at_ms=self.now_ms)
+            self.append_many(channel, 1, published_at_ms=self.now_ms)
+            ids = [one.message_id for one in everything(self.store, channel)]
+            self.append_many(channel, 1)
+            self.assertEqual(done(self.store.peek(channel)), Head("epoch", 72, 52, ids[0]))
+        self.assertEqual(self.held().publications, 40)
         self.assertEqual(examine(str(self.path)).faults, ())
 
     # ----------------------------------------------------------------------------------------------------------------- disk

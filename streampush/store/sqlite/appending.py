@@ -13,10 +13,12 @@ from streampush.config import StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability, Priority
-from streampush.push.values import Accepted, Appended, Draft, Idempotency, Publication
+from streampush.push.channels import is_addressed
+from streampush.push.values import Accepted, Appended, Draft, Idempotency
+from streampush.store.drafts import published
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger, Log
-from streampush.store.sqlite.retention import Retention, units
+from streampush.store.sqlite.retention import PAGE_BYTES, Retention, units
 from streampush.store.sqlite.rows import (
     FREED,
     MAX_CHANNELS,
@@ -53,11 +55,6 @@ _INSERT_SCHEDULED = (
 )
 
 
-def is_addressed(channel: str) -> bool:
-    """Whether a channel is that of a device or user: it must be known, and its messages have a receipt of each device."""
-    return channel.startswith(("device:", "user:"))
-
-
 class _Newest:
     """A row of collapses, and the bytes that can be freed of its newest entry."""
 
@@ -83,21 +80,16 @@ class Appending:
         self._scheduled: list[tuple[Any, ...]] = []
         self._superseded: list[tuple[int, int]] = []  # entry, offset of the newer one
         self._counted: list[tuple[int]] = []  # entries of topics that want a receipt
-        self._drafts: Sequence[Draft] = ()  # of this batch
+        self._collapsing: list[Draft] = []  # of this batch, those that may supersede or be overtaken
         self._newest: dict[tuple[int, str], _Newest] = {}  # that they may supersede, by channel and collapse key
         self._changed: dict[tuple[int, str], _Newest] = {}
-        self._touched: dict[str, Log] = {}
+        self._unknown: set[str] = set()  # channels of devices and users that do not exist
+        self._touched: dict[str, tuple[Log, int]] = {}  # logs by name, with their top before
+        self._pages: dict[int, int] = {}  # that large entries fill, by the log's id
 
     def append(self, drafts: Sequence[tuple[Draft, int]]) -> list[Accepted | Refused]:
         """Appends each draft, with the Unix milliseconds of its arrival, or says why not; see push.ports.LogStore.append."""
-        ledger = self._ledger
-        ledger.fetch([draft.channel for draft, _ in drafts])
-        addressed = [draft.channel for draft, _ in drafts if is_addressed(draft.channel)]
-        if addressed:
-            ledger.fetch_recipients(addressed)
-        self._keys.fetch([draft.idempotency for draft, _ in drafts if draft.idempotency is not None])
-        self._drafts = [draft for draft, _ in drafts]
-        self._fetch_newest()
+        self._look_up([draft for draft, _ in drafts])
         outcomes: list[Accepted | Refused] = []
         for draft, now_ms in drafts:
             try:
@@ -107,39 +99,49 @@ class Appending:
         self._write(drafts[-1][1])
         return outcomes
 
+    def _look_up(self, drafts: Sequence[Draft]) -> None:
+        """Reads what has to be known of all drafts of the batch."""
+        channels = dict.fromkeys([draft.channel for draft in drafts])
+        addressed = [channel for channel in channels if is_addressed(channel)]
+        ledger = self._ledger
+        ledger.fetch(channels)
+        ledger.fetch_recipients(addressed)
+        self._unknown = {channel for channel in addressed if not ledger.is_recipient(channel)}
+        self._collapsing = [draft for draft in drafts if draft.collapse_key or draft.version]
+        self._keys.fetch([draft.idempotency for draft in drafts if draft.idempotency is not None])
+        self._fetch_newest()
+
     def _append(self, draft: Draft, now_ms: int) -> Accepted:
-        self._check_recipient(draft.channel)
+        if draft.channel in self._unknown:
+            kind = draft.channel.partition(":")[0]
+            raise Refused(Code.UNKNOWN_RECIPIENT, f"no {kind} of this id was ever seen", channel=draft.channel)
         asked = draft.idempotency
-        if asked is not None:
-            known = self._keys.answer(asked, now_ms, draft.channel)
-            if known is not None:
-                return replace(known, duplicate=True)
+        if asked is None:
+            return self._accept(draft, now_ms)
+        known = self._keys.answer(asked, now_ms, draft.channel)
+        if known is not None:
+            return replace(known, duplicate=True)
         accepted = self._accept(draft, now_ms)
-        if asked is not None:
-            self._keys.keep(asked, replace(accepted, appended=None))
+        self._keys.keep(asked, replace(accepted, appended=None))
         return accepted
 
-    def _check_recipient(self, channel: str) -> None:
-        if is_addressed(channel) and not self._ledger.is_recipient(channel):
-            kind = channel.partition(":")[0]
-            raise Refused(Code.UNKNOWN_RECIPIENT, f"no {kind} of this id was ever seen", channel=channel)
-
     def _accept(self, draft: Draft, now_ms: int) -> Accepted:
-        newer = self._newer(draft)
+        newer = self._newer(draft) if draft.version else None
         if newer is not None:
             return newer
         size = weight(draft.headers, draft.payload, draft.content_type)
-        self._make_room(draft.channel, size, now_ms)
+        if self._ledger.totals.bytes + size > self._limits.max_bytes:
+            self._make_room(draft.channel, size, now_ms)
         epoch = self._ledger.epoch
         if draft.deliver_at_ms:
             self._put_off(draft, size)
             return Accepted(draft.message_id, draft.channel, 0, epoch, DURABILITY, deliver_at_ms=draft.deliver_at_ms)
         appended = self._enter(draft, draft.published_at_ms, size, self._begin(draft.channel))
         offset = appended.publication.offset
-        return Accepted(draft.message_id, draft.channel, offset, epoch, DURABILITY, appended=appended)
+        return Accepted(draft.message_id, draft.channel, offset, epoch, DURABILITY, False, False, 0, appended)
 
     def _newer(self, draft: Draft) -> Accepted | None:
-        """The answer to a version that was overtaken."""
+        """The answer to a version that was overtaken; None: it has none, or was not."""
         log = self._ledger.log(draft.channel) if draft.version else None
         newest = None if log is None else self._newest.get((log.id, draft.collapse_key))
         if newest is None or draft.version > newest.version:
@@ -148,10 +150,8 @@ class Appending:
         return Accepted(draft.message_id, draft.channel, newest.versioned, epoch, DURABILITY, superseded=True)
 
     def _make_room(self, channel: str, size: int, now_ms: int) -> None:
-        """Frees what it can in a channel before an append to it is refused. Raises Refused(QUOTA_EXCEEDED)."""
+        """Frees what it can in a channel, in a full store, before an append to it is refused. Raises Refused(QUOTA_EXCEEDED)."""
         totals, most = self._ledger.totals, self._limits.max_bytes
-        if totals.bytes + size <= most:
-            return
         self._write(now_ms)  # may trim
         log = self._ledger.log(channel)
         if log is not None and totals.bytes + size > most:
@@ -188,7 +188,8 @@ class Appending:
 
     def _begin(self, channel: str) -> Log:
         """The log for an append. Raises Refused(QUOTA_EXCEEDED)."""
-        log = self._ledger.log(channel)
+        touched = self._touched.get(channel)
+        log = self._ledger.log(channel) if touched is None else touched[0]
         if log is None:
             count = self._ledger.totals.channels
             if count >= self._max_channels:
@@ -203,14 +204,11 @@ class Appending:
     def fire(self, drafts: Sequence[Draft], now_ms: int) -> list[Appended]:
         """Appends scheduled drafts, those that are still of use; see push.ports.LogStore.fire_due."""
         ledger = self._ledger
-        ledger.fetch([draft.channel for draft in drafts])
-        ledger.fetch_recipients([draft.channel for draft in drafts if is_addressed(draft.channel)])
-        self._drafts = drafts
-        self._fetch_newest()
+        self._look_up(drafts)
         fired = []
         for draft in drafts:
             useless = 0 < draft.expires_at_ms <= now_ms or self._newer(draft) is not None
-            if not useless and (not is_addressed(draft.channel) or ledger.is_recipient(draft.channel)):
+            if not useless and draft.channel not in self._unknown:
                 log = ledger.log(draft.channel) or ledger.begin(draft.channel)
                 fired.append(self._enter(draft, now_ms, weight(draft.headers, draft.payload, draft.content_type), log))
         self._write(now_ms)
@@ -232,11 +230,12 @@ class Appending:
 
     def _enter(self, draft: Draft, published_at_ms: int, size: int, log: Log, recalls: str = "") -> Appended:
         """Adds an entry to a log, to be written; `size` is its weight."""
-        offset = log.top + 1
-        log.top = offset
+        if log.name not in self._touched:
+            self._touched[log.name] = log, log.top
+        log.top = offset = log.top + 1
         log.size += size
         log.expiring += draft.expires_at_ms > 0
-        if len(log) == 1:
+        if offset == log.floor + 1:
             log.oldest_at = published_at_ms
         if draft.priority is Priority.HIGH:
             log.urgent = offset
@@ -247,10 +246,11 @@ class Appending:
                 self._counted.append((entry,))
         if draft.collapse_key or draft.version:
             self._supersede(log, draft, offset, size)
+        if size >= PAGE_BYTES:
+            self._pages[log.id] = self._pages.get(log.id, 0) + units(size) - 1
         totals = self._ledger.totals
         totals.publications += 1
         totals.bytes += size
-        self._touched[log.name] = log
         self._entries.append(
             (
                 entry,
@@ -273,7 +273,7 @@ class Appending:
                 draft.payload,
             )
         )
-        return Appended(_published(draft, offset, published_at_ms, recalls), self._ledger.epoch, DURABILITY)
+        return Appended(published(draft, offset, published_at_ms, recalls), self._ledger.epoch, DURABILITY)
 
     def _supersede(self, log: Log, draft: Draft, offset: int, size: int) -> None:
         key = (log.id, draft.collapse_key)
@@ -294,18 +294,16 @@ class Appending:
     def _fetch_newest(self) -> None:
         self._newest.clear()
         wanted: dict[tuple[int, str], None] = {}
-        for draft in self._drafts:
-            if draft.collapse_key or draft.version:
-                log = self._ledger.log(draft.channel)
-                if log is not None:
-                    wanted[log.id, draft.collapse_key] = None
+        for draft in self._collapsing:
+            log = self._ledger.log(draft.channel)
+            if log is not None:
+                wanted[log.id, draft.collapse_key] = None
         for channel, key, *rest in read_many(self._ledger.db, _READ_COLLAPSES, list(wanted)):
             self._newest[channel, key] = _Newest(*rest)
 
     def _write(self, now_ms: int) -> None:
         """Writes what is decided, and drops what is over the limits of the channels."""
         db = self._ledger.db
-        touched, self._touched = self._touched, {}
         write_many(db, _INSERT_ENTRIES, self._entries)
         write_many(db, _INSERT_SCHEDULED, self._scheduled)
         if self._superseded:
@@ -313,39 +311,18 @@ class Appending:
         write_many(db, "INSERT INTO receipt_counts (entry) VALUES", self._counted)
         rows = [(channel, key, one.position, one.version, one.versioned) for (channel, key), one in self._changed.items()]
         write_many(db, _INSERT_COLLAPSES, rows)
-        added = _work(self._entries)
-        for done in (self._entries, self._scheduled, self._superseded, self._counted, self._changed):
-            done.clear()
         self._keys.write()
-        for log in touched.values():
+        self._retention.trim(*self._take_touched(), now_ms)
+        for done in (self._entries, self._scheduled, self._superseded, self._counted, self._changed, self._pages):
+            done.clear()
+
+    def _take_touched(self) -> tuple[list[Log], dict[int, tuple[int, int]]]:
+        """The logs with new entries; and how many entries, and units of dropping them, each was given, by its id."""
+        logs, added = [], {}
+        for log, top in self._touched.values():
+            logs.append(log)
+            entries = log.top - top
+            added[log.id] = entries, entries + self._pages.get(log.id, 0)
             self._ledger.touch(log)
-        self._retention.trim(touched.values(), added, now_ms)
-
-
-def _work(entries: Sequence[tuple[Any, ...]]) -> dict[int, tuple[int, int]]:
-    """How many entries, and units of dropping them, each log gets, by its id."""
-    found: dict[int, tuple[int, int]] = {}
-    for entry in entries:
-        log = entry[0] >> OFFSET_BITS
-        count, work = found.get(log, (0, 0))
-        found[log] = count + 1, work + units(entry[8])
-    return found
-
-
-def _published(draft: Draft, offset: int, published_at_ms: int, recalls: str) -> Publication:
-    """The draft as an entry of the log."""
-    return Publication(
-        draft.channel,
-        offset,
-        draft.message_id,
-        draft.payload,
-        published_at_ms,
-        draft.expires_at_ms,
-        draft.content_type,
-        draft.headers,
-        draft.priority,
-        draft.collapse_key,
-        recalls,
-        draft.want_receipt,
-        draft.clear_on_processed,
-    )
+        self._touched.clear()
+        return logs, added

@@ -21,9 +21,13 @@ MAX_BEHIND = 10_000
 """Channels that are remembered to have more to drop. One that is forgotten is found at its next append."""
 
 
+PAGE_BYTES = 4096
+"""Of the file. An entry below that is one unit of work."""
+
+
 def units(weight: int) -> int:
     """The work of dropping or freeing an entry of so many bytes."""
-    return 1 + (weight >> 12)
+    return 1 + weight // PAGE_BYTES
 
 
 _LISTED = "(SELECT value FROM json_each(?))"
@@ -33,6 +37,11 @@ SELECT json_group_array(json_array(id, message_id, weight, published_at, expires
     CROSS JOIN entries AS e ON e.id > json_extract(j.value, '$[0]') AND e.id <= json_extract(j.value, '$[1]')
     ORDER BY e.id
 )
+"""
+_SPAN = f"""
+SELECT sum(weight), sum(1 + weight / {PAGE_BYTES}), sum(expires_at > 0), max(collapse_key <> '' OR version > 0),
+    (SELECT message_id FROM entries WHERE id = ?2), (SELECT published_at FROM entries WHERE id = ?2 + 1)
+FROM entries WHERE id > ?1 AND id <= ?2
 """
 _AGED = """
 SELECT json_group_array(name) FROM (
@@ -67,7 +76,7 @@ class Retention:
         """
         oldest_ms = now_ms - int(self._limits.history_age * 1000)
         over = {log.id: log for log in logs if self._is_over(log, log.oldest_at, oldest_ms)}
-        if not over:
+        if not over or (len(over) == 1 and self._trim_by_count(next(iter(over.values())), added, oldest_ms)):
             return
         spans, work = [], STEP
         share = max(1, STEP // len(over))
@@ -82,6 +91,33 @@ class Retention:
             self._ledger.touch(log)
             if self._is_over(log, log.oldest_at, oldest_ms) and len(self._behind) < MAX_BEHIND:
                 self._behind[log.name] = None
+
+    def _trim_by_count(self, log: Log, added: Mapping[int, tuple[int, int]], oldest_ms: int) -> bool:
+        """The usual case without looking at each entry: one full channel, over nothing but the count, and what goes has no collapse
+        key and is no more work than one step may be. False: it is another case, and nothing was done."""
+        excess = len(log) - self._limits.history_messages
+        entries, given = added.get(log.id, (0, 0))
+        if log.size > self._limits.history_bytes or log.oldest_at < oldest_ms or not 0 < excess <= 2 * entries + STEP:
+            return False
+        db = self._ledger.db
+        floor = log.floor + excess
+        span = entry_id(log.id, log.floor), entry_id(log.id, floor)
+        size, work, expiring, has_key, floor_id, oldest_at = db.execute(_SPAN, span).fetchone()
+        if has_key or work > 2 * given + STEP or oldest_at < oldest_ms:
+            return False
+        log.floor, log.floor_id, log.oldest_at = floor, floor_id, oldest_at
+        log.size -= size
+        log.expiring -= expiring
+        totals = self._ledger.totals
+        totals.bytes -= size
+        totals.publications -= excess
+        if is_addressed(log.name):
+            db.execute("DELETE FROM receipts WHERE entry > ? AND entry <= ?", span)
+        if log.receipted:
+            db.execute("DELETE FROM receipt_counts WHERE entry > ? AND entry <= ?", span)
+        db.execute("DELETE FROM entries WHERE id > ? AND id <= ?", span)
+        self._ledger.touch(log)
+        return True
 
     def trim_more(self, now_ms: int, at_most: int) -> bool:
         """As `trim`, for so many channels that have more to drop, or were not appended to since their entries are too old;

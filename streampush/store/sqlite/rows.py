@@ -26,8 +26,8 @@ MAX_CHANNELS = (1 << (63 - OFFSET_BITS)) - 1
 WANTS_RECEIPT, CLEAR_ON_PROCESSED, FREED = 1, 2, 4
 """Bits of entries.flags."""
 
-CHUNKS = (64, 16, 4, 1)
-"""Rows in one statement: few enough sizes that SQLite keeps each of them prepared."""
+CHUNKS = (64, 56, 48, 40, 32, 24, 16, 8, 7, 6, 5, 4, 3, 2, 1)
+"""Rows in one statement: up to 71 take two steps, and the sizes are few enough that SQLite keeps each of them prepared."""
 
 
 def entry_id(channel: int, offset: int) -> int:
