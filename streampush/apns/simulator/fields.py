@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_BAD_VALUE: Final = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$")
+_VALUE: Final = re.compile(rb"[^\x00\r\n \t](?:[^\x00\r\n]*[^\x00\r\n \t])?")
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 _DEMANDED: Final = (b":method", b":scheme", b":path")
 _OF_CONNECTIONS: Final = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
@@ -24,14 +25,20 @@ def find_fault(fields: Sequence[tuple[bytes, bytes]]) -> str:
             pseudo.add(name)
         else:
             regular = True
-            if not _NAME.fullmatch(name):
-                return "a field name with characters that are not allowed"
-            if name in _OF_CONNECTIONS or (name == b"te" and value != b"trailers"):
-                return "a field that is for HTTP/1 connections"
-        if _BAD_VALUE.search(value):
+            fault = _name_fault(name)
+            if fault or (name == b"te" and value != b"trailers"):
+                return fault or "a te that is for HTTP/1 connections"
+        if value and not _VALUE.fullmatch(value):
             return "a field value with characters that are not allowed"
     missing = [name for name in _DEMANDED if name not in pseudo]
     return f"no {missing[0].decode()}" if missing else ""
+
+
+@lru_cache(maxsize=256)  # clients have few names
+def _name_fault(name: bytes) -> str:
+    if not _NAME.fullmatch(name):
+        return "a field name with characters that are not allowed"
+    return "a field that is for HTTP/1 connections" if name in _OF_CONNECTIONS else ""
 
 
 def announced_length(fields: Sequence[tuple[bytes, bytes]]) -> int | None:

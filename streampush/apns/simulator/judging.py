@@ -136,7 +136,8 @@ class Judge:
         """The `apns-unique-id`, which only the sandbox gives; else empty."""
         if self._validation.environment is not Environment.SANDBOX:
             return ""
-        return str(uuid.UUID(bytes=sha256(apns_id.encode()).digest()[:16], version=4))
+        digits = sha256(apns_id.encode()).hexdigest()
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
 
     def _apns_id(self, request: Request) -> str:
         return find_apns_id(request) or str(uuid.UUID(int=self._ids.getrandbits(128), version=4))

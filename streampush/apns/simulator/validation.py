@@ -65,20 +65,31 @@ _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+")
 _DIGITS: Final = re.compile(rb"[0-9]{1,15}")
 
 
-@dataclass(frozen=True, slots=True)
 class Request:
     """A request as it arrived. `size`: bytes of body that came; `body` may hold fewer, when it was longer than is ever allowed."""
 
-    headers: Sequence[tuple[bytes, bytes]] = field(repr=False)
-    body: bytes = field(default=b"", repr=False)
-    size: int = 0
+    __slots__ = ("_values", "body", "headers", "size")
+
+    def __init__(self, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"", size: int = 0) -> None:
+        self.headers = headers
+        self.body = body
+        self.size = size
+        self._values = dict(reversed(headers))
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of that header."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return self._values.get(name)
+
+    def repeats(self) -> bool:
+        """Whether a header that means something to Apple is there twice."""
+        if len(self._values) == len(self.headers):
+            return False
+        names = [name for name, _ in self.headers if name.startswith(b"apns-") or name == b"authorization"]
+        return len(names) != len(set(names))
+
+    def __repr__(self) -> str:
+        # Never a value: they may be secrets.
+        return f"<Request headers={len(self.headers)} size={self.size}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +120,7 @@ def find_device_token(request: Request) -> str | Reason:
         return Reason.MISSING_DEVICE_TOKEN
     if not path.startswith(_DEVICE_PATH) or b"/" in path[len(_DEVICE_PATH) :]:
         return Reason.BAD_PATH
-    names = [name for name, _ in request.headers if name.startswith(b"apns-") or name == b"authorization"]
-    if len(names) != len(set(names)):
+    if request.repeats():
         return Reason.DUPLICATE_HEADERS
     return path[len(_DEVICE_PATH) :].decode("latin-1")
 
