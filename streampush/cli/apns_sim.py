@@ -16,6 +16,7 @@ from twisted.internet.error import CannotListenError
 from streampush.apns.simulator import (
     PRESETS,
     Environment,
+    Kind,
     Orders,
     Processed,
     SigningKey,
@@ -270,9 +271,10 @@ class Simulator:
 
     def _processed(self, record: Processed, payload: bytes) -> None:
         outcome = f"{record.status} {record.reason}".rstrip()
+        target = {Kind.PUSH: "token", Kind.BROADCAST: "broadcast to channel", Kind.CHANNELS: "manages channel"}[record.kind]
         kind = f"{record.topic} {record.push_type}".strip()
         self._simulation.show(
-            f"{time.strftime('%H:%M:%S')}  {outcome}  token {record.token_hash}  {kind}  {record.payload_size} bytes  "
+            f"{time.strftime('%H:%M:%S')}  {outcome}  {target} {record.token_hash}  {kind}  {record.payload_size} bytes  "
             f"{record.apns_id}  connection {record.connection} stream {record.stream_id}"
         )
 

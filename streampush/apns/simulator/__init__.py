@@ -20,6 +20,7 @@ from streampush.apns.simulator.accounts import (
     token_hash,
 )
 from streampush.apns.simulator.apple import SimulatedApple
+from streampush.apns.simulator.broadcasts import Channels, Kind
 from streampush.apns.simulator.connection import AppleConnection, Ending
 from streampush.apns.simulator.judging import UpdateScope, Validation
 from streampush.apns.simulator.order_files import describe, load_orders, preset
@@ -30,10 +31,12 @@ from streampush.apns.simulator.records import ClientFault, Ledger, Processed
 __all__ = [
     "PRESETS",
     "AppleConnection",
+    "Channels",
     "ClientFault",
     "Devices",
     "Ending",
     "Environment",
+    "Kind",
     "Ledger",
     "MintedKey",
     "Orders",

@@ -18,6 +18,7 @@ from streampush.apns.http2.errors import ErrorCode
 from streampush.apns.http2.hpack import block, literal
 from streampush.apns.simulator.accounts import token_hash
 from streampush.apns.simulator.book import Beginning, OrderBook, Plan
+from streampush.apns.simulator.broadcasts import Kind
 from streampush.apns.simulator.judging import Judge, Provider, Verdict
 from streampush.apns.simulator.orders import (
     ALL_STREAMS,
@@ -240,10 +241,9 @@ class AppleConnection:
         self._last_processed = max(self._last_processed, stream_id)
         self._adapt_limit(verdict, now)
         push = verdict.push
-        device_token = (request.get(b":path") or b"").rpartition(b"/")[2].decode("latin-1")
         processed = Processed(
             apns_id=verdict.apns_id,
-            token_hash=token_hash(device_token),
+            token_hash=token_hash(verdict.target),
             topic=push.topic if push is not None else "",
             push_type=push.push_type if push is not None else "",
             collapse_id=push.collapse_id if push is not None else "",
@@ -253,6 +253,7 @@ class AppleConnection:
             at=now,
             status=verdict.status,
             reason=verdict.reason.word if verdict.reason is not None else "",
+            kind=verdict.kind,
         )
         self._ledger.add(processed)
         if self._on_processed is not None:
@@ -271,15 +272,20 @@ class AppleConnection:
     # ------------------------------------------------------------------------------------------------------------------ answers
 
     def _answer(self, stream_id: int, verdict: Verdict, filler: int) -> None:
-        fields = [(b":status", b"%d" % verdict.status), (b"apns-id", verdict.apns_id.encode())]
+        name = b"apns-request-id" if verdict.kind is not Kind.PUSH else b"apns-id"
+        fields = [(b":status", b"%d" % verdict.status), (name, verdict.apns_id.encode())]
         unique_id = self._judge.unique_id(verdict.apns_id)
-        if unique_id:
+        if unique_id and verdict.kind is not Kind.CHANNELS:
             fields.append((b"apns-unique-id", unique_id.encode()))
         if verdict.retry_after is not None:
             fields.append((b"retry-after", b"%d" % verdict.retry_after))
         if filler:
             fields.append((b"x-filler", b"a" * filler))
         body = _reason_body(verdict.reason.word if verdict.reason is not None else "", verdict.timestamp_ms)
+        if verdict.done is not None:
+            body = verdict.done.body
+            if verdict.done.channel_id:
+                fields.append((b"apns-channel-id", verdict.done.channel_id.encode()))
         if body:
             fields.append((b"content-type", b"application/json"))
         self._wire.respond(stream_id, fields, body)

@@ -11,6 +11,7 @@ from random import Random
 from typing import Final
 
 from streampush.apns.simulator.accounts import Devices, Environment, SigningKey, token_hash
+from streampush.apns.simulator.broadcasts import Channels, Done, Kind, find_call, kind_of
 from streampush.apns.simulator.provider_tokens import CLOCK_LEEWAY, MIN_TOKEN_INTERVAL, ProviderToken, TokenCheck, TokenUpdates
 from streampush.apns.simulator.reasons import Reason
 from streampush.apns.simulator.validation import (
@@ -70,7 +71,8 @@ class Provider:
 class Verdict:
     """What a request is answered with. `reason` None: accepted. `timestamp_ms`: with 410, since when the token is inactive.
 
-    `authorised`: the provider was allowed to ask, whatever became of its push.
+    `authorised`: the provider was allowed to ask, whatever became of its push. `done`: what became of a request about broadcast
+    channels; its id is the `apns-request-id`. `target`: the device token or channel id.
     """
 
     apns_id: str
@@ -79,21 +81,35 @@ class Verdict:
     retry_after: int | None = None
     authorised: bool = True
     push: Push | None = field(default=None, repr=False)
+    done: Done | None = None
+    kind: Kind = Kind.PUSH
+    target: str = field(default="", repr=False)
 
     @property
     def status(self) -> int:
         """The `:status`."""
-        return self.reason.status if self.reason is not None else 200
+        if self.reason is not None:
+            return self.reason.status
+        return self.done.status if self.done is not None else 200
 
 
 class Judge:
     """Decides on requests. `wall_offset`: seconds to add to `now` to get the wall time."""
 
-    __slots__ = ("_devices", "_ids", "_recent", "_tokens", "_updates", "_validation", "_wall_offset")
+    __slots__ = ("_channels", "_devices", "_ids", "_recent", "_tokens", "_updates", "_validation", "_wall_offset")
 
-    def __init__(self, validation: Validation, devices: Devices, *, wall_offset: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        validation: Validation,
+        devices: Devices,
+        channels: Channels | None = None,
+        *,
+        wall_offset: float = 0.0,
+        seed: int = 0,
+    ) -> None:
         self._validation = validation
         self._devices = devices
+        self._channels = channels if channels is not None else Channels(seed)
         self._wall_offset = wall_offset
         self._tokens = TokenCheck(validation.keys, leeway=validation.leeway)
         self._updates = TokenUpdates(validation.min_token_interval)
@@ -108,16 +124,19 @@ class Judge:
 
     def judge(self, request: Request, provider: Provider, now: float) -> Verdict:
         """The answer to a request, in the order of `validation`."""
-        apns_id = self._apns_id(request)
+        kind = kind_of(request.get(b":path") or b"")
+        if kind is not Kind.PUSH:
+            return self._judge_broadcast(kind, request, provider, now)
+        apns_id = self._apns_id(request, b"apns-id")
         device_token = find_device_token(request)
         if isinstance(device_token, Reason):
             return Verdict(apns_id, device_token, authorised=False)
         refusal = self._authorise(request, provider, now)
         if refusal is not None:
-            return Verdict(apns_id, refusal, authorised=False)
+            return Verdict(apns_id, refusal, authorised=False, target=device_token)
         push = check_form(request, device_token, provider.topics[0] if len(provider.topics) == 1 else "")
         if isinstance(push, Reason):
-            return Verdict(apns_id, push)
+            return Verdict(apns_id, push, target=device_token)
         state = self._devices.state(device_token)
         reason = self._check_topic(push, provider) or check_device(push, state, self._validation.environment)
         if reason is None and self._too_many(device_token, now):
@@ -125,12 +144,16 @@ class Judge:
         timestamp_ms = None
         if state is not None and state.inactive_since is not None and reason in (Reason.UNREGISTERED, Reason.EXPIRED_TOKEN):
             timestamp_ms = int(state.inactive_since * 1000)
-        return Verdict(apns_id, reason, timestamp_ms, push=push)
+        return Verdict(apns_id, reason, timestamp_ms, push=push, target=device_token)
 
     def reject(self, reason: Reason, request: Request, ago: float, retry_after: int | None, now: float) -> Verdict:
         """A rejection on order. `ago`: with 410, how many seconds before now the device token became inactive."""
         timestamp_ms = int((now + self._wall_offset - ago) * 1000) if reason.status == 410 else None
-        return Verdict(self._apns_id(request), reason, timestamp_ms, retry_after)
+        path = request.get(b":path") or b""
+        kind = kind_of(path)
+        apns_id = self._apns_id(request, b"apns-id" if kind is Kind.PUSH else b"apns-request-id")
+        target = path.rpartition(b"/")[2] if kind is Kind.PUSH else request.get(b"apns-channel-id") or b""
+        return Verdict(apns_id, reason, timestamp_ms, retry_after, kind=kind, target=target.decode("latin-1"))
 
     def unique_id(self, apns_id: str) -> str:
         """The `apns-unique-id`, which only the sandbox gives; else empty."""
@@ -139,8 +162,25 @@ class Judge:
         digits = sha256(apns_id.encode()).hexdigest()
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
 
-    def _apns_id(self, request: Request) -> str:
-        return find_apns_id(request) or str(uuid.UUID(int=self._ids.getrandbits(128), version=4))
+    def _judge_broadcast(self, kind: Kind, request: Request, provider: Provider, now: float) -> Verdict:
+        request_id = self._apns_id(request, b"apns-request-id")
+        target = (request.get(b"apns-channel-id") or b"").decode("latin-1")
+        found = find_call(request)
+        if isinstance(found, Reason):
+            return Verdict(request_id, found, authorised=False, kind=kind, target=target)
+        refusal = self._authorise(request, provider, now)
+        if refusal is not None:
+            return Verdict(request_id, refusal, authorised=False, kind=kind, target=target)
+        call, bundle_id = found
+        if find_apns_id(request, b"apns-request-id") is None:
+            return Verdict(request_id, Reason.BAD_MESSAGE_ID, kind=kind, target=target)
+        done = self._check_topic(Push(target, bundle_id), provider) or self._channels.carry_out(call, bundle_id, request)
+        if isinstance(done, Reason):
+            return Verdict(request_id, done, kind=kind, target=target)
+        return Verdict(request_id, push=done.push, done=done, kind=kind, target=done.channel_id or target)
+
+    def _apns_id(self, request: Request, name: bytes) -> str:
+        return find_apns_id(request, name) or str(uuid.UUID(int=self._ids.getrandbits(128), version=4))
 
     def _authorise(self, request: Request, provider: Provider, now: float) -> Reason | None:
         authorization = request.get(b"authorization")

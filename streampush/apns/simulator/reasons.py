@@ -27,9 +27,19 @@ class Reason(Enum):
     PAYLOAD_EMPTY = ("PayloadEmpty", 400)
     TOPIC_DISALLOWED = ("TopicDisallowed", 400)
 
+    BAD_CHANNEL_ID = ("BadChannelId", 400)
+    BAD_REQUEST_PAYLOAD = ("BadRequestPayload", 400)
+    CANNOT_CREATE_CHANNEL_CONFIG = ("CannotCreateChannelConfig", 400)
+    CHANNEL_NOT_REGISTERED = ("ChannelNotRegistered", 400)
+    FEATURE_NOT_ENABLED = ("FeatureNotEnabled", 400)
+    MISSING_CHANNEL_ID = ("MissingChannelId", 400)
+    MISSING_PUSH_TYPE = ("MissingPushType", 400)
+    TOPIC_MISMATCH = ("TopicMismatch", 400)
+
     BAD_CERTIFICATE = ("BadCertificate", 403)
     BAD_CERTIFICATE_ENVIRONMENT = ("BadCertificateEnvironment", 403)
     BAD_ENVIRONMENT_KEY_ID_IN_TOKEN = ("BadEnvironmentKeyIdInToken", 403)
+    BAD_ENVIRONMENT_KEY_IN_TOKEN = ("BadEnvironmentKeyInToken", 403)  # the same, as Apple's servers are said to write it
     EXPIRED_PROVIDER_TOKEN = ("ExpiredProviderToken", 403)
     FORBIDDEN = ("Forbidden", 403)
     INVALID_PROVIDER_TOKEN = ("InvalidProviderToken", 403)

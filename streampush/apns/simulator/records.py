@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from streampush.apns.simulator.broadcasts import Kind
+
 DEFAULT_KEPT: Final = 200_000
 """Records that are kept one by one; the counts go on for ever."""
 
@@ -15,7 +17,8 @@ DEFAULT_KEPT: Final = 200_000
 class Processed:
     """A push that was looked at. Accepted means delivered to the device; the client may never have heard of it.
 
-    `at` is the simulator's time in seconds. `token_hash`: see `accounts.token_hash`. `reason`: Apple's word; empty: accepted.
+    `at` is the simulator's time in seconds. `token_hash`: see `accounts.token_hash`; of a broadcast it is the channel id's.
+    `reason`: Apple's word; empty: accepted.
     """
 
     apns_id: str
@@ -29,11 +32,12 @@ class Processed:
     at: float
     status: int
     reason: str = ""
+    kind: Kind = Kind.PUSH
 
     @property
     def accepted(self) -> bool:
-        """Whether the push went on to the device."""
-        return not self.reason
+        """Whether the push went on to the device, or to the followers of a channel."""
+        return not self.reason and self.kind is not Kind.CHANNELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ class Ledger:
 
     def add(self, record: Processed) -> None:
         """Remembers it, and forgets the oldest one if there are too many."""
-        self.outcomes[record.reason] += 1
+        if record.kind is not Kind.CHANNELS:
+            self.outcomes[record.reason] += 1
         self._records.append(record)
         if record.accepted:
             self._accepted[record.apns_id] += 1

@@ -125,9 +125,12 @@ def find_device_token(request: Request) -> str | Reason:
     return path[len(_DEVICE_PATH) :].decode("latin-1")
 
 
-def find_apns_id(request: Request) -> str | None:
-    """The `apns-id`; empty: not given; None: not a canonical UUID (32 lowercase hex digits, 8-4-4-4-12)."""
-    value = request.get(b"apns-id")
+def find_apns_id(request: Request, name: bytes = b"apns-id") -> str | None:
+    """The `apns-id`, or another header of that form; empty: not given.
+
+    None: it is no canonical UUID, which has 32 lowercase hex digits, 8-4-4-4-12.
+    """
+    value = request.get(name)
     if value is None:
         return ""
     return value.decode("ascii") if _UUID.fullmatch(value) else None
@@ -144,7 +147,7 @@ def check_form(request: Request, device_token: str, default_topic: str = "") -> 
     priority = PRIORITIES.get(_text(request.get(b"apns-priority")) or str(DEFAULT_PRIORITY))
     if priority is None or (push_type == "background" and priority != BACKGROUND_PRIORITY):
         return Reason.BAD_PRIORITY
-    expiration = _expiration(request.get(b"apns-expiration"))
+    expiration = check_expiration(request.get(b"apns-expiration"))
     if isinstance(expiration, Reason):
         return expiration
     collapse_id = request.get(b"apns-collapse-id") or b""
@@ -199,7 +202,8 @@ def _text(value: bytes | None) -> str:
     return (value or b"").decode("utf-8", "replace")
 
 
-def _expiration(value: bytes | None) -> int | Reason | None:
+def check_expiration(value: bytes | None) -> int | Reason | None:
+    """The `apns-expiration` in seconds since 1970; None: not given."""
     if value is None:
         return None
     if not _DIGITS.fullmatch(value) or int(value) > MAX_EXPIRATION:
