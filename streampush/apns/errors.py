@@ -16,3 +16,7 @@ class BadPush(StreampushError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class BadCredential(StreampushError):
+    """A certificate, a key or a trust root cannot be used. The text names the file or the part, and nothing of what is in it."""
