@@ -8,7 +8,20 @@ import time
 
 from bench.report import Report
 
-BENCHES = ("decoder", "fanout", "unicast", "handshakes", "memory", "idle", "durable", "latency", "backlog", "followers", "storage")
+BENCHES = (
+    "decoder",
+    "http2",
+    "fanout",
+    "unicast",
+    "handshakes",
+    "memory",
+    "idle",
+    "durable",
+    "latency",
+    "backlog",
+    "followers",
+    "storage",
+)
 
 
 LOOPS = 1_000_000

@@ -41,6 +41,10 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
             "decode linearity": {f"{OURS} 64 KiB/16 KiB per byte", f"{NAIVE} 64 KiB/16 KiB per byte"},
         },
     ),
+    "http2": (
+        "--requests 10 --in-flight 5 --rounds 1",
+        {"request and answer CPU": {OURS, "h2", f"{OURS}/h2"}},
+    ),
     "fanout": ("--devices 5 --messages 3 --rounds 1", {"fan-out CPU per delivery": BOTH}),
     "unicast": (
         "--devices 5 --messages 12 --rounds 1",
