@@ -23,6 +23,7 @@ from streampush.push.values import (
     Mark,
     MessageRecord,
     OutboxEntry,
+    OutboxWork,
     Page,
     Publication,
     Session,
@@ -72,9 +73,12 @@ class LogStore(Protocol):
         same collapse key as superseded. A version is known as long as the log has its entry, a key until it expires,
         of each scope only the newest `max_idempotency_keys`, and of all only the newest `max_idempotency_keys_total`.
 
+        What is appended with a `fallback` leads, in the same step, to work in the outbox that is due when it was published: of the
+        kind FALLBACK, the message id as key. What is kept until its time leads to it then.
+
         Raises Refused: UNKNOWN_RECIPIENT for a device that was never remembered, or a user that no device is bound to;
-        DUPLICATE for a key that was used with another fingerprint; QUOTA_EXCEEDED if the store is full by its own limits. Then
-        nothing was changed.
+        DUPLICATE for a key that was used with another fingerprint; QUOTA_EXCEEDED if the store is full by its own limits, that of
+        the outbox too if there is a `fallback`. Then nothing was changed.
         """
 
     async def first_answer(self, idempotency: Idempotency) -> Accepted | None:
@@ -245,6 +249,16 @@ class OutboxStore(Protocol):
 
     async def outbox_release(self, token: str, not_before_ms: int) -> bool:
         """The work is to be done later; False if the lease has passed to somebody else."""
+
+    async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
+        """The work is done, and leads to these others, all in one step; one whose kind and key are there already stays as it is,
+        but the work that is done may be followed by one of its own kind and key. False, and nothing is changed, if the lease has
+        passed to somebody else.
+
+        Meant for some hundreds at a time. Raises Refused(QUOTA_EXCEEDED) if one becomes several and there would be more than twice
+        as many as the limit of the outbox says (what was accepted may grow so far); the lease stands then. The limit of bytes holds
+        nothing up here.
+        """
 
     async def outbox_next_ms(self, kind: str) -> int | None:
         """When the next work is due or its lease ends; None if there is none."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.store.contract_base import LIMITS, NOW_MS
 from tests.store.contract_devices import DeviceContract
+from tests.store.contract_fallback import FallbackContract
 from tests.store.contract_keys import KeyContract
 from tests.store.contract_logs import LogContract
 from tests.store.contract_messages import MessageContract
@@ -29,5 +30,6 @@ class StoreContract(
     PresenceContract,
     OutboxContract,
     PublishingContract,
+    FallbackContract,
 ):
     """All of it. `self.now_ms` is the wall clock that the store must be given."""

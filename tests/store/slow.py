@@ -30,6 +30,7 @@ from streampush.push.values import (
     Mark,
     MessageRecord,
     OutboxEntry,
+    OutboxWork,
     Page,
     Session,
     StoreStatus,
@@ -221,6 +222,9 @@ class SlowStore:
 
     async def outbox_release(self, token: str, not_before_ms: int) -> bool:
         return await self._begin("outbox_release", lambda: self._store.outbox_release(token, not_before_ms))
+
+    async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
+        return await self._begin("outbox_replace", lambda: self._store.outbox_replace(token, works))
 
     async def outbox_next_ms(self, kind: str) -> int | None:
         return await self._begin("outbox_next_ms", lambda: self._store.outbox_next_ms(kind))

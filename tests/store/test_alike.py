@@ -17,6 +17,7 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Advice
 from streampush.protocol.terms import Durability, Milestone, Priority
 from streampush.push.values import (
+    FALLBACK,
     Accepted,
     Appended,
     Close,
@@ -27,6 +28,7 @@ from streampush.push.values import (
     Mark,
     MessageRecord,
     OutboxEntry,
+    OutboxWork,
     Session,
     StoreStatus,
     Undeliverable,
@@ -171,6 +173,7 @@ class Pair:
             random.random() < 0.5,
             "publisher:p",
             self.chance(0.2, key, None),
+            self.chance(0.2, random.randbytes(random.choice((1, 60))), b""),
         )
         self.messages.append(draft.message_id)
         self.both("append", draft)
@@ -234,19 +237,28 @@ class Pair:
     def do_outbox(self) -> None:
         random = self.random
         self.now_ms += 1  # no two have the same time: which of them is first is left open
-        step = random.randrange(4)
+        step, kind = random.randrange(5), random.choice(("push", FALLBACK))
         if step == 0:
-            self.both("outbox_add", "push", random.choice("abcdef"), b"body" * random.randrange(9), self.now_ms)
+            self.both("outbox_add", kind, random.choice("abcdef"), b"body" * random.randrange(9), self.now_ms)
         elif step == 1:
-            expected = answer(self.memory.outbox_lease("push", 1, self.now_ms, 2000))
-            found = answer(self.sqlite.outbox_lease("push", 1, self.now_ms, 2000))
+            expected = answer(self.memory.outbox_lease(kind, 1, self.now_ms, 2000))
+            found = answer(self.sqlite.outbox_lease(kind, 1, self.now_ms, 2000))
             assert [replace(one, token="") for one in found] == [replace(one, token="") for one in expected]
             self.tokens += [(one.token, other.token) for one, other in zip(expected, found, strict=True)]
         else:
             ours, theirs = random.choice(self.tokens[-4:])
-            name, rest = ("outbox_complete", ()) if step == 2 else ("outbox_release", (self.now_ms + 700,))
-            assert answer(getattr(self.memory, name)(ours, *rest)) == answer(getattr(self.sqlite, name)(theirs, *rest))
-        self.both("outbox_next_ms", "push")
+            works = [
+                OutboxWork(random.choice(("push", FALLBACK)), random.choice("abcdef"), random.randbytes(9), self.now_ms + number)
+                for number in range(random.randrange(5))
+            ]
+            self.now_ms += len(works)
+            calls = {2: ("outbox_complete",), 3: ("outbox_release", self.now_ms + 700), 4: ("outbox_replace", works)}
+            name, *rest = calls[step]
+            self.history.append(f"{name}{ours, *rest}")
+            results = [answer(getattr(self.memory, name)(ours, *rest)), answer(getattr(self.sqlite, name)(theirs, *rest))]
+            assert plain(results[0]) == plain(results[1]), "\n".join([*self.history, str(results)])
+        for name in ("push", FALLBACK):
+            self.both("outbox_next_ms", name)
 
     def do_look(self) -> None:
         self.look()

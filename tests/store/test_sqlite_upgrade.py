@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streampush.config import StoreConfig
-from streampush.push.values import CursorMove, Draft, Idempotency, Want
+from streampush.push.values import FALLBACK, CursorMove, Draft, Idempotency, Want
 from streampush.store.sqlite import FileFault
 from streampush.store.sqlite.checking import examine
 from streampush.store.sqlite.file import APPLICATION_ID, SCHEMA_VERSION, schema_steps
@@ -83,6 +83,33 @@ def test_idempotency_keys_of_an_old_file_are_counted() -> None:
         assert examine(str(path)).faults == ()
 
 
+def test_what_waited_in_an_old_file_goes_out_without_a_fallback() -> None:
+    with quick_folder() as folder:
+        path = Path(folder) / "store.db"
+        write(path, 4)
+        row = f"1, {NOW_MS}, 'later', 'news', {NOW_MS}, 0, 2, 0, 7, 0, '', '', '', '', CAST('payload' AS BLOB)"
+        change(path, f"INSERT INTO scheduled VALUES ({row})")
+        change(path, "UPDATE store SET scheduled = 1, bytes = bytes + 7")
+        with opened(path) as store:
+            assert [one.publication.message_id for one in done(store.fire_due(NOW_MS, 10))] == ["later"]
+            assert done(store.outbox_next_ms(FALLBACK)) is None
+        assert examine(str(path)).faults == ()
+
+
+def test_a_push_token_that_two_devices_of_an_old_file_had_stays_with_the_one_seen_last() -> None:
+    with quick_folder() as folder:
+        path = Path(folder) / "store.db"
+        write(path, 4)
+        for device, seen, token in (("old", 1, "01"), ("new", 9, "01"), ("other", 1, "02")):
+            row = f"'{device}', '', 1, {seen}, x'{token}', 'org.example', 1, '', NULL, 0, '', 0"
+            change(path, f"INSERT INTO devices VALUES ({row})")
+        change(path, "UPDATE store SET devices = devices + 3")
+        with opened(path) as store:
+            assert done(store.device("old")).push_token is None
+            assert [done(store.device(name)).push_token.token for name in ("new", "other")] == [b"\x01", b"\x02"]
+        assert examine(str(path)).faults == ()
+
+
 def test_an_upgraded_file_is_sound_and_of_our_version(path: Path) -> None:
     with opened(path):
         pass
@@ -97,8 +124,9 @@ def test_an_upgraded_file_takes_everything_that_is_new(path: Path) -> None:
         assert done(store.append(draft("news", "again", idempotency=key))).duplicate
         done(store.append(draft("news", "collapsed", collapse_key="k", version=2)))
         assert done(store.append(draft("news", "older", collapse_key="k", version=1))).superseded
-        done(store.append(draft("news", "later", deliver_at_ms=NOW_MS + 1)))
+        done(store.append(draft("news", "later", deliver_at_ms=NOW_MS + 1, fallback=b"alert")))
         assert len(done(store.fire_due(NOW_MS + 1, 10))) == 1
+        assert [work.body for work in done(store.outbox_lease(FALLBACK, 10, NOW_MS + 1, 10))] == [b"alert"]
         done(store.record([CursorMove("d", "device:d", "old-epoch", 1, 1, 0, NOW_MS)]))
         assert done(store.message("d1", 10)).devices
         assert done(store.add_subscription("d", "news", NOW_MS, 10))

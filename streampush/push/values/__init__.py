@@ -54,11 +54,14 @@ from streampush.push.values.receipts import (
     Undeliverable,
 )
 from streampush.push.values.store import (
+    FALLBACK,
     OutboxEntry,
+    OutboxWork,
     StoreStatus,
 )
 
 __all__ = [
+    "FALLBACK",
     "NO_COUNTS",
     "NO_HEADERS",
     "Accepted",
@@ -83,6 +86,7 @@ __all__ = [
     "Mark",
     "MessageRecord",
     "OutboxEntry",
+    "OutboxWork",
     "Page",
     "Position",
     "Principal",

@@ -29,7 +29,8 @@ class Idempotency:
 class Draft:
     """A publication that is validated and has its id, but no offset yet. `expires_at_ms` 0: does not expire.
 
-    `deliver_at_ms` 0: at once. `version` 0: none. `publisher` is who published it, as "kind:name".
+    `deliver_at_ms` 0: at once. `version` 0: none. `publisher` is who published it, as "kind:name". `fallback`: what is to be done
+    for devices that do not take it; the store keeps it as work of the kind FALLBACK and knows nothing of it; empty: nothing.
     """
 
     channel: str
@@ -47,6 +48,7 @@ class Draft:
     clear_on_processed: bool = False
     publisher: str = ""
     idempotency: Idempotency | None = None
+    fallback: bytes = field(default=b"", repr=False)
 
 
 @quick_value(frozen=True, slots=True)

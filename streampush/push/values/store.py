@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+FALLBACK = "fallback"
+"""The kind of work that a publication with a `fallback` leads to: its key is the message id, its body the fallback."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxWork:
+    """Work for a sender that is to be kept, see push.ports.OutboxStore. It is due at `not_before_ms`."""
+
+    kind: str
+    key: str
+    body: bytes = field(repr=False)
+    not_before_ms: int
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:

@@ -12,6 +12,7 @@ from streampush.protocol.terms import Durability, Milestone
 from streampush.push.channels import is_addressed
 from streampush.push.ids import clearing_id
 from streampush.push.values import (
+    FALLBACK,
     Accepted,
     Appended,
     Close,
@@ -26,6 +27,7 @@ from streampush.push.values import (
     Mark,
     MessageRecord,
     OutboxEntry,
+    OutboxWork,
     Page,
     StoreStatus,
     Survey,
@@ -36,9 +38,9 @@ from streampush.store.drafts import scheduled
 from streampush.store.memory import receipts
 from streampush.store.memory.devices import Cursors, DeadLetters, Devices
 from streampush.store.memory.keys import Keys
-from streampush.store.memory.log import weight
+from streampush.store.memory.log import Log, weight
 from streampush.store.memory.logs import Logs, Space
-from streampush.store.memory.waiting import Outbox, Schedule
+from streampush.store.memory.waiting import Outbox, Schedule, draft_weight
 from streampush.store.presence import OneProcessPresence
 
 SWEEP_KEYS = 10_000
@@ -69,7 +71,7 @@ class MemoryStore(OneProcessPresence):
         self._letters = DeadLetters(max_dead_letters)
         self._keys = Keys(limits.max_idempotency_keys, limits.max_idempotency_keys_total)
         self._schedule = Schedule()
-        self._outbox = Outbox()
+        self._outbox = Outbox(limits.max_outbox, self._space)
 
     # ----------------------------------------------------------------------------------------------------------- append
 
@@ -101,16 +103,24 @@ class MemoryStore(OneProcessPresence):
         newer = self._newer(draft)
         if newer is not None:
             return newer
-        size = weight(draft.headers, draft.payload, draft.content_type)
+        size = draft_weight(draft)
         self._logs.make_room(draft.channel, size)
         if draft.deliver_at_ms:
             self._put_off(draft, size)
             epoch = self._logs.epoch
             return Accepted(draft.message_id, draft.channel, 0, epoch, Durability.MEMORY, deliver_at_ms=draft.deliver_at_ms)
-        appended = self._logs.append(draft, draft.published_at_ms, self._logs.begin(draft.channel))
+        if draft.fallback:
+            self._outbox.check(draft.channel)
+        appended = self._enter(draft, draft.published_at_ms, self._logs.begin(draft.channel))
         return Accepted(
             draft.message_id, draft.channel, appended.publication.offset, appended.epoch, Durability.MEMORY, appended=appended
         )
+
+    def _enter(self, draft: Draft, published_at_ms: int, log: Log) -> Appended:
+        """Appends, with the work that a fallback is."""
+        if draft.fallback:
+            self._outbox.keep(OutboxWork(FALLBACK, draft.message_id, draft.fallback, published_at_ms))
+        return self._logs.append(draft, published_at_ms, log)
 
     def _newer(self, draft: Draft) -> Accepted | None:
         """The answer to a version that was overtaken."""
@@ -161,9 +171,9 @@ class MemoryStore(OneProcessPresence):
             draft = self._schedule.take_due(now_ms)
             if draft is None:
                 break
-            self._space.used -= weight(draft.headers, draft.payload, draft.content_type)
+            self._space.used -= draft_weight(draft)
             if not self._dropped(draft, now_ms):
-                fired.append(self._logs.append(draft, now_ms, self._logs.begin_anyway(draft.channel)))
+                fired.append(self._enter(draft, now_ms, self._logs.begin_anyway(draft.channel)))
         return fired
 
     def _dropped(self, draft: Draft, now_ms: int) -> bool:
@@ -298,7 +308,7 @@ class MemoryStore(OneProcessPresence):
     async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
         draft = self._schedule.remove(message_id)
         if draft is not None:
-            self._space.used -= weight(draft.headers, draft.payload, draft.content_type)
+            self._space.used -= draft_weight(draft)
             return None
         entry = self._logs.find(message_id)
         if entry is None or entry.publication.recalls:
@@ -315,27 +325,19 @@ class MemoryStore(OneProcessPresence):
     # ----------------------------------------------------------------------------------------------------------- outbox
 
     async def outbox_add(self, kind: str, key: str, body: bytes, not_before_ms: int) -> bool:
-        if (kind, key) in self._outbox:
-            return False
-        if len(self._outbox) >= self._limits.max_outbox:
-            raise Refused(Code.QUOTA_EXCEEDED, f"the store holds {len(self._outbox)} entries of work, its limit")
-        self._space.check(len(body))
-        self._outbox.add(kind, key, body, not_before_ms)
-        self._space.used += len(body)
-        return True
+        return self._outbox.add(OutboxWork(kind, key, body, not_before_ms))
 
     async def outbox_lease(self, kind: str, limit: int, now_ms: int, lease_ms: int) -> Sequence[OutboxEntry]:
         return self._outbox.lease(kind, limit, now_ms, lease_ms)
 
     async def outbox_complete(self, token: str) -> bool:
-        body = self._outbox.complete(token)
-        if body is None:
-            return False
-        self._space.used -= len(body)
-        return True
+        return self._outbox.complete(token)
 
     async def outbox_release(self, token: str, not_before_ms: int) -> bool:
         return self._outbox.release(token, not_before_ms)
+
+    async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
+        return self._outbox.replace(token, works)
 
     async def outbox_next_ms(self, kind: str) -> int | None:
         return self._outbox.next_ms(kind)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from itertools import count
 
-from streampush.push.values import Draft, OutboxEntry
+from streampush.push.values import Draft, OutboxEntry, OutboxWork
+from streampush.store.memory.log import weight
+from streampush.store.memory.logs import Space
+from streampush.store.work import check, check_growth, new_among
+
+
+def draft_weight(draft: Draft) -> int:
+    """Bytes of a scheduled draft that count against the limits: with its fallback."""
+    return weight(draft.headers, draft.payload, draft.content_type) + len(draft.fallback)
 
 
 class Schedule:
@@ -61,9 +70,11 @@ class _Work:
 
 
 class Outbox:
-    """Work by kind and key, and by the time when it is due."""
+    """Work by kind and key, and by the time when it is due; at most `max_works`, whose bodies count in `space`."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_works: int, space: Space) -> None:
+        self._max_works = max_works
+        self._space = space
         self._work: dict[tuple[str, str], _Work] = {}
         self._due: dict[str, list[tuple[int, int, _Work]]] = {}  # by kind; places that were left stay until their turn
         self._leased: dict[str, _Work] = {}  # by token
@@ -72,13 +83,25 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._work)
 
-    def __contains__(self, key: tuple[str, str]) -> bool:
-        return key in self._work
+    def add(self, work: OutboxWork) -> bool:
+        """See push.ports.OutboxStore.outbox_add."""
+        if (work.kind, work.key) in self._work:
+            return False
+        check(len(self._work), self._max_works)
+        self._space.check(len(work.body))
+        self.keep(work)
+        return True
 
-    def add(self, kind: str, key: str, body: bytes, not_before_ms: int) -> None:
-        """Adds work of a kind and key that is not there."""
-        work = self._work[kind, key] = _Work(kind, key, body, not_before_ms, 0)
-        self._place(work, not_before_ms)
+    def check(self, channel: str = "") -> None:
+        """Raises Refused(QUOTA_EXCEEDED) if there is as much work as may be."""
+        check(len(self._work), self._max_works, channel)
+
+    def keep(self, work: OutboxWork) -> None:
+        """Adds what is not there yet, whatever the limits say."""
+        if (work.kind, work.key) not in self._work:
+            added = self._work[work.kind, work.key] = _Work(work.kind, work.key, work.body, work.not_before_ms, 0)
+            self._place(added, work.not_before_ms)
+            self._space.used += len(work.body)
 
     def lease(self, kind: str, limit: int, now_ms: int, lease_ms: int) -> tuple[OutboxEntry, ...]:
         """See push.ports.OutboxStore.outbox_lease."""
@@ -96,14 +119,15 @@ class Outbox:
             self._leased[work.token] = work
         return tuple(OutboxEntry(work.token, kind, work.key, work.body, work.attempts) for work in leased)
 
-    def complete(self, token: str) -> bytes | None:
-        """The work is done; gives its body, None if the lease has passed to somebody else."""
+    def complete(self, token: str) -> bool:
+        """See push.ports.OutboxStore.outbox_complete."""
         work = self._leased.pop(token, None)
         if work is None:
-            return None
+            return False
         del self._work[work.kind, work.key]
         work.serial = -1  # no place is its own
-        return work.body
+        self._space.used -= len(work.body)
+        return True
 
     def release(self, token: str, not_before_ms: int) -> bool:
         """See push.ports.OutboxStore.outbox_release."""
@@ -112,6 +136,18 @@ class Outbox:
             return False
         work.token = ""
         self._place(work, not_before_ms)
+        return True
+
+    def replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
+        """See push.ports.OutboxStore.outbox_replace."""
+        own = self._leased.get(token)
+        if own is None:
+            return False
+        new = new_among(works, lambda key: key in self._work and key != (own.kind, own.key))
+        check_growth(len(self._work), len(new), self._max_works)
+        self.complete(token)
+        for work in new:
+            self.keep(work)
         return True
 
     def next_ms(self, kind: str) -> int | None:

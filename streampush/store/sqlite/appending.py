@@ -14,10 +14,11 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability, Priority
 from streampush.push.channels import is_addressed
-from streampush.push.values import Accepted, Appended, Draft, Idempotency
+from streampush.push.values import FALLBACK, Accepted, Appended, Draft, Idempotency, OutboxWork
 from streampush.store.drafts import published
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger, Log
+from streampush.store.sqlite.outbox import Outbox
 from streampush.store.sqlite.retention import PAGE_BYTES, Retention, units
 from streampush.store.sqlite.rows import (
     FREED,
@@ -51,7 +52,7 @@ _READ_COLLAPSES = (
 _INSERT_COLLAPSES = "INSERT OR REPLACE INTO collapses (channel, key, position, version, versioned) VALUES"
 _INSERT_SCHEDULED = (
     "INSERT INTO scheduled (deliver_at, message_id, channel, published_at, expires_at, priority, flags, weight, version,"
-    " collapse_key, publisher, content_type, headers, payload) VALUES"
+    " collapse_key, publisher, content_type, headers, payload, fallback) VALUES"
 )
 
 
@@ -70,11 +71,12 @@ class _Newest:
 class Appending:
     """The writer's appends. Every public method writes what it has decided before it returns."""
 
-    def __init__(self, ledger: Ledger, limits: StoreConfig, retention: Retention, keys: Keys) -> None:
+    def __init__(self, ledger: Ledger, limits: StoreConfig, retention: Retention, keys: Keys, outbox: Outbox) -> None:
         self._ledger = ledger
         self._limits = limits
         self._retention = retention
         self._keys = keys
+        self._outbox = outbox
         self._max_channels = min(limits.max_channels, MAX_CHANNELS)
         self._entries: list[tuple[Any, ...]] = []
         self._scheduled: list[tuple[Any, ...]] = []
@@ -130,12 +132,15 @@ class Appending:
         if newer is not None:
             return newer
         size = weight(draft.headers, draft.payload, draft.content_type)
-        if self._ledger.totals.bytes + size > self._limits.max_bytes:
-            self._make_room(draft.channel, size, now_ms)
+        needed = size + len(draft.fallback)
+        if self._ledger.totals.bytes + needed > self._limits.max_bytes:
+            self._make_room(draft.channel, needed, now_ms)
         epoch = self._ledger.epoch
         if draft.deliver_at_ms:
-            self._put_off(draft, size)
+            self._put_off(draft, needed)
             return Accepted(draft.message_id, draft.channel, 0, epoch, DURABILITY, deliver_at_ms=draft.deliver_at_ms)
+        if draft.fallback:
+            self._outbox.check(draft.channel)
         appended = self._enter(draft, draft.published_at_ms, size, self._begin(draft.channel))
         offset = appended.publication.offset
         return Accepted(draft.message_id, draft.channel, offset, epoch, DURABILITY, False, False, 0, appended)
@@ -183,6 +188,7 @@ class Appending:
                 draft.content_type,
                 pack_headers(draft.headers),
                 draft.payload,
+                draft.fallback,
             )
         )
 
@@ -246,6 +252,8 @@ class Appending:
                 self._counted.append((entry,))
         if draft.collapse_key or draft.version:
             self._supersede(log, draft, offset, size)
+        if draft.fallback:
+            self._outbox.expect(OutboxWork(FALLBACK, draft.message_id, draft.fallback, published_at_ms))
         if size >= PAGE_BYTES:
             self._pages[log.id] = self._pages.get(log.id, 0) + units(size) - 1
         totals = self._ledger.totals
@@ -312,6 +320,7 @@ class Appending:
         rows = [(channel, key, one.position, one.version, one.versioned) for (channel, key), one in self._changed.items()]
         write_many(db, _INSERT_COLLAPSES, rows)
         self._keys.write()
+        self._outbox.write()
         self._retention.trim(*self._take_touched(), now_ms)
         for done in (self._entries, self._scheduled, self._superseded, self._counted, self._changed, self._pages):
             done.clear()

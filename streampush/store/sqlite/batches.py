@@ -23,6 +23,7 @@ from streampush.store.sqlite.file import (
 )
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger
+from streampush.store.sqlite.outbox import Outbox
 from streampush.store.sqlite.reading import Reading
 from streampush.store.sqlite.recalling import Recalling
 from streampush.store.sqlite.recording import Recording
@@ -54,11 +55,12 @@ class Writing:
     def __init__(self, db: sqlite3.Connection, limits: StoreConfig, max_dead_letters: int, max_cursors: int) -> None:
         self._ledger = ledger = Ledger(db)
         retention = Retention(ledger, limits)
-        self._appending = Appending(ledger, limits, retention, Keys(ledger, limits, DURABILITY))
+        outbox = Outbox(ledger, limits)
+        self._appending = Appending(ledger, limits, retention, Keys(ledger, limits, DURABILITY), outbox)
         recalling = Recalling(ledger, self._appending)
         self._recording = Recording(ledger, recalling, max_dead_letters, max_cursors)
         devices = Devices(ledger, limits.max_devices)
-        waiting = Waiting(ledger, limits, self._appending, recalling)
+        waiting = Waiting(ledger, self._appending, recalling)
         self._single: dict[str, Callable[..., Any]] = {
             "remember_device": devices.remember,
             "forget_device": devices.forget,
@@ -70,10 +72,11 @@ class Writing:
             "first_answer": self._appending.first_answer,
             "fire_due": waiting.fire_due,
             "recall": waiting.recall,
-            "outbox_add": waiting.outbox_add,
-            "outbox_lease": waiting.outbox_lease,
-            "outbox_complete": waiting.outbox_complete,
-            "outbox_release": waiting.outbox_release,
+            "outbox_add": outbox.add,
+            "outbox_lease": outbox.lease,
+            "outbox_complete": outbox.complete,
+            "outbox_release": outbox.release,
+            "outbox_replace": outbox.replace,
             "sweep": Sweeping(ledger, retention).sweep,
             "touch": self._touch,
             "place": place,

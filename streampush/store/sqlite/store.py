@@ -24,6 +24,7 @@ from streampush.push.values import (
     Mark,
     MessageRecord,
     OutboxEntry,
+    OutboxWork,
     Page,
     StoreStatus,
     Survey,
@@ -289,6 +290,9 @@ class SqliteStore(OneProcessPresence):
 
     async def outbox_release(self, token: str, not_before_ms: int) -> bool:
         return bool(await self._write("outbox_release", token, not_before_ms))
+
+    async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
+        return bool(await self._write("outbox_replace", token, tuple(works)))
 
     async def outbox_next_ms(self, kind: str) -> int | None:
         due: int | None = await self._read("outbox_next_ms", kind)
