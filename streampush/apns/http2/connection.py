@@ -212,13 +212,13 @@ class ClientConnection:
     def ping(self, now: float) -> int:
         """Asks the server for a sign of life; gives the id that PingAnswered will have.
 
-        Silence from here on ends the connection after `Limits.ping_timeout`. Raises LocalProtocolError if the
-        connection is not open or too many are without answer.
+        Silence from here on ends the connection after `Limits.ping_timeout`. To a server that leaves `Limits.max_pings` without
+        answer no more go out; the id is that of the last. Raises LocalProtocolError if the connection is not open.
         """
         if self.deadline is None:
             raise LocalProtocolError(f"PING on a connection that is {self.state.value}")
         if self._keepalive.unanswered >= self._limits.max_pings:
-            raise LocalProtocolError(f"{self._keepalive.unanswered} PINGs are without answer")
+            return self._keepalive.last_id
         ping_id = self._keepalive.ping(now)
         self._streams.outbound.frames.append(frames.ping(ping_id.to_bytes(8, "big")))
         return ping_id

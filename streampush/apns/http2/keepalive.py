@@ -50,6 +50,11 @@ class Keepalive:
         """PINGs without an answer."""
         return len(self._sent)
 
+    @property
+    def last_id(self) -> int:
+        """The id of the last PING without an answer. Raises StopIteration without one."""
+        return next(reversed(self._sent))
+
     def ping(self, now: float) -> int:
         """The id for a PING that goes out now."""
         ping_id = self._next_id

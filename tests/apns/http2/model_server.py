@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from streampush.apns.http2 import frames
+from streampush.apns.http2 import frames, hpack
 from streampush.apns.http2.errors import ErrorCode
 from streampush.apns.http2.frames import ACK, END_STREAM, MAX_STREAM_ID, PREFACE, FrameReader, FrameType, parse_settings
 from streampush.apns.http2.settings import Setting
 from tests.apns.http2.driving import OK
 
 DEFAULT_WINDOW = 65_535
+HEAD = hpack.block([(b":status", b"200"), (b"apns-id", b"1")])
+INTERIM = hpack.block([(b":status", b"103")])
+TRAILERS = hpack.block([(b"checksum", b"0")])
 
 
 @dataclass
@@ -128,21 +131,23 @@ class ModelServer:
         request.processed = True
         return True
 
-    def answer(self, stream_id: int, body: bytes | None, pieces: int) -> None:
-        """A complete answer; `body` None: in one frame."""
+    def answer(self, stream_id: int, body: bytes | None, pieces: int, *, trailers: bool = False) -> None:
+        """A complete answer, its head in a frame for each octet; `body` None: in one frame. Trailers come only behind a body."""
         request = self.requests[stream_id]
         if request.reset or request.answered or not self.told or not (request.answering or self.process(stream_id)):
             return
         request.answered = True
         if not request.answering:
-            self.wire += frames.headers(stream_id, OK, body is None)
+            if body is not None:
+                self.wire += frames.headers(stream_id, INTERIM, False)
+            self.wire += frames.headers(stream_id, HEAD, body is None, 3)
         elif body is None:
             body = b""
         if body is not None:
             size = max(1, len(body) // pieces)
             for at in range(0, len(body), size):
-                self.wire += frames.data(stream_id, body[at : at + size], False)
-            self.wire += frames.data(stream_id, b"", True)
+                self.wire += frames.frame(FrameType.DATA, frames.PADDED, stream_id, b"\1" + body[at : at + size] + b"\0")
+            self.wire += frames.headers(stream_id, TRAILERS, True, 1) if trailers else frames.data(stream_id, b"", True)
 
     def begin_answer(self, stream_id: int) -> None:
         request = self.requests[stream_id]

@@ -139,7 +139,7 @@ class Endings(RuleBasedStateMachine):
     def act(self, data: st.DataObject, what: str) -> None:
         stream_id = data.draw(st.sampled_from(sorted(self.server.requests)))
         if what == "answer_body":
-            self.server.answer(stream_id, data.draw(bodies), data.draw(st.integers(1, 3)))
+            self.server.answer(stream_id, data.draw(bodies), data.draw(st.integers(5, 9)), trailers=data.draw(st.booleans()))
         elif what == "answer":
             self.server.answer(stream_id, None, 1)
         elif what == "window":
