@@ -75,7 +75,7 @@ class SimulatorFiles:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """One run of the command. `show` takes a line."""
+    """One run of the command. `clock_skew`: seconds that Apple's clock is ahead. `show` takes a line."""
 
     host: str
     port: int
@@ -85,6 +85,7 @@ class Simulation:
     orders: Orders
     max_streams: int
     client_ca: bytes = b""
+    clock_skew: float = 0.0
     quiet: bool = False
     show: Callable[[str], None] = field(default=click.echo, repr=False)
 
@@ -143,6 +144,7 @@ def _show_presets(context: click.Context, parameter: click.Parameter, value: boo
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="PEM: take client certificates of these CAs.",
 )
+@click.option("--clock-skew", type=float, default=0.0, help="Seconds that Apple's clock is ahead; then answers have a date.")
 @click.option("--quiet", is_flag=True, help="No line for each push.")
 def apns_sim(**options: Any) -> None:
     """Be Apple's push service on this machine: TLS and HTTP/2, validation as Apple does it, misbehaviour on order.
@@ -169,6 +171,7 @@ def _simulation(
     seed: int | None,
     max_streams: int,
     client_ca: Path | None,
+    clock_skew: float,
     quiet: bool,
 ) -> Simulation:
     files = SimulatorFiles(directory)
@@ -188,8 +191,9 @@ def _simulation(
         environment=Environment.PRODUCTION if production else Environment.SANDBOX,
         update_scope=UpdateScope(token_updates),
         per_device=per_device,
+        send_date=bool(clock_skew),
     )
-    return Simulation(host, port, files, p8, validation, orders, max_streams, client_pem, quiet)
+    return Simulation(host, port, files, p8, validation, orders, max_streams, client_pem, clock_skew, quiet)
 
 
 def _read_key(path: Path, key_id: str, team_id: str) -> SigningKey:
@@ -225,7 +229,7 @@ class Simulator:
         self._apple = SimulatedApple(
             simulation.validation,
             simulation.orders,
-            wall_offset=time.time() - reactor.seconds(),
+            wall_offset=time.time() - reactor.seconds() + simulation.clock_skew,
             max_streams=simulation.max_streams,
             kept=0,
             on_processed=None if simulation.quiet else self._processed,

@@ -34,7 +34,7 @@ class RunningTests(TestCase):
         self.lines: list[str] = []
         self.running: Deferred[None] | None = None
 
-    def start(self, orders: Orders, *, quiet: bool = False, port: int = 0) -> None:
+    def start(self, orders: Orders, *, quiet: bool = False, port: int = 0, clock_skew: float = 0.0) -> None:
         simulation = Simulation(
             "127.0.0.1",
             port,
@@ -43,6 +43,7 @@ class RunningTests(TestCase):
             Validation(keys=(self.minted.key,)),
             orders,
             100,
+            clock_skew=clock_skew,
             quiet=quiet,
             show=self.lines.append,
         )
@@ -78,6 +79,13 @@ class RunningTests(TestCase):
         self.assertEqual(sorted(visitor.statuses), [200] * 9 + [410])
         self.assertIn("  order   reject reason=Unregistered every=10", self.lines)
         self.assertEqual(self.lines[-2:], ["connections 1, requests 10, accepted 9", "  Unregistered 1"])
+
+    async def test_a_clock_that_is_behind_takes_a_token_for_one_from_the_future(self) -> None:
+        self.start(Orders(), clock_skew=-600.0)
+        visitor = await self.push(1)
+        await self.stop()
+        self.assertEqual(visitor.statuses, [403])
+        self.assertIn("  InvalidProviderToken 1", self.lines)
 
     async def test_a_port_that_is_taken_is_a_failure(self) -> None:
         self.start(Orders())

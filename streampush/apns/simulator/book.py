@@ -7,6 +7,7 @@ from random import Random
 from typing import Final, TypeVar
 
 from streampush.apns.simulator.orders import (
+    AgeEnd,
     Close,
     ConnectionOrder,
     Delay,
@@ -22,11 +23,12 @@ from streampush.apns.simulator.orders import (
     RequestOrder,
     StopReading,
     TinyWindows,
+    UseTable,
     When,
 )
 
 _OF_CONNECTIONS: Final = (GoAway, Close, Freeze, StopReading)
-_OF_BEGINNINGS: Final = (OneStreamFirst, DropLimit, TinyWindows, IdleEnd, GoAwayAtOnce, Http11)
+_OF_BEGINNINGS: Final = (OneStreamFirst, DropLimit, TinyWindows, UseTable, AgeEnd, IdleEnd, GoAwayAtOnce, Http11)
 
 _Kind = TypeVar("_Kind", bound=Order)
 
@@ -42,6 +44,8 @@ class Beginning:
     drop_limit: DropLimit | None = None
     tiny_windows: TinyWindows | None = None
     idle: IdleEnd | None = None
+    age: AgeEnd | None = None
+    use_table: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,8 @@ class OrderBook:
             drop_limit=self._first(DropLimit),
             tiny_windows=self._first(TinyWindows),
             idle=self._first(IdleEnd),
+            age=self._first(AgeEnd),
+            use_table=self._first(UseTable) is not None,
         )
 
     def begin_request(self, on_connection: int) -> Plan:

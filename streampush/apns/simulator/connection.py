@@ -6,19 +6,16 @@ Bytes in, bytes out, time as input. The owner passes on what comes, writes `outb
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from enum import Enum
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final
 
-from streampush.apns.http2 import frames
 from streampush.apns.http2.errors import ErrorCode
-from streampush.apns.http2.hpack import block, literal
 from streampush.apns.simulator.accounts import token_hash
+from streampush.apns.simulator.answers import endless_headers, make_answer, reason_body
 from streampush.apns.simulator.book import Beginning, OrderBook, Plan
-from streampush.apns.simulator.broadcasts import Kind
 from streampush.apns.simulator.judging import Judge, Provider, Verdict
 from streampush.apns.simulator.orders import (
     ALL_STREAMS,
@@ -31,9 +28,11 @@ from streampush.apns.simulator.orders import (
     OddAnswer,
     RefuseStream,
     Reject,
+    RequestOrder,
     ResetStream,
     Stall,
     StopReading,
+    UnusualAnswer,
 )
 from streampush.apns.simulator.outlet import DEFAULT_WINDOW
 from streampush.apns.simulator.records import ClientFault, Ledger, Processed
@@ -87,8 +86,11 @@ class AppleConnection:
         self._timer_ids = count()
         self._wire = self._make_wire()
         if beginning.go_away is not None:
-            self._wire.go_away(0, beginning.go_away.code, _reason_body(beginning.go_away.reason))
+            self._wire.go_away(0, beginning.go_away.code, reason_body(beginning.go_away.reason))
             self.ending = Ending.CLOSE
+        age = beginning.age
+        if age is not None:
+            self._at(now + age.seconds, lambda then: self._drain(reason_body(age.reason), age.linger, then))
         if beginning.idle is not None:
             self._at(now + beginning.idle.seconds, self._check_idle)
 
@@ -98,6 +100,7 @@ class AppleConnection:
             max_streams=first.streams if first is not None else self._max_streams,
             window=tiny.window if tiny is not None else DEFAULT_WINDOW,
             hold_windows=tiny is not None and tiny.pause > 0,
+            use_table=self._beginning.use_table,
             start=self._beginning.go_away is None and not self._beginning.http11,
         )
 
@@ -206,31 +209,30 @@ class AppleConnection:
         if answer is None:
             return
         if plan.delay > 0:
-            self._at(now + plan.delay, lambda _: answer())
+            self._at(now + plan.delay, answer)
         else:
-            answer()
+            answer(now)
 
-    def _decide(self, stream_id: int, request: Request, plan: Plan, now: float) -> Callable[[], None] | None:
+    def _decide(self, stream_id: int, request: Request, plan: Plan, now: float) -> Callable[[float], None] | None:
         """What is to be done when it is time to answer; None: nothing at all. The push is processed at once, or never."""
         ending = plan.ending
         if isinstance(ending, Stall | ResetStream):
             if ending.processed:
                 self._process(stream_id, request, now)
-            return None if isinstance(ending, Stall) else lambda: self._wire.reset(stream_id, ending.code)
+            return None if isinstance(ending, Stall) else lambda _: self._wire.reset(stream_id, ending.code)
         if isinstance(ending, OddAnswer):
             fields = [(b":status", b"%d" % ending.status), (b"content-type", ending.content_type.encode())]
-            return lambda: self._wire.respond(stream_id, fields, ending.body)
+            return lambda _: self._wire.respond(stream_id, fields, ending.body)
         if isinstance(ending, EndlessHeaders):
-            return lambda: self._endless_headers(stream_id, ending)
+            return lambda _: self._write_last(endless_headers(stream_id, ending))
         if isinstance(ending, Garbage):
-            return lambda: self._write_last(self._book.garbage(ending.size))
+            return lambda _: self._write_last(self._book.garbage(ending.size))
         if isinstance(ending, Reject):
             verdict = self._judge.reject(ending.reason, request, ending.ago, ending.retry_after, now)
             self._record(stream_id, request, verdict, now)
         else:
             verdict = self._process(stream_id, request, now)
-        filler = ending.size if isinstance(ending, HugeHeaders) else 0
-        return lambda: self._answer(stream_id, verdict, filler)
+        return lambda then: self._answer(stream_id, verdict, ending, then)
 
     def _process(self, stream_id: int, request: Request, now: float) -> Verdict:
         verdict = self._judge.judge(request, self._provider, now)
@@ -271,31 +273,14 @@ class AppleConnection:
 
     # ------------------------------------------------------------------------------------------------------------------ answers
 
-    def _answer(self, stream_id: int, verdict: Verdict, filler: int) -> None:
-        name = b"apns-request-id" if verdict.kind is not Kind.PUSH else b"apns-id"
-        fields = [(b":status", b"%d" % verdict.status), (name, verdict.apns_id.encode())]
+    def _answer(self, stream_id: int, verdict: Verdict, ending: RequestOrder | None, now: float) -> None:
+        filler = ending.size if isinstance(ending, HugeHeaders) else 0
         unique_id = self._judge.unique_id(verdict.apns_id)
-        if unique_id and verdict.kind is not Kind.CHANNELS:
-            fields.append((b"apns-unique-id", unique_id.encode()))
-        if verdict.retry_after is not None:
-            fields.append((b"retry-after", b"%d" % verdict.retry_after))
-        if filler:
-            fields.append((b"x-filler", b"a" * filler))
-        body = _reason_body(verdict.reason.word if verdict.reason is not None else "", verdict.timestamp_ms)
-        if verdict.done is not None:
-            body = verdict.done.body
-            if verdict.done.channel_id:
-                fields.append((b"apns-channel-id", verdict.done.channel_id.encode()))
-        if body:
-            fields.append((b"content-type", b"application/json"))
-        self._wire.respond(stream_id, fields, body)
-
-    def _endless_headers(self, stream_id: int, order: EndlessHeaders) -> None:
-        begin = block([(b":status", b"200")])
-        filler = literal(b"x-filler", b"a" * order.frame_size)[: order.frame_size]
-        parts = [frames.frame(frames.FrameType.HEADERS, 0, stream_id, begin)]
-        parts += [frames.frame(frames.FrameType.CONTINUATION, 0, stream_id, filler)] * (order.size // order.frame_size)
-        self._write_last(b"".join(parts))
+        fields, body = make_answer(verdict, unique_id, date=self._judge.date(now), filler=filler)
+        if isinstance(ending, UnusualAnswer):
+            self._wire.respond_unusually(stream_id, tuple(fields), body)
+        else:
+            self._wire.respond(stream_id, fields, body)
 
     def _write_last(self, data: bytes) -> None:
         self._wire.write_raw(data)
@@ -304,7 +289,7 @@ class AppleConnection:
     # ----------------------------------------------------------------------------------------------------------- the connection
 
     def _go_away(self, order: GoAway, now: float) -> None:
-        debug = _reason_body(order.reason)
+        debug = reason_body(order.reason)
         if order.code:
             self._wire.go_away(self._last_processed, order.code, debug)
             self.ending = Ending.CLOSE
@@ -334,7 +319,7 @@ class AppleConnection:
             return
         due = self._last_request_at + idle.seconds
         if now >= due and not self._wire.open_streams:
-            self._drain(_reason_body("IdleTimeout"), 0.0, now)
+            self._drain(reason_body("IdleTimeout"), 0.0, now)
         else:
             self._at(max(due, now + idle.seconds / 2), self._check_idle)
 
@@ -344,13 +329,3 @@ class AppleConnection:
 
     def _at(self, when: float, action: Callable[[float], None]) -> None:
         heappush(self._timers, (when, next(self._timer_ids), action))
-
-
-def _reason_body(reason: str, timestamp_ms: int | None = None) -> bytes:
-    """The JSON that tells a reason, as an answer's body or GOAWAY's debug data; empty when there is none."""
-    if not reason:
-        return b""
-    content: dict[str, object] = {"reason": reason}
-    if timestamp_ms is not None:
-        content["timestamp"] = timestamp_ms
-    return json.dumps(content, separators=(",", ":")).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from enum import Enum
 from hashlib import sha256
 from random import Random
@@ -42,7 +43,7 @@ class Validation:
 
     `keys`: whose provider tokens are good. `topics`: bundle ids that exist; none: all. `min_token_interval`: seconds between two
     new provider tokens, 0: any time. `per_device`: pushes to one device in `per_device_interval` seconds, 0: no limit.
-    `leeway`: seconds that a token's `iat` may lie in the future.
+    `leeway`: seconds that a token's `iat` may lie in the future. `send_date`: answers have a `date` header.
     """
 
     keys: tuple[SigningKey, ...] = ()
@@ -53,6 +54,7 @@ class Validation:
     per_device: int = 0
     per_device_interval: float = 1.0
     leeway: float = CLOCK_LEEWAY
+    send_date: bool = False
 
 
 @dataclass(slots=True)
@@ -161,6 +163,10 @@ class Judge:
             return ""
         digits = sha256(apns_id.encode()).hexdigest()
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
+
+    def date(self, now: float) -> str:
+        """The `date` of an answer by Apple's clock, if answers have one; else empty."""
+        return formatdate(now + self._wall_offset, usegmt=True) if self._validation.send_date else ""
 
     def _judge_broadcast(self, kind: Kind, request: Request, provider: Provider, now: float) -> Verdict:
         request_id = self._apns_id(request, b"apns-request-id")

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from streampush.apns.simulator.orders import (
     PRESETS,
+    AgeEnd,
     Close,
     Delay,
     DropLimit,
@@ -34,6 +35,8 @@ from streampush.apns.simulator.orders import (
     Stall,
     StopReading,
     TinyWindows,
+    UnusualAnswer,
+    UseTable,
     When,
 )
 from streampush.apns.simulator.reasons import Reason
@@ -46,6 +49,7 @@ _KINDS: Final[tuple[type[Order], ...]] = (
     OddAnswer,
     EndlessHeaders,
     HugeHeaders,
+    UnusualAnswer,
     Garbage,
     Delay,
     GoAway,
@@ -55,6 +59,8 @@ _KINDS: Final[tuple[type[Order], ...]] = (
     OneStreamFirst,
     DropLimit,
     TinyWindows,
+    UseTable,
+    AgeEnd,
     IdleEnd,
     GoAwayAtOnce,
     Http11,

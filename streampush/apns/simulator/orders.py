@@ -121,6 +121,13 @@ class HugeHeaders:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusualAnswer:
+    """The right answer in legal frames that are seldom seen: padding, PRIORITY, CONTINUATION, 103, unknown types, trailers."""
+
+    when: When = ALWAYS
+
+
+@dataclass(frozen=True, slots=True)
 class Garbage:
     """In place of the answer, `size` random bytes that are no frames."""
 
@@ -228,6 +235,20 @@ class TinyWindows:
 
 
 @dataclass(frozen=True, slots=True)
+class UseTable:
+    """Answers use a dynamic table of 4096 bytes, whatever SETTINGS_HEADER_TABLE_SIZE the client announced."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgeEnd:
+    """A connection ends with an orderly GOAWAY when it is so many seconds old; see `GoAway` for the rest."""
+
+    seconds: float
+    reason: str = ""
+    linger: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class IdleEnd:
     """A connection without a request for so many seconds ends with GOAWAY and Apple's reason IdleTimeout."""
 
@@ -250,9 +271,11 @@ class Http11:
     when: When = ALWAYS
 
 
-RequestOrder: TypeAlias = RefuseStream | ResetStream | Stall | Reject | OddAnswer | EndlessHeaders | HugeHeaders | Garbage
+RequestOrder: TypeAlias = (
+    RefuseStream | ResetStream | Stall | Reject | OddAnswer | EndlessHeaders | HugeHeaders | UnusualAnswer | Garbage
+)
 ConnectionOrder: TypeAlias = GoAway | Close | Freeze | StopReading
-BeginningOrder: TypeAlias = OneStreamFirst | DropLimit | TinyWindows | IdleEnd | GoAwayAtOnce | Http11
+BeginningOrder: TypeAlias = OneStreamFirst | DropLimit | TinyWindows | UseTable | AgeEnd | IdleEnd | GoAwayAtOnce | Http11
 Order: TypeAlias = RequestOrder | Delay | ConnectionOrder | BeginningOrder
 
 
@@ -316,6 +339,9 @@ PRESETS: Final[dict[str, Preset]] = {
     "garbage": _preset("every 20th request is answered with bytes that are no frames", Garbage(When(every=20))),
     "endless-headers": _preset("every 20th answer has headers without end", EndlessHeaders(When(every=20))),
     "huge-headers": _preset("every tenth answer has a header of 128 KiB", HugeHeaders(_EVERY_TENTH)),
+    "unusual": _preset("answers in legal frames that are seldom seen", UnusualAnswer()),
+    "table": _preset("answers use a dynamic table, whatever the client announced", UseTable()),
+    "age": _preset("connections end with GOAWAY after a minute", AgeEnd(60.0)),
     "no-json": _preset("every tenth answer is a proxy's 502 in HTML", OddAnswer(_EVERY_TENTH)),
     "http11": _preset("the server speaks HTTP/1.1 only", Http11()),
 }

@@ -1,6 +1,6 @@
 """What the server's side of an HTTP/2 connection writes: answers as the client's windows allow (RFC 9113 section 5.2), and frames.
 
-Nothing is ever added to the dynamic table of the answers' field blocks.
+Nothing is ever added to the dynamic table of the answers' field blocks, unless the owner gives a `TableEncoder`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 from streampush.apns.http2 import frames
 from streampush.apns.http2.errors import ErrorCode, RemoteProtocolError
 from streampush.apns.http2.hpack import block, size_update
+from streampush.apns.simulator.table_encoder import TableEncoder
 
 DEFAULT_WINDOW: Final = 65_535
 """Bytes; the window of a stream and of the connection as long as nothing else was said."""
@@ -36,9 +37,9 @@ class Stream:
 class Outlet:
     """The outbound buffer, and what the client said about how it may be filled."""
 
-    __slots__ = ("_answer_prefix", "_out", "_window", "frame_size", "mute", "new_window", "size")
+    __slots__ = ("_answer_prefix", "_encoder", "_out", "_window", "frame_size", "mute", "new_window", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: TableEncoder | None = None) -> None:
         self.size = 0
         """Bytes that wait to be taken."""
         self.new_window = DEFAULT_WINDOW
@@ -47,6 +48,7 @@ class Outlet:
         self.mute = False
         """Whether what is written is dropped."""
         self._window = DEFAULT_WINDOW
+        self._encoder = encoder
         self._answer_prefix = b""
         self._out: list[bytes] = []
 
@@ -67,12 +69,24 @@ class Outlet:
         """The client allows a smaller table: the next field block acknowledges it (RFC 7541 section 4.2)."""
         self._answer_prefix = size_update(0)
 
+    def take_prefix(self) -> bytes:
+        """What the next field block must begin with."""
+        prefix, self._answer_prefix = self._answer_prefix, b""
+        return prefix
+
+    def spend(self, stream: Stream, size: int) -> bool:
+        """Takes so much of the windows, if they allow it."""
+        if size > min(stream.send_window, self._window):
+            return False
+        stream.send_window -= size
+        self._window -= size
+        return True
+
     def answer(self, stream_id: int, stream: Stream, fields: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
         """Begins the answer. Whether it is written to its end."""
         stream.answered = True
         stream.pending = body
-        encoded = self._answer_prefix + block(fields)
-        self._answer_prefix = b""
+        encoded = self.take_prefix() + block(fields) if self._encoder is None else self._encoder.block(fields)
         self.write(frames.headers(stream_id, encoded, not body, self.frame_size))
         return not body or self.flush(stream_id, stream)
 

@@ -19,6 +19,8 @@ from streampush.apns.http2.header_list import HeaderList
 from streampush.apns.http2.hpack import HeaderDecoder
 from streampush.apns.simulator.fields import announced_length, find_fault
 from streampush.apns.simulator.outlet import DEFAULT_WINDOW, Outlet, Stream
+from streampush.apns.simulator.table_encoder import TableEncoder
+from streampush.apns.simulator.unusual import unusual_answer, unusual_size
 
 DEFAULT_MAX_STREAMS: Final = 1000
 """Requests at once on a connection; Apple allows about as many."""
@@ -86,7 +88,8 @@ WireEvent: TypeAlias = Opened | Completed | Abandoned | Broken
 class ServerWire:
     """One connection. `max_streams`: see `change_limit`. `window`: bytes of body that a stream may carry before a WINDOW_UPDATE.
 
-    With `hold_windows` a WINDOW_UPDATE is sent only on `open_windows`, else at once when half of a window is used.
+    With `use_table` answers use a dynamic table, whatever the client announced. With `hold_windows` a WINDOW_UPDATE is sent only
+    on `open_windows`, else at once when half of a window is used.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class ServerWire:
         max_streams: int = DEFAULT_MAX_STREAMS,
         window: int = DEFAULT_WINDOW,
         hold_windows: bool = False,
+        use_table: bool = False,
         start: bool = True,
     ) -> None:
         self.max_streams = max_streams
@@ -113,7 +117,7 @@ class ServerWire:
         self._streams: dict[int, Stream] = {}
         self._reset: deque[int] = deque(maxlen=_REMEMBERED)
         self._block: tuple[int, int, bytearray] | None = None  # stream, flags of HEADERS, fragments so far
-        self._outlet = Outlet()
+        self._outlet = Outlet(TableEncoder() if use_table else None)
         self._write = self._outlet.write
         self._on: dict[int, Callable[[int, int, bytes], None]] = {
             FrameType.DATA: self._data,
@@ -176,6 +180,18 @@ class ServerWire:
         stream = self._streams[stream_id]
         if self._outlet.answer(stream_id, stream, fields, body):
             self._finish(stream_id, stream)
+
+    def respond_unusually(self, stream_id: int, fields: Fields, body: bytes) -> None:
+        """The same in frames that are seldom seen; as usual when a window is too small for that."""
+        if not self.is_open(stream_id):
+            return
+        stream = self._streams[stream_id]
+        if not self._outlet.spend(stream, unusual_size(body)):
+            self.respond(stream_id, fields, body)
+            return
+        stream.answered = True
+        self._write(unusual_answer(stream_id, fields, body, self._outlet.take_prefix()))
+        self._finish(stream_id, stream)
 
     def reset(self, stream_id: int, code: int) -> None:
         """RST_STREAM, if the stream is still open."""

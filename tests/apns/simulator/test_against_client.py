@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from streampush.apns.http2.events import Verdict
 from streampush.apns.simulator import PRESETS, Orders, SimulatedApple, Validation, When, preset
 from streampush.apns.simulator.orders import (
+    AgeEnd,
     Close,
     Delay,
     DropLimit,
@@ -33,6 +34,8 @@ from streampush.apns.simulator.orders import (
     Stall,
     StopReading,
     TinyWindows,
+    UnusualAnswer,
+    UseTable,
 )
 from streampush.apns.simulator.reasons import Reason
 from tests.apns.simulator.providers import MINTED, make_jwt
@@ -54,6 +57,9 @@ orders = st.one_of(
     st.builds(OddAnswer, whens),
     st.builds(EndlessHeaders, whens, st.just(200_000)),
     st.builds(HugeHeaders, whens, st.just(70_000)),
+    st.builds(UnusualAnswer, whens),
+    st.builds(UseTable),
+    st.builds(AgeEnd, st.floats(0, 100)),
     st.builds(Garbage, whens),
     st.builds(Delay, st.floats(0, 100), whens, st.sampled_from(Spread)),
     st.builds(

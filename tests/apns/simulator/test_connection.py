@@ -9,6 +9,7 @@ from unittest import TestCase
 from streampush.apns.http2 import ErrorCode, FrameReader
 from streampush.apns.simulator import Ending, Environment, Orders, Reason, SimulatedApple, Validation, When
 from streampush.apns.simulator.orders import (
+    AgeEnd,
     Close,
     Delay,
     DropLimit,
@@ -29,6 +30,8 @@ from streampush.apns.simulator.orders import (
     Stall,
     StopReading,
     TinyWindows,
+    UnusualAnswer,
+    UseTable,
 )
 from tests.apns.simulator.providers import MINTED, PAYLOAD, TOKEN, TOPIC, H2Provider
 
@@ -93,6 +96,11 @@ class AnswerTests(ConnectionCase):
         apple = SimulatedApple(VALIDATION, on_processed=lambda record, payload: seen.append((record.apns_id, payload)))
         H2Provider(apple.connect(0.0)).answer(apns_id=APNS_ID)
         self.assertEqual(seen, [(APNS_ID, PAYLOAD)])
+
+    def test_a_date_is_given_when_asked_for(self) -> None:
+        self.assertNotIn(b"date", self.connect().answer().fields)
+        provider = self.connect(validation=replace(VALIDATION, send_date=True))
+        self.assertEqual(provider.answer().fields[b"date"], b"Thu, 01 Jan 1970 00:00:00 GMT")
 
     def test_many_at_once_are_all_answered(self) -> None:
         provider = self.connect()
@@ -207,6 +215,24 @@ class RequestOrderTests(ConnectionCase):
         provider.h2.local_settings.max_header_list_size = 1 << 20
         provider.h2.decoder.max_header_list_size = 1 << 20
         self.assertEqual(len(provider.answer().fields[b"x-filler"]), 40_000)
+
+    def test_an_unusual_answer_says_the_same(self) -> None:
+        provider = self.connect(UnusualAnswer())
+        self.assertEqual(provider.answer(apns_id=APNS_ID).fields[b"apns-id"], APNS_ID.encode())
+        self.assertEqual(provider.answer(apns_priority="7").reason, "BadPriority")
+
+    def test_an_unusual_answer_waits_for_windows_like_any_other(self) -> None:
+        provider = self.connect(UnusualAnswer())
+        provider.h2.update_settings({4: 10})
+        provider.exchange()
+        self.assertEqual(provider.answer(apns_priority="7").reason, "BadPriority")
+
+    def test_answers_that_use_a_table_say_the_same(self) -> None:
+        provider = self.connect(UseTable())
+        for _ in range(60):  # more than the table holds
+            answer = provider.answer()
+            self.assertEqual((answer.status, len(answer.fields[b"apns-id"])), (200, 36))
+        self.assertEqual(provider.answer(apns_id=APNS_ID, apns_priority="7").fields[b"apns-id"], APNS_ID.encode())
 
 
 class GoAwayTests(ConnectionCase):
@@ -336,6 +362,15 @@ class ConnectionOrderTests(ConnectionCase):
         provider.advance(31.0)
         self.assertEqual(json.loads(provider.goaways[0][2]), {"reason": "IdleTimeout"})
         self.assertIs(provider.connection.ending, Ending.CLOSE)
+
+    def test_a_connection_has_an_age_at_which_it_ends(self) -> None:
+        provider = self.connect(AgeEnd(60.0, "Shutdown"), Delay(5.0))
+        provider.advance(58.0)
+        answer = provider.answer()
+        provider.advance(2.5)
+        self.assertEqual((provider.goaways, answer.status), ([(1, 0, b'{"reason":"Shutdown"}')], 0))
+        provider.advance(3.0)
+        self.assertEqual((provider.connection.ending, answer.status), (Ending.CLOSE, 200))
 
     def test_http_1_answers_anything_with_400(self) -> None:
         connection = SimulatedApple(VALIDATION, Orders((Http11(),))).connect(0.0)

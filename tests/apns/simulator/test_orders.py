@@ -128,7 +128,7 @@ class FileTests(TestCase):
         self.assertEqual(load_orders(json.dumps(tomllib.loads(self.TOML)), "a.json"), self.ORDERS)
 
     def test_every_kind_can_be_given_with_its_own_defaults(self) -> None:
-        needed = {"reason": "Unregistered", "mean": 0.1}
+        needed = {"reason": "Unregistered", "mean": 0.1, "seconds": 1}
         for kind, order in KINDS.items():
             given_fields = {
                 item.name: needed[item.name] for item in fields(order) if item.name in needed and item.default is MISSING
