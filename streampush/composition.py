@@ -39,6 +39,7 @@ from streampush.server.identity import Revocations
 from streampush.server.listener import StreamPort
 from streampush.server.node import StreamNode
 from streampush.server.probe import Probe
+from streampush.server.socket_set import make_socket_set
 from streampush.server.surroundings import ConnectionSurroundings, session_settings
 from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
@@ -93,6 +94,7 @@ class Parts:
         return StreamPort(
             self._reactor,
             self.config.listen,
+            sockets=make_socket_set(self._reactor),
             admission=self.admission,
             contexts=self.contexts,
             protocol_factory=lambda peer: StreamConnection(self._around_connections, peer),

@@ -60,7 +60,8 @@ class StreamPort:
 
     `protocol_factory` gets the peer's address. Its protocol owes `admission` one `handshake_done` (when the handshake succeeded or
     failed) and one `released` (when the connection is lost), with the address's `host`; if it raises instead, the port settles
-    that itself. Connections get the context that is current when they are accepted. `high_water` in bytes, see TlsTransport.
+    that itself. Connections get the context that is current when they are accepted, and are watched by `sockets`. `high_water` in
+    bytes, see TlsTransport.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class StreamPort:
         reactor: Reactor,
         config: ListenConfig,
         *,
+        sockets: Descriptors,
         admission: Admission,
         contexts: TlsContexts,
         protocol_factory: Callable[[Address], StreamProtocol],
@@ -76,6 +78,7 @@ class StreamPort:
         high_water: int,
     ) -> None:
         self._reactor = reactor
+        self._sockets = sockets
         self._config = config
         self._admission = admission
         self._contexts = contexts
@@ -158,7 +161,7 @@ class StreamPort:
                 protocol,
                 peer,
                 self._flusher,
-                self._reactor,
+                self._sockets,
                 high_water=self._high_water,
             )
         except (OSError, SSL.Error):  # the peer is gone already; or no memory

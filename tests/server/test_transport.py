@@ -377,7 +377,7 @@ class DataTests(TransportTestCase):
         await turn()
         self.assertGreater(protocol.transport.buffered, 65536)
         self.assertNotIn("room", protocol.names)
-        self.assertIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
+        self.assertIn(protocol.transport, self.server.sockets.getWriters())  # type: ignore[attr-defined]  # a SocketSet's
         client.resume()
         await protocol.wait("room")
         self.assertLess(protocol.transport.buffered, 65536)
@@ -386,7 +386,7 @@ class DataTests(TransportTestCase):
         await turn()
         self.assertEqual(protocol.transport.buffered, 0)
         self.assertEqual(protocol.transport.bytes_written, len(data))
-        self.assertNotIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
+        self.assertNotIn(protocol.transport, self.server.sockets.getWriters())  # type: ignore[attr-defined]  # a SocketSet's
 
     async def test_writes_behind_a_full_buffer_keep_their_order(self) -> None:
         protocol, client = await self.pair()
@@ -687,7 +687,7 @@ class ClosingTests(TransportTestCase):
         client.close()
         await protocol.wait("lost")
         await turn()
-        self.assertNotIn(protocol.transport, reactor.getReaders() + reactor.getWriters())  # type: ignore[attr-defined]
+        self.assertNotIn(self.server.sockets, reactor.getReaders())  # type: ignore[attr-defined]
         gc.collect()
         gc.disable()
         self.addCleanup(gc.enable)
@@ -707,7 +707,7 @@ class HighMarkTests(TransportTestCase):
         self.assertFalse(protocol.transport.has_room())
         await protocol.wait("lost")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertNotIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
+        self.assertNotIn(protocol.transport, self.server.sockets.getWriters())  # type: ignore[attr-defined]  # a SocketSet's
 
 
 class AuthorityTests(TransportTestCase):
@@ -751,7 +751,7 @@ class SeldomTests(TransportTestCase):
         client.write(b"late")
         await protocol.wait_bytes(4)
         await turn()
-        self.assertNotIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
+        self.assertNotIn(protocol.transport, self.server.sockets.getWriters())  # type: ignore[attr-defined]  # a SocketSet's
 
     async def test_read_that_wants_to_write_and_then_fails_is_a_loss(self) -> None:
         protocol, client = await self.wayward({"recv": [SSL.WantWriteError, SSL.Error]})
@@ -788,10 +788,10 @@ class SeldomTests(TransportTestCase):
         protocol = await accepted
         await turn()
         await turn()
-        self.assertIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
+        self.assertIn(protocol.transport, self.server.sockets.getWriters())  # type: ignore[attr-defined]  # a SocketSet's
         client.resume()
         await protocol.wait("completed")
-        self.assertNotIn(protocol.transport, reactor.getWriters())  # type: ignore[attr-defined]
+        self.assertNotIn(protocol.transport, self.server.sockets.getWriters())  # type: ignore[attr-defined]  # a SocketSet's
 
     async def test_record_that_was_tampered_with_is_a_loss(self) -> None:
         protocol, client = await self.pair()

@@ -19,6 +19,7 @@ from streampush.server.admission import Admission
 from streampush.server.contexts import TlsContexts
 from streampush.server.flusher import WriteFlusher
 from streampush.server.listener import StreamPort
+from streampush.server.socket_set import make_socket_set
 from streampush.server.stream import Address
 from streampush.server.transport import TlsTransport
 
@@ -125,9 +126,11 @@ class TlsServer:
         self.accepted: list[Recorder] = []
         self.prepare = prepare
         self._waiting: list[defer.Deferred[Recorder]] = []
+        self.sockets = make_socket_set(reactor)
         self.port = StreamPort(
             reactor,
             ListenConfig(address=address, port=port),
+            sockets=self.sockets,
             admission=self.admission,
             contexts=self.contexts,
             protocol_factory=self._make,
