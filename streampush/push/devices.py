@@ -84,10 +84,23 @@ class Devices:
             return principal if principal.user_id == record.user_id else replace(principal, user_id=record.user_id)
 
     async def register_token(self, device_id: str, token: PushToken | None) -> None:
-        """Keeps the device's push token, or forgets it. Raises Refused."""
+        """Keeps the device's push token, as registered now, or forgets it; another device that had the same one loses it.
+
+        Raises Refused.
+        """
         async with self._turns.of(device_id):
             record = await self._known(device_id)
+            if token is not None:
+                token = replace(token, registered_at_ms=self._wall_ms())
             await self._store.remember_device(replace(record, push_token=token))
+
+    async def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
+        """Forgets the device's push token, which was no longer good at that time; False if it has registered one since then.
+
+        Use this and not the store's: a change of the record that is under way would bring the token back.
+        """
+        async with self._turns.of(device_id):
+            return await self._store.drop_token(device_id, token, at_ms)
 
     async def change(self, device_id: str, change: DeviceChange) -> bool:
         """Makes or changes a device; True if it was made. It may then be published to, also if it never connected.

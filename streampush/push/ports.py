@@ -161,6 +161,10 @@ class CursorStore(Protocol):
     async def subscriptions(self, device_id: str) -> Sequence[DurableSubscription]:
         """The device's durable subscriptions, in order of their channels."""
 
+    async def subscribers(self, channel: str, after: str, limit: int) -> Sequence[str]:
+        """The ids of at most so many devices with a durable subscription to the channel, in their order, those behind the id
+        `after`; so that all can be read in steps, each of which costs the same however many they are."""
+
 
 class DeviceStore(Protocol):
     """The devices, and what they did not take."""
@@ -169,7 +173,15 @@ class DeviceStore(Protocol):
         """The device, if it was ever remembered."""
 
     async def remember_device(self, record: DeviceRecord) -> None:
-        """Adds or replaces the device. Raises Refused(QUOTA_EXCEEDED)."""
+        """Adds or replaces the device. Raises Refused(QUOTA_EXCEEDED).
+
+        A push token is that of one device, because it stands for one app on one phone: another device that has the same token
+        loses it (the app was installed anew), unless it was registered there later; then `record` is kept without it.
+        """
+
+    async def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
+        """Forgets the device's push token, of which it was said that it was no longer good at that time. False, and nothing is
+        changed, if the device has another one, or registered this one later."""
 
     async def forget_device(self, device_id: str) -> bool:
         """Forgets the device with its cursors, subscriptions and dead letters; False if it was not known. Its log stays until

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,7 +67,39 @@ def test_what_is_left_out_stays_as_it_is() -> None:
     assert not change(world, attributes={"model": "y", "cohort": "7"})
     assert not change(world)
     found = record(world)
-    assert (found.user_id, dict(found.attributes), found.push_token) == ("ada", {"model": "y", "cohort": "7"}, TOKEN)
+    token = replace(TOKEN, registered_at_ms=world.wall_ms())
+    assert (found.user_id, dict(found.attributes), found.push_token) == ("ada", {"model": "y", "cohort": "7"}, token)
+
+
+def test_a_token_is_registered_as_of_now_also_when_it_is_registered_again() -> None:
+    world = World()
+    change(world)
+    world.run(world.service.devices.register_token("d", TOKEN))
+    world.now += 5
+    world.run(world.service.devices.register_token("d", TOKEN))
+    assert record(world).push_token == replace(TOKEN, registered_at_ms=world.wall_ms())
+
+
+def test_a_token_that_is_no_longer_good_is_dropped_unless_it_was_registered_again() -> None:
+    world = World()
+    change(world)
+    world.run(world.service.devices.register_token("d", TOKEN))
+    registered_at_ms = world.wall_ms()
+    assert not world.run(world.service.devices.drop_token("d", TOKEN.token, registered_at_ms - 1))
+    assert world.run(world.service.devices.drop_token("d", TOKEN.token, registered_at_ms))
+    assert record(world).push_token is None
+
+
+def test_a_token_that_is_dropped_while_the_record_changes_does_not_come_back() -> None:
+    world, store = slow_world()
+    token = replace(TOKEN, registered_at_ms=1)
+    world.run(world.memory.remember_device(DeviceRecord("d", push_token=token)))
+    world.spawn(_ignore(world.service.devices.remember(device("d", "ada"))))
+    world.spawn(_ignore(world.service.devices.drop_token("d", TOKEN.token, 1)))
+    while store.calls:
+        store.calls.pop().finish()  # the newest first
+    assert record(world).push_token is None
+    assert world.failures == []
 
 
 def test_times_say_when_a_device_became_known_and_that_it_never_connected() -> None:
@@ -215,7 +248,8 @@ def test_changes_of_one_device_at_the_same_time_do_not_undo_each_other() -> None
     while store.calls:
         store.calls.pop().finish()  # the newest first
     found = record(world)
-    assert (found.push_token, dict(found.attributes), found.user_id) == (TOKEN, {"a": "b"}, "ada")
+    assert found.push_token is not None
+    assert (found.push_token.token, dict(found.attributes), found.user_id) == (TOKEN.token, {"a": "b"}, "ada")
     assert world.failures == []
 
 

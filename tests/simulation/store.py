@@ -35,6 +35,7 @@ READS = frozenset(
         "status",
         "cursors",
         "subscriptions",
+        "subscribers",
         "device",
         "devices_of_user",
         "devices_named",

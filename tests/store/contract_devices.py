@@ -133,6 +133,103 @@ class DeviceContract(ContractBase):
         assert await store.peek("a") is None
         assert await store.cursors("d") == {}
 
+    async def followed(self, *device_ids: str) -> Store:
+        """A store with devices that follow the topic for good."""
+        store = self.make_store(LIMITS)
+        for device_id in device_ids:
+            await store.remember_device(DeviceRecord(device_id))
+            await store.add_subscription(device_id, "topic", 1, 10)
+        return store
+
+    async def test_subscribers_are_read_in_order_from_any_place(self) -> None:
+        names = ["b", "c2", "a", "c10", "~", "A", "c"]
+        store = await self.followed(*names)
+        found, after = [], ""
+        while page := await store.subscribers("topic", after, 2):
+            assert len(page) <= 2
+            found += page
+            after = page[-1]
+        assert found == sorted(names)
+        assert list(await store.subscribers("topic", "bb", 2)) == ["c", "c10"]
+        assert list(await store.subscribers("topic", "~", 2)) == []
+
+    async def test_subscribers_of_other_channels_and_of_none_are_not_among_them(self) -> None:
+        store = await self.followed("a", "b")
+        await store.add_subscription("b", "other", 1, 10)
+        await store.record([CursorMove("b", "third", "e", 1)])
+        assert list(await store.subscribers("other", "", 10)) == ["b"]
+        assert list(await store.subscribers("third", "", 10)) == list(await store.subscribers("top", "", 10)) == []
+
+    async def test_who_no_longer_follows_or_is_forgotten_is_no_subscriber(self) -> None:
+        store = await self.followed("a", "b", "c")
+        await store.remove_subscription("b", "topic")
+        await store.forget_device("c")
+        assert list(await store.subscribers("topic", "", 10)) == ["a"]
+        await store.remove_subscription("a", "topic")
+        assert list(await store.subscribers("topic", "", 10)) == []
+        await store.add_subscription("a", "topic", 1, 10)
+        await store.remember_device(DeviceRecord("c"))
+        assert list(await store.subscribers("topic", "", 10)) == ["a"]
+
+    # ------------------------------------------------------------------------------------------------------ push tokens
+
+    async def with_token(self, at_ms: int = 100, token: bytes = b"t") -> Store:
+        """A store with a device that registered a token at that time."""
+        store = self.make_store(LIMITS)
+        await self.register(store, "d", at_ms, token)
+        return store
+
+    async def register(self, store: Store, device_id: str, at_ms: int, token: bytes = b"t", topic: str = "org.example") -> None:
+        await store.remember_device(DeviceRecord(device_id, "u", 1, 2, PushToken(token, topic, False, at_ms), {"a": "b"}))
+
+    async def token_of(self, store: Store, device_id: str = "d") -> PushToken | None:
+        record = await store.device(device_id)
+        assert record is not None
+        return record.push_token
+
+    async def test_a_token_that_was_no_longer_good_after_it_was_registered_is_dropped(self) -> None:
+        for at_ms in (100, 101):
+            store = await self.with_token(100)
+            assert await store.drop_token("d", b"t", at_ms)
+            assert await store.device("d") == DeviceRecord("d", "u", 1, 2, None, {"a": "b"})
+            assert not await store.drop_token("d", b"t", at_ms)
+
+    async def test_a_token_that_was_registered_again_later_is_kept(self) -> None:
+        store = await self.with_token(100)
+        assert not await store.drop_token("d", b"t", 99)
+        assert await self.token_of(store) == PushToken(b"t", "org.example", False, 100)
+
+    async def test_another_token_than_the_one_that_is_no_longer_good_is_kept(self) -> None:
+        store = await self.with_token(100)
+        assert not await store.drop_token("d", b"other", 1000)
+        assert not await store.drop_token("nobody", b"t", 1000)
+        assert await self.token_of(store) is not None
+
+    async def test_a_token_that_another_device_registers_is_its_own_from_then_on(self) -> None:
+        store = await self.with_token(100)
+        await self.register(store, "new", 100, topic="org.other")
+        assert await self.token_of(store, "d") is None
+        assert await self.token_of(store, "new") == PushToken(b"t", "org.other", False, 100)
+        record = await store.device("d")
+        assert record is not None
+        assert (record.user_id, dict(record.attributes)) == ("u", {"a": "b"})
+
+    async def test_a_record_that_is_older_than_the_registration_elsewhere_brings_no_token_back(self) -> None:
+        store = await self.with_token(100)
+        await self.register(store, "new", 200)
+        await self.register(store, "d", 100)  # read before, and written now
+        assert await self.token_of(store, "d") is None
+        assert await self.token_of(store, "new") is not None
+
+    async def test_a_token_that_was_given_up_is_free_for_others(self) -> None:
+        store = await self.with_token(500)
+        await self.register(store, "d", 600, b"next")
+        await self.register(store, "new", 1, b"t")
+        assert await self.token_of(store, "new") is not None
+        await store.forget_device("d")
+        await self.register(store, "third", 1, b"next")
+        assert await self.token_of(store, "third") is not None
+
     # ---------------------------------------------------------------------------------------------------------- devices
 
     async def test_a_device_is_remembered_and_replaced(self) -> None:
@@ -140,7 +237,7 @@ class DeviceContract(ContractBase):
         assert await store.device("d") is None
         await store.remember_device(DeviceRecord("d", "u", 1, 1))
         close = Close(2001, Advice.RECONNECT, "heartbeat lost", 8)
-        record = DeviceRecord("d", "u", 1, 9, PushToken(b"\x00t", "org.example", True), {"tier": "gold", "ä": ""}, close)
+        record = DeviceRecord("d", "u", 1, 9, PushToken(b"\x00t", "org.example", True, 7), {"tier": "gold", "ä": ""}, close)
         await store.remember_device(record)
         assert await store.device("d") == record
         await store.remember_device(DeviceRecord("d"))

@@ -128,7 +128,7 @@ class OutboxContract(ContractBase):
 
     # ---------------------------------------------------------------------------------------------------------- replace
 
-    async def token(self, store: Store, now_ms: int = 0) -> str:
+    async def lease(self, store: Store, now_ms: int = 0) -> str:
         """A lease of the first work that is due."""
         (entry,) = await store.outbox_lease("apns", 1, now_ms, 10)
         return entry.token
@@ -136,7 +136,7 @@ class OutboxContract(ContractBase):
     async def test_work_that_is_replaced_is_gone_and_what_it_led_to_is_there(self) -> None:
         store = await self.outbox("a")
         works = [OutboxWork("push", "p1", b"one", 5), OutboxWork("push", "p2", b"two", 7), OutboxWork("apns", "b", b"", 9)]
-        assert await store.outbox_replace(await self.token(store), works)
+        assert await store.outbox_replace(await self.lease(store), works)
         assert await self.leased(store, 1000) == ["b"]
         leased = await store.outbox_lease("push", 10, 7, 10)
         assert [(entry.key, entry.body, entry.attempts) for entry in leased] == [("p1", b"one", 1), ("p2", b"two", 1)]
@@ -144,7 +144,7 @@ class OutboxContract(ContractBase):
 
     async def test_what_is_replaced_by_nothing_is_done(self) -> None:
         store = await self.outbox("a")
-        token = await self.token(store)
+        token = await self.lease(store)
         assert await store.outbox_replace(token, [])
         assert not await store.outbox_complete(token)
         assert (await store.status()).outbox == 0
@@ -153,20 +153,20 @@ class OutboxContract(ContractBase):
         store = await self.outbox("a")
         await store.outbox_add("push", "p1", b"old", 50)
         works = [OutboxWork("push", "p1", b"new", 5), OutboxWork("push", "p2", b"first", 6), OutboxWork("push", "p2", b"second", 6)]
-        assert await store.outbox_replace(await self.token(store), works)
+        assert await store.outbox_replace(await self.lease(store), works)
         leased = await store.outbox_lease("push", 10, 50, 10)
         assert [(entry.key, entry.body) for entry in leased] == [("p2", b"first"), ("p1", b"old")]
 
     async def test_work_may_be_followed_by_work_of_its_own_kind_and_key(self) -> None:
         store = await self.outbox("a")
-        assert await store.outbox_replace(await self.token(store), [OutboxWork("apns", "a", b"goes on", 20)])
+        assert await store.outbox_replace(await self.lease(store), [OutboxWork("apns", "a", b"goes on", 20)])
         (entry,) = await store.outbox_lease("apns", 10, 20, 10)
         assert (entry.key, entry.body, entry.attempts) == ("a", b"goes on", 1)
 
     async def test_a_lease_that_has_passed_on_replaces_nothing(self) -> None:
         store = await self.outbox("a")
-        first = await self.token(store)
-        second = await self.token(store, 10)
+        first = await self.lease(store)
+        second = await self.lease(store, 10)
         works = [OutboxWork("push", "p", b"", 0)]
         assert not await store.outbox_replace(first, works)
         assert not await store.outbox_replace("", works)
@@ -179,20 +179,20 @@ class OutboxContract(ContractBase):
         for key in ("a", "b"):
             await store.outbox_add("apns", key, b"", 0)
         works = [OutboxWork("push", f"p{number}", b"x" * 1000, 0) for number in range(4)]
-        token = await self.token(store)
+        token = await self.lease(store)
         await self.refused(store.outbox_replace(token, works), Code.QUOTA_EXCEEDED)
         assert await store.outbox_next_ms("push") is None
         assert await store.outbox_replace(token, works[:3])
         assert (await store.status()).outbox == 4
         await self.refused(store.outbox_add("apns", "c", b"", 0), Code.QUOTA_EXCEEDED)
-        token = await self.token(store)
+        token = await self.lease(store)
         await self.refused(store.outbox_replace(token, [OutboxWork("push", key, b"", 0) for key in "xy"]), Code.QUOTA_EXCEEDED)
         assert await store.outbox_replace(token, [OutboxWork("push", "x", b"", 0)])
 
     async def test_hundreds_replace_one_and_their_bytes_are_counted(self) -> None:
         store = await self.outbox("a")
         works = [OutboxWork("push", f"p{number:03}", b"x" * number, number) for number in range(300)]
-        assert await store.outbox_replace(await self.token(store), works)
+        assert await store.outbox_replace(await self.lease(store), works)
         status = await store.status()
         assert (status.outbox, status.bytes) == (300, sum(range(300)))
         leased = await store.outbox_lease("push", 1000, 300, 10)

@@ -155,11 +155,17 @@ class SlowStore:
     async def subscriptions(self, device_id: str) -> Sequence[DurableSubscription]:
         return await self._begin("subscriptions", lambda: self._store.subscriptions(device_id))
 
+    async def subscribers(self, channel: str, after: str, limit: int) -> Sequence[str]:
+        return await self._begin("subscribers", lambda: self._store.subscribers(channel, after, limit))
+
     async def device(self, device_id: str) -> DeviceRecord | None:
         return await self._begin("device", lambda: self._store.device(device_id))
 
     async def remember_device(self, record: DeviceRecord) -> None:
         return await self._begin("remember_device", lambda: self._store.remember_device(record))
+
+    async def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
+        return await self._begin("drop_token", lambda: self._store.drop_token(device_id, token, at_ms))
 
     async def forget_device(self, device_id: str) -> bool:
         return await self._begin("forget_device", lambda: self._store.forget_device(device_id))

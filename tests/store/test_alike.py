@@ -29,6 +29,7 @@ from streampush.push.values import (
     MessageRecord,
     OutboxEntry,
     OutboxWork,
+    PushToken,
     Session,
     StoreStatus,
     Undeliverable,
@@ -56,6 +57,7 @@ LIMITS = StoreConfig(
 )
 DEVICES = ("d1", "d2", "d3", "d4")
 USERS = ("", "u1", "u2")
+TOKENS = (b"t1", b"t2")
 CHANNELS = ("news", "sport", "a", "b", "c", "d", "device:d1", "device:d2", "user:u1", "user:u2")
 
 
@@ -123,6 +125,8 @@ class Pair:
                 if page.next_offset >= page.head.top_offset:
                     break
                 page = self.both("read", channel, page.next_offset, 3, 150)
+            self.both("subscribers", channel, "", 10)
+            self.both("subscribers", channel, "d1", 1)
         wants = [Want(channel, tuple(range(0, 60, 7))) for channel in CHANNELS]
         for device in DEVICES:
             self.both("survey", device, wants)
@@ -207,10 +211,14 @@ class Pair:
 
     def do_remember(self) -> None:
         close = self.chance(0.5, Close(1001, Advice.RETRY, "gone", self.now_ms), None)
+        token = self.chance(0.5, PushToken(self.random.choice(TOKENS), "org.example", True, self.now_ms - 500), None)
         self.both(
             "remember_device",
-            DeviceRecord(self.device(), self.random.choice(USERS), 1, self.now_ms, None, {"a": "b"}, close),
+            DeviceRecord(self.device(), self.random.choice(USERS), 1, self.now_ms, token, {"a": "b"}, close),
         )
+
+    def do_drop_token(self) -> None:
+        self.both("drop_token", self.device(), self.random.choice(TOKENS), self.now_ms - self.random.choice((0, 500, 501, 3000)))
 
     def do_forget(self) -> None:
         if self.random.random() < 0.3:

@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from streampush.config import StoreConfig
-from streampush.push.values import CursorMove, Idempotency, Want
+from streampush.push.values import CursorMove, DeviceRecord, Idempotency, Want
 from streampush.store.sqlite import batches, file
 from streampush.store.sqlite.worker import Task
 from tests.store.folders import quick_folder
@@ -83,6 +83,19 @@ class PlanTests(SynchronousTestCase):
                 tasks += [Task[Any]("append", (one, NOW_MS)), Task[Any]("record", (moves, (), (), NOW_MS))]
             assert store.writer.run(tasks).fault is None  # type: ignore[attr-defined]  # without threads
             done(store.survey("d", [Want(f"news/{channel}", (0, 3)) for channel in range(9)]))
+
+    def test_followers_of_a_topic_are_read_in_as_many_steps_however_many_they_are(self) -> None:
+        steps = {}
+        with opened(self.path, ROOMY) as store:
+            for count in (50, 2000):
+                for number in range(count):
+                    done(store.remember_device(DeviceRecord(f"d{number:05}")))
+                    done(store.add_subscription(f"d{number:05}", "topic", NOW_MS, 10))
+                done(store.subscribers("topic", "", 1))  # the reader has its connection then
+                self.steps = 0
+                self.assertEqual(done(store.subscribers("topic", "d00019", 3)), ["d00020", "d00021", "d00022"])
+                steps[count] = self.steps
+        self.assertEqual(steps[2000], steps[50])
 
     def start(self, path: Path) -> int:
         """The steps of SQLite's machine for a start, the first look and the first message."""

@@ -23,11 +23,15 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class PushToken:
-    """Where to reach a device that is away. `token` is secret; `topic` is Apple's word, the bundle id."""
+    """Where to reach a device that is away. `token` is secret; `topic` is Apple's word, the bundle id.
+
+    `registered_at_ms`: when the device said so last; 0: not known, it was longer ago than anything that is.
+    """
 
     token: bytes = field(repr=False)
     topic: str
     sandbox: bool
+    registered_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from heapq import nsmallest
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.values import Close, Cursor, CursorMove, DeadLetter, DeviceRecord, DurableSubscription
+from streampush.store.memory.names import OrderedNames
 
 
 class Devices:
@@ -19,6 +20,7 @@ class Devices:
         self._max_devices = max_devices
         self._records: dict[str, DeviceRecord] = {}
         self._users: dict[str, set[str]] = {}
+        self._tokens: dict[bytes, str] = {}  # which device has it
 
     def __len__(self) -> int:
         return len(self._records)
@@ -35,11 +37,41 @@ class Devices:
         known = self._records.get(record.device_id)
         if known is None and len(self._records) >= self._max_devices:
             raise Refused(Code.QUOTA_EXCEEDED, f"the store holds {len(self._records)} devices, its limit")
-        if known is not None and known.user_id != record.user_id:
-            self._unbind(known)
+        if known is not None:
+            self._forget_token(known)
+            if known.user_id != record.user_id:
+                self._unbind(known)
+        record = self._take_token(record)
         if record.user_id:
             self._users.setdefault(record.user_id, set()).add(record.device_id)
         self._records[record.device_id] = record
+
+    def _take_token(self, record: DeviceRecord) -> DeviceRecord:
+        """The record with its token if no other device has registered it later; from one that has not it is taken away."""
+        token = record.push_token
+        if token is None:
+            return record
+        other = self._records.get(self._tokens.get(token.token, ""))
+        if other is not None and other.push_token is not None:
+            if other.push_token.registered_at_ms > token.registered_at_ms:
+                return replace(record, push_token=None)
+            self._records[other.device_id] = replace(other, push_token=None)
+        self._tokens[token.token] = record.device_id
+        return record
+
+    def _forget_token(self, record: DeviceRecord) -> None:
+        if record.push_token is not None:
+            del self._tokens[record.push_token.token]
+
+    def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
+        """See push.ports.DeviceStore.drop_token."""
+        record = self._records.get(device_id)
+        known = None if record is None else record.push_token
+        if record is None or known is None or known.token != token or known.registered_at_ms > at_ms:
+            return False
+        self._forget_token(record)
+        self._records[device_id] = replace(record, push_token=None)
+        return True
 
     def closed(self, device_id: str, close: Close) -> None:
         """Keeps how the last connection of a known device ended."""
@@ -52,6 +84,7 @@ class Devices:
         record = self._records.pop(device_id, None)
         if record is None:
             return False
+        self._forget_token(record)
         self._unbind(record)
         return True
 
@@ -78,6 +111,7 @@ class Cursors:
         self._max_cursors = max_cursors
         self._cursors: dict[str, OrderedDict[str, Cursor]] = {}
         self._durable: dict[str, dict[str, int]] = {}  # channel: since, Unix milliseconds
+        self._followers: dict[str, OrderedNames] = {}  # by channel, those for whom it is durable
 
     def of(self, device_id: str) -> dict[str, Cursor]:
         return dict(self._cursors.get(device_id, {}))
@@ -120,7 +154,8 @@ class Cursors:
     def forget_device(self, device_id: str) -> None:
         """Nothing of the device is left."""
         self._cursors.pop(device_id, None)
-        self._durable.pop(device_id, None)
+        for channel in self._durable.pop(device_id, {}):
+            self._unfollow(channel, device_id)
 
     def add_durable(self, device_id: str, channel: str, at_ms: int, at_most: int) -> bool:
         """See push.ports.CursorStore.add_subscription, for a known device."""
@@ -130,6 +165,7 @@ class Cursors:
         if len(durable) >= at_most:
             raise Refused(Code.QUOTA_EXCEEDED, f"at most {at_most} durable subscriptions", channel=channel)
         self._durable.setdefault(device_id, {})[channel] = at_ms
+        self._followers.setdefault(channel, OrderedNames()).add(device_id)
         return True
 
     def remove_durable(self, device_id: str, channel: str) -> bool:
@@ -138,10 +174,22 @@ class Cursors:
             return False
         if not durable:
             del self._durable[device_id]
+        self._unfollow(channel, device_id)
         return True
 
     def durable(self, device_id: str) -> tuple[DurableSubscription, ...]:
         return tuple(DurableSubscription(channel, at_ms) for channel, at_ms in sorted(self._durable.get(device_id, {}).items()))
+
+    def followers(self, channel: str, after: str, limit: int) -> list[str]:
+        """See push.ports.CursorStore.subscribers."""
+        followers = self._followers.get(channel)
+        return [] if followers is None else followers.behind(after, limit)
+
+    def _unfollow(self, channel: str, device_id: str) -> None:
+        followers = self._followers[channel]
+        followers.remove(device_id)
+        if not followers:
+            del self._followers[channel]
 
 
 class DeadLetters:

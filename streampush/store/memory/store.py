@@ -263,6 +263,9 @@ class MemoryStore(OneProcessPresence):
     async def subscriptions(self, device_id: str) -> Sequence[DurableSubscription]:
         return self._cursors.durable(device_id)
 
+    async def subscribers(self, channel: str, after: str, limit: int) -> Sequence[str]:
+        return self._cursors.followers(channel, after, limit)
+
     # ---------------------------------------------------------------------------------------------------------- devices
 
     async def device(self, device_id: str) -> DeviceRecord | None:
@@ -270,6 +273,9 @@ class MemoryStore(OneProcessPresence):
 
     async def remember_device(self, record: DeviceRecord) -> None:
         self._devices.remember(record)
+
+    async def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
+        return self._devices.drop_token(device_id, token, at_ms)
 
     async def forget_device(self, device_id: str) -> bool:
         self._cursors.forget_device(device_id)

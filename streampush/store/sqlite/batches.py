@@ -64,6 +64,7 @@ class Writing:
         self._single: dict[str, Callable[..., Any]] = {
             "remember_device": devices.remember,
             "forget_device": devices.forget,
+            "drop_token": devices.drop_token,
             "closed": devices.closed,
             "forget_cursor": devices.forget_cursor,
             "add_subscription": devices.add_subscription,

@@ -46,6 +46,8 @@ _RULES = {
     "cursors or subscriptions have an order or an owner that cannot be": """
         SELECT (SELECT count(*) FROM cursors WHERE moved > (SELECT moves FROM store))
             + (SELECT count(*) FROM subscriptions WHERE device NOT IN (SELECT id FROM devices))""",
+    "devices have the push token of another": """
+        SELECT count(push_token) - count(DISTINCT push_token) FROM devices""",
     "publishers have another number of idempotency keys than is counted": """
         SELECT (SELECT count(*) FROM scopes AS s WHERE s.keys <> (SELECT count(*) FROM idempotency WHERE scope = s.id))
             + (SELECT count(*) FROM idempotency WHERE scope NOT IN (SELECT id FROM scopes))""",

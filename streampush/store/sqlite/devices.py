@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
-from streampush.push.values import Close, DeviceRecord
+from streampush.push.values import Close, DeviceRecord, PushToken
 from streampush.store.sqlite.ledger import Ledger
 from streampush.store.sqlite.recording import drop_letters, drop_oldest_letters
 from streampush.store.sqlite.retention import STEP
 from streampush.store.sqlite.rows import pack_headers
 
 DEVICE_COLUMNS = (
-    "id, user_id, first_seen_at, last_seen_at, push_token, push_topic, push_sandbox, attributes,"
+    "id, user_id, first_seen_at, last_seen_at, push_token, push_topic, push_sandbox, push_registered_at, attributes,"
     " close_code, close_advice, close_detail, close_at"
 )
+
+_UNREACHABLE = "UPDATE devices SET push_token = NULL, push_topic = '', push_sandbox = 0, push_registered_at = 0"
 
 
 class Devices:
@@ -33,9 +35,9 @@ class Devices:
             totals.devices += 1
         elif known[0] != record.user_id:
             self._ledger.forget_recipient(f"user:{known[0]}")
-        token, close = record.push_token, record.last_close
+        token, close = self._take_token(record), record.last_close
         db.execute(
-            f"INSERT OR REPLACE INTO devices ({DEVICE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO devices ({DEVICE_COLUMNS}) VALUES ({','.join('?' * 13)})",
             (
                 record.device_id,
                 record.user_id,
@@ -44,10 +46,34 @@ class Devices:
                 None if token is None else token.token,
                 "" if token is None else token.topic,
                 int(token is not None and token.sandbox),
+                0 if token is None else token.registered_at_ms,
                 pack_headers(record.attributes),
                 *((None, 0, "", 0) if close is None else (close.code, int(close.advice), close.detail, close.at_ms)),
             ),
         )
+
+    def _take_token(self, record: DeviceRecord) -> PushToken | None:
+        """The record's token if no other device has registered it later; from one that has not it is taken away."""
+        token = record.push_token
+        if token is None:
+            return None
+        db = self._ledger.db
+        other = db.execute(
+            "SELECT id, push_registered_at FROM devices WHERE push_token = ? AND id <> ?", (token.token, record.device_id)
+        ).fetchone()
+        if other is None:
+            return token
+        if other[1] > token.registered_at_ms:
+            return None
+        db.execute(f"{_UNREACHABLE} WHERE id = ?", (other[0],))
+        return token
+
+    def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
+        """See push.ports.DeviceStore.drop_token."""
+        dropped = self._ledger.db.execute(
+            f"{_UNREACHABLE} WHERE id = ? AND push_token = ? AND push_registered_at <= ?", (device_id, token, at_ms)
+        )
+        return dropped.rowcount > 0
 
     def forget(self, device_id: str) -> bool | None:
         """See push.ports.DeviceStore.forget_device. None: only some of its dead letters are gone, and this is to be called again.

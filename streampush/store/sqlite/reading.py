@@ -229,6 +229,10 @@ class Reading:
         query = "SELECT json_group_array(json_array(channel, since_at)) FROM subscriptions WHERE device = ?"
         return [DurableSubscription(*row) for row in sorted(read_list(self._db, query, (device_id,)))]
 
+    def subscribers(self, channel: str, after: str, limit: int) -> list[str]:
+        query = "SELECT device FROM subscriptions WHERE channel = ? AND device > ? ORDER BY device LIMIT ?"
+        return [row[0] for row in self._db.execute(query, (channel, after, limit))]
+
     def device(self, device_id: str) -> DeviceRecord | None:
         row = self._db.execute(f"SELECT {DEVICE_COLUMNS} FROM devices WHERE id = ?", (device_id,)).fetchone()
         return None if row is None else _device(row)
@@ -315,13 +319,13 @@ def _letter(row: Sequence[Any]) -> DeadLetter:
 
 
 def _device(row: Sequence[Any]) -> DeviceRecord:
-    device_id, user_id, first, last, token, topic, sandbox, attributes, code, advice, detail, closed_at = row
+    device_id, user_id, first, last, token, topic, sandbox, registered_at, attributes, code, advice, detail, closed_at = row
     return DeviceRecord(
         device_id,
         user_id,
         first,
         last,
-        None if token is None else PushToken(token, topic, bool(sandbox)),
+        None if token is None else PushToken(token, topic, bool(sandbox), registered_at),
         unpack_headers(attributes),
         None if code is None else Close(code, Advice(advice), detail, closed_at),
     )

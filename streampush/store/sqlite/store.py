@@ -228,6 +228,10 @@ class SqliteStore(OneProcessPresence):
         found: list[DurableSubscription] = await self._read("subscriptions", device_id)
         return found
 
+    async def subscribers(self, channel: str, after: str, limit: int) -> Sequence[str]:
+        names: list[str] = await self._read("subscribers", channel, after, limit)
+        return names
+
     # ---------------------------------------------------------------------------------------------------------- devices
 
     async def device(self, device_id: str) -> DeviceRecord | None:
@@ -236,6 +240,9 @@ class SqliteStore(OneProcessPresence):
 
     async def remember_device(self, record: DeviceRecord) -> None:
         await self._write("remember_device", record)
+
+    async def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
+        return bool(await self._write("drop_token", device_id, token, at_ms))
 
     async def forget_device(self, device_id: str) -> bool:
         while (known := await self._write("forget_device", device_id)) is None:
