@@ -1095,6 +1095,7 @@ class Publish(_message.Message):
     CLEAR_ON_PROCESSED_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    ALERT_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     """device:ID, user:ID or the name of a topic"""
     payload: _builtins.bytes
@@ -1120,6 +1121,10 @@ class Publish(_message.Message):
     """Unix time, milliseconds; instead of ttl_ms; 0: by ttl_ms"""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def alert(self) -> Global___Alert:
+        """for devices that are away, or do not acknowledge in time"""
+
     def __init__(
         self,
         *,
@@ -1137,14 +1142,92 @@ class Publish(_message.Message):
         clear_on_processed: _builtins.bool = ...,
         version: _builtins.int = ...,
         expires_at_ms: _builtins.int = ...,
+        alert: Global___Alert | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "clear_on_processed", b"clear_on_processed", "collapse_key", b"collapse_key", "content_type", b"content_type", "deliver_at_ms", b"deliver_at_ms", "durability", b"durability", "expires_at_ms", b"expires_at_ms", "headers", b"headers", "idempotency_key", b"idempotency_key", "payload", b"payload", "priority", b"priority", "ttl_ms", b"ttl_ms", "version", b"version", "want_receipt", b"want_receipt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "channel", b"channel", "clear_on_processed", b"clear_on_processed", "collapse_key", b"collapse_key", "content_type", b"content_type", "deliver_at_ms", b"deliver_at_ms", "durability", b"durability", "expires_at_ms", b"expires_at_ms", "headers", b"headers", "idempotency_key", b"idempotency_key", "payload", b"payload", "priority", b"priority", "ttl_ms", b"ttl_ms", "version", b"version", "want_receipt", b"want_receipt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Publish: _TypeAlias = Publish  # noqa: Y015
+
+@_typing.final
+class Alert(_message.Message):
+    """What a device that the publication does not reach is sent over its push service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    SUBTITLE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    BADGE_FIELD_NUMBER: _builtins.int
+    SOUND_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    THREAD_ID_FIELD_NUMBER: _builtins.int
+    MUTABLE_CONTENT_FIELD_NUMBER: _builtins.int
+    INTERRUPTION_LEVEL_FIELD_NUMBER: _builtins.int
+    RELEVANCE_SCORE_FIELD_NUMBER: _builtins.int
+    CUSTOM_FIELD_NUMBER: _builtins.int
+    BACKGROUND_FIELD_NUMBER: _builtins.int
+    FALLBACK_AFTER_MS_FIELD_NUMBER: _builtins.int
+    ONLY_WHEN_AWAY_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    subtitle: _builtins.str
+    body: _builtins.str
+    badge: _builtins.int
+    """0 takes the badge away; absent leaves it"""
+    sound: _builtins.str
+    """"default", or the name of a file in the application"""
+    category: _builtins.str
+    thread_id: _builtins.str
+    """groups notifications"""
+    mutable_content: _builtins.bool
+    """the application may change it before it is shown"""
+    interruption_level: _builtins.str
+    """passive, active, time-sensitive or critical"""
+    relevance_score: _builtins.float
+    """0.0 to 1.0"""
+    custom: _builtins.str
+    """a JSON object: the application's own keys"""
+    background: _builtins.bool
+    """wakes the application and shows nothing; then only custom is said"""
+    fallback_after_ms: _builtins.int
+    """for so long a connected device may stay silent; 0: as the server is configured"""
+    only_when_away: _builtins.bool
+    """a device that is connected is waited for"""
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        subtitle: _builtins.str = ...,
+        body: _builtins.str = ...,
+        badge: _builtins.int | None = ...,
+        sound: _builtins.str = ...,
+        category: _builtins.str = ...,
+        thread_id: _builtins.str = ...,
+        mutable_content: _builtins.bool = ...,
+        interruption_level: _builtins.str = ...,
+        relevance_score: _builtins.float | None = ...,
+        custom: _builtins.str = ...,
+        background: _builtins.bool = ...,
+        fallback_after_ms: _builtins.int = ...,
+        only_when_away: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_badge", b"_badge", "_relevance_score", b"_relevance_score", "badge", b"badge", "relevance_score", b"relevance_score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_badge", b"_badge", "_relevance_score", b"_relevance_score", "background", b"background", "badge", b"badge", "body", b"body", "category", b"category", "custom", b"custom", "fallback_after_ms", b"fallback_after_ms", "interruption_level", b"interruption_level", "mutable_content", b"mutable_content", "only_when_away", b"only_when_away", "relevance_score", b"relevance_score", "sound", b"sound", "subtitle", b"subtitle", "thread_id", b"thread_id", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__badge: _TypeAlias = _typing.Literal["badge"]  # noqa: Y015
+    _WhichOneofArgType__badge: _TypeAlias = _typing.Literal["_badge", b"_badge"]  # noqa: Y015
+    _WhichOneofReturnType__relevance_score: _TypeAlias = _typing.Literal["relevance_score"]  # noqa: Y015
+    _WhichOneofArgType__relevance_score: _TypeAlias = _typing.Literal["_relevance_score", b"_relevance_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__badge) -> _WhichOneofReturnType__badge | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__relevance_score) -> _WhichOneofReturnType__relevance_score | None: ...
+
+Global___Alert: _TypeAlias = Alert  # noqa: Y015
 
 @_typing.final
 class PublishOk(_message.Message):

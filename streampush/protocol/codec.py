@@ -55,6 +55,19 @@ def _copy(target: Any, source: Any, names: str) -> None:
         setattr(target, name, getattr(source, name))
 
 
+def _set_alert(target: pb.Alert, alert: m.Alert) -> None:
+    target.SetInParent()
+    _copy(target, alert, _ALERT_FIELDS)
+    if alert.badge is not None:
+        target.badge = alert.badge
+    if alert.relevance_score is not None:
+        target.relevance_score = alert.relevance_score
+
+
+_ALERT_FIELDS = (
+    "title subtitle body sound category thread_id mutable_content interruption_level custom background fallback_after_ms"
+    " only_when_away"
+)
 _NO_POSITION = m.Position()
 
 
@@ -149,6 +162,8 @@ def _encode_publish(env: pb.Envelope, message: m.Publish) -> None:
         body.version = message.version
     if message.expires_at_ms:
         body.expires_at_ms = message.expires_at_ms
+    if message.alert is not None:
+        _set_alert(body.alert, message.alert)
 
 
 def _encode_publish_ok(env: pb.Envelope, message: m.PublishOk) -> None:
@@ -327,6 +342,26 @@ def _publish(body: pb.Publish) -> m.Publish:
         body.clear_on_processed,
         body.version,
         body.expires_at_ms,
+        _alert(body.alert) if body.HasField("alert") else None,
+    )
+
+
+def _alert(body: pb.Alert) -> m.Alert:
+    return m.Alert(
+        body.title,
+        body.subtitle,
+        body.body,
+        body.badge if body.HasField("badge") else None,
+        body.sound,
+        body.category,
+        body.thread_id,
+        body.mutable_content,
+        body.interruption_level,
+        body.relevance_score if body.HasField("relevance_score") else None,
+        body.custom,
+        body.background,
+        body.fallback_after_ms,
+        body.only_when_away,
     )
 
 

@@ -189,6 +189,26 @@ class Ack:
     epoch: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Part of Publish. `badge` and `relevance_score` None: not said."""
+
+    title: str = field(default="", repr=False)
+    subtitle: str = field(default="", repr=False)
+    body: str = field(default="", repr=False)
+    badge: int | None = None
+    sound: str = ""
+    category: str = ""
+    thread_id: str = ""
+    mutable_content: bool = False
+    interruption_level: str = ""
+    relevance_score: float | None = None
+    custom: str = field(default="", repr=False)
+    background: bool = False
+    fallback_after_ms: int = 0
+    only_when_away: bool = False
+
+
 @quick_value(frozen=True, slots=True)
 class Publish:
     channel: str
@@ -205,6 +225,7 @@ class Publish:
     clear_on_processed: bool = False
     version: int = 0
     expires_at_ms: int = 0
+    alert: Alert | None = None
 
 
 @quick_value(frozen=True, slots=True)

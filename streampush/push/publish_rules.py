@@ -114,10 +114,14 @@ def _seconds(milliseconds: int) -> str:
     return f"{seconds}.{rest:03}"
 
 
-def fingerprint(request: PublishRequest) -> bytes:
-    """Stands for all that was asked for but the idempotency key: another fingerprint is another request."""
+def fingerprint(request: PublishRequest, alert: bytes = b"") -> bytes:
+    """Stands for all that was asked for but the idempotency key: another fingerprint is another request.
+
+    `alert`: the canonical form of the request's. Without one the fingerprint is what it was before there were alerts: keys that
+    are known from then stay good.
+    """
     digest = hashlib.sha256()
-    for part in _parts(request):
+    for part in (*_parts(request), *([alert] if alert else ())):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.digest()

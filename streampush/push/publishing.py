@@ -8,6 +8,7 @@ from streampush.config import PublishConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Priority
+from streampush.push.alerts import canonical
 from streampush.push.channels import Kind, allowed, kind_of
 from streampush.push.fanout import FanOut
 from streampush.push.limits import KeyedBuckets, Level
@@ -53,8 +54,8 @@ class Publishing:
         """
         accepted_at = self._clock()
         try:
-            self._admit(principal, request, accepted_at)
-            accepted = await self._store_it(principal, request)
+            alert = self._admit(principal, request, accepted_at)
+            accepted = await self._store_it(principal, request, alert)
         except Refused as refused:
             self._metrics.refused(refused.code)
             raise
@@ -91,21 +92,24 @@ class Publishing:
         if wait:
             raise Refused(Code.MESSAGE_RATE_EXCEEDED, channel=channel, retry_after=wait)
 
-    def _admit(self, principal: Principal, request: PublishRequest, now: float) -> None:
+    def _admit(self, principal: Principal, request: PublishRequest, now: float) -> bytes:
+        """Gives the canonical form of the request's alert, empty if it has none."""
         kind = self.permit(principal, request.channel)
         self.charge(principal, request.channel, now)
         check_fields(request, kind, self._limits)
+        alert = b"" if request.alert is None else canonical(request.alert, request.channel)
         if request.durability > self._store.durability:
             detail = f"durability {request.durability.name} is wanted, the store gives {self._store.durability.name}"
             raise Refused(Code.FORBIDDEN, detail, channel=request.channel)
+        return alert
 
-    async def _store_it(self, principal: Principal, request: PublishRequest) -> Accepted:
+    async def _store_it(self, principal: Principal, request: PublishRequest, alert: bytes) -> Accepted:
         now_ms = self._wall_ms()
         publisher = f"{principal.kind}:{principal.name}"
         idempotency = None
         if request.idempotency_key:
             forgotten_at_ms = now_ms + int(self._limits.idempotency_window * 1000)
-            idempotency = Idempotency(publisher, request.idempotency_key, fingerprint(request), forgotten_at_ms)
+            idempotency = Idempotency(publisher, request.idempotency_key, fingerprint(request, alert), forgotten_at_ms)
         try:
             expires_at_ms = expiry_ms(request, self._limits, now_ms)
         except Refused:  # now; but not, perhaps, when it was sent for the first time

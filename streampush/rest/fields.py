@@ -12,13 +12,19 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from streampush.protocol.terms import Durability, Priority
-from streampush.push.values import PublishRequest
+from streampush.push.alerts import MAX_FALLBACK_AFTER_MS
+from streampush.push.values import Alert, PublishRequest
 from streampush.rest.problems import JSON, Problem
 
 ADDRESSES = ("channel", "device", "user", "topic")
 PAYLOADS = ("payload", "payload_base64", "json")
 WISHES = ("durability", "idempotency_key", "priority", "collapse_key", "version", "want_receipt", "clear_on_processed")
-PUBLISH_FIELDS = (*ADDRESSES, *PAYLOADS, "content_type", "headers", "ttl", "expires_at", "deliver_at", *WISHES)
+ALERTS = ("alert", "background")
+PUBLISH_FIELDS = (*ADDRESSES, *PAYLOADS, "content_type", "headers", "ttl", "expires_at", "deliver_at", *WISHES, *ALERTS)
+ALERT_TEXTS = ("title", "subtitle", "body", "sound", "category", "thread_id", "interruption_level")
+ALERT_RULES = ("fallback_after", "only_when_away")
+ALERT_FIELDS = (*ALERT_TEXTS, "badge", "mutable_content", "relevance_score", "custom", *ALERT_RULES)
+BACKGROUND_FIELDS = ("custom", *ALERT_RULES)
 OWNED_PREFIXES = ("device:", "user:")
 DURABILITIES = tuple(durability.name for durability in Durability if durability)
 PRIORITIES = tuple(priority.name for priority in Priority if priority)
@@ -103,6 +109,7 @@ def publish_request(fields: Any, at: str = "") -> PublishRequest:
         version=_integer(fields, "version", at, "a version", least=0),
         want_receipt=_flag(fields, "want_receipt", at),
         clear_on_processed=_flag(fields, "clear_on_processed", at),
+        alert=_alert(fields, at),
     )
 
 
@@ -166,6 +173,61 @@ def _compact(value: Any, field: str) -> bytes:
         raise bad(field, "holds a number that is out of range") from None
     except RecursionError:
         raise bad(field, "is nested too deeply") from None
+
+
+def _alert(fields: Mapping[str, Any], at: str) -> Alert | None:
+    """`alert` is what is shown; `background` wakes the app instead: true, or an object."""
+    given = [name for name in ALERTS if name in fields]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise bad(f"{at}background", "contradicts alert: give one of them")
+    name, value = given[0], fields[given[0]]
+    if name == "background" and isinstance(value, bool):
+        return Alert(background=True) if value else None
+    if not isinstance(value, dict):
+        raise bad(f"{at}{name}", "must be an object" if name == "alert" else "must be true or an object")
+    within = f"{at}{name}."
+    only(value, ALERT_FIELDS if name == "alert" else BACKGROUND_FIELDS, within)
+    return Alert(
+        **{each: text(value[each], within + each) for each in ALERT_TEXTS if each in value},
+        badge=_integer(value, "badge", within, "a number", least=0) if "badge" in value else None,
+        mutable_content=_flag(value, "mutable_content", within),
+        relevance_score=_relevance(value, within),
+        custom=_custom(value, within),
+        background=name == "background",
+        fallback_after_ms=_fallback_after_ms(value, within),
+        only_when_away=_flag(value, "only_when_away", within),
+    )
+
+
+def _relevance(fields: Mapping[str, Any], at: str) -> float | None:
+    if "relevance_score" not in fields:
+        return None
+    value = fields["relevance_score"]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+        raise bad(f"{at}relevance_score", "must be a number from 0.0 to 1.0")
+    return float(value)
+
+
+def _custom(fields: Mapping[str, Any], at: str) -> str:
+    if "custom" not in fields:
+        return ""
+    value = fields["custom"]
+    if not isinstance(value, dict):
+        raise bad(f"{at}custom", "must be an object")
+    return _compact(value, f"{at}custom").decode()
+
+
+def _fallback_after_ms(fields: Mapping[str, Any], at: str) -> int:
+    """Given in seconds; the least is a millisecond."""
+    if "fallback_after" not in fields:
+        return 0
+    value = fields["fallback_after"]
+    most = MAX_FALLBACK_AFTER_MS // 1000
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.001 <= value <= most:
+        raise bad(f"{at}fallback_after", f"must be a number of seconds from 0.001 to {most}")
+    return int(value * 1000)
 
 
 def _headers(value: Any, field: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from streampush.protocol.codes import CODES
 from streampush.protocol.framing import encode_frame
 from streampush.push.channels import MAX_NAME_BYTES
 from streampush.push.values import (
+    Alert,
     Position,
     Publication,
     Published,
@@ -89,6 +90,26 @@ def publish_request(message: m.Publish) -> PublishRequest:
         message.want_receipt,
         message.clear_on_processed,
         message.version,
+        None if message.alert is None else _alert(message.alert),
+    )
+
+
+def _alert(message: m.Alert) -> Alert:
+    return Alert(
+        message.title,
+        message.subtitle,
+        message.body,
+        message.badge,
+        message.sound,
+        message.category,
+        message.thread_id,
+        message.mutable_content,
+        message.interruption_level,
+        message.relevance_score,
+        message.custom,
+        message.background,
+        message.fallback_after_ms,
+        message.only_when_away,
     )
 
 

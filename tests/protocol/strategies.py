@@ -23,6 +23,24 @@ subscribed = st.builds(
     m.Subscribed, text, text, u64, u64, st.booleans(), st.sampled_from(LossReason), u64, codes, text, text, st.booleans()
 )
 
+alerts = st.builds(
+    m.Alert,
+    title=text,
+    subtitle=text,
+    body=text,
+    badge=st.none() | u32,
+    sound=text,
+    category=text,
+    thread_id=text,
+    mutable_content=st.booleans(),
+    interruption_level=text,
+    relevance_score=st.none() | st.floats(allow_nan=False),
+    custom=text,
+    background=st.booleans(),
+    fallback_after_ms=u32,
+    only_when_away=st.booleans(),
+)
+
 MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
     m.Hello: st.builds(
         m.Hello,
@@ -79,6 +97,7 @@ MESSAGES: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
         clear_on_processed=st.booleans(),
         version=u64,
         expires_at_ms=u64,
+        alert=st.none() | alerts,
     ),
     m.PublishOk: st.builds(m.PublishOk, text, text, u64, text, st.sampled_from(Durability), u32, st.booleans(), u64, st.booleans()),
     m.Subscribe: st.builds(m.Subscribe, text, st.none() | positions, st.sampled_from(Start), st.booleans()),

@@ -91,6 +91,13 @@ class TestMessages:
         assert listed == {field.message_type.name: str(field.number) for field in body}
 
 
+class TestAlert:
+    def test_every_field_of_an_alert_is_listed(self) -> None:
+        (rows,) = page.tables("5.6")
+        listed = [name.strip("`") for row in rows[1:] for name in row[0].split(", ")]
+        assert listed == [field.name for field in pb.DESCRIPTOR.message_types_by_name["Alert"].fields]
+
+
 def cells(table: Table) -> dict[tuple[State, Input], str]:
     """Our table in the words of the page."""
     words: dict[tuple[State, Input], str] = {}

@@ -13,6 +13,7 @@ import pytest
 from streampush.observe.metrics import REST_STATUSES
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import AppState, Priority
+from streampush.push.alerts import INTERRUPTION_LEVELS, MAX_BADGE, MAX_FALLBACK_AFTER_MS
 from streampush.push.explain import MAX_LETTERS
 from streampush.push.progress import ORDER, MessageState
 from streampush.push.publish_rules import MAX_IDEMPOTENCY_KEY_BYTES
@@ -96,6 +97,15 @@ def test_fields_of_a_message_are_those_that_are_read() -> None:
     addresses, payloads = ({one["required"][0] for one in group["oneOf"]} for group in message["allOf"])
     assert (addresses, payloads) == (set(fields.ADDRESSES), set(fields.PAYLOADS))
     assert SCHEMAS["Disconnect"]["properties"]["detail"]["maxLength"] == fields.MAX_DETAIL
+
+
+def test_fields_of_an_alert_are_those_that_are_read() -> None:
+    for name, known in (("Alert", fields.ALERT_FIELDS), ("Background", fields.BACKGROUND_FIELDS)):
+        assert set(SCHEMAS[name]["properties"]) == set(known)
+        assert SCHEMAS[name]["properties"]["fallback_after"]["maximum"] == MAX_FALLBACK_AFTER_MS / 1000
+    alert = SCHEMAS["Alert"]["properties"]
+    assert alert["interruption_level"]["enum"] == list(INTERRUPTION_LEVELS)
+    assert alert["badge"]["maximum"] == MAX_BADGE
 
 
 @pytest.mark.parametrize(("name", "value"), [("Published", Published), ("Device", DeviceStatus), ("Cursor", ChannelCursor)])

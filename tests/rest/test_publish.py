@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability, Priority
-from streampush.push.values import ChannelRules, Principal
+from streampush.push.values import Alert, ChannelRules, Principal
 from streampush.rest import fields
 from streampush.rest.problems import STATUS_OF, Problem
 from tests.rest.support import Api, render
@@ -307,3 +307,70 @@ def test_any_json_is_a_request_or_a_problem(value: object) -> None:
         problem.answer()
     else:
         assert request.channel
+
+
+ALERT = {
+    "title": "t",
+    "subtitle": "s",
+    "body": "b",
+    "badge": 0,
+    "sound": "default",
+    "category": "c",
+    "thread_id": "i",
+    "mutable_content": True,
+    "interruption_level": "active",
+    "relevance_score": 1,
+    "custom": {"a": [1, "é"]},
+    "fallback_after": 2.5,
+    "only_when_away": False,
+}
+
+
+def test_an_alert_is_told_to_the_application() -> None:
+    assert set(ALERT) == set(fields.ALERT_FIELDS)
+    api = Api()
+    assert api.publish(**GOOD, alert=ALERT).status == 200
+    custom = '{"a":[1,"é"]}'
+    alert = Alert("t", "s", "b", 0, "default", "c", "i", True, "active", 1.0, custom, fallback_after_ms=2500)
+    assert api.push.published[0][1].alert == alert
+
+
+@pytest.mark.parametrize(
+    ("background", "alert"),
+    [
+        (True, Alert(background=True)),
+        (False, None),
+        ({"custom": {}, "only_when_away": True}, Alert(custom="{}", background=True, only_when_away=True)),
+    ],
+)
+def test_an_app_may_be_woken_without_showing_anything(background: object, alert: Alert | None) -> None:
+    api = Api()
+    assert api.publish(**GOOD, background=background).status == 200
+    assert api.push.published[0][1].alert == alert
+
+
+@pytest.mark.parametrize(
+    ("given_fields", "field"),
+    [
+        ({"alert": "hello"}, "alert"),
+        ({"alert": {"text": "hello"}}, "alert.text"),
+        ({"alert": {"title": 1}}, "alert.title"),
+        ({"alert": {"title": "t", "badge": "1"}}, "alert.badge"),
+        ({"alert": {"title": "t", "badge": True}}, "alert.badge"),
+        ({"alert": {"title": "t", "mutable_content": 1}}, "alert.mutable_content"),
+        ({"alert": {"title": "t", "relevance_score": 1.5}}, "alert.relevance_score"),
+        ({"alert": {"title": "t", "relevance_score": True}}, "alert.relevance_score"),
+        ({"alert": {"title": "t", "custom": "{}"}}, "alert.custom"),
+        ({"alert": {"title": "t", "fallback_after": 0}}, "alert.fallback_after"),
+        ({"alert": {"title": "t", "fallback_after": 86_401}}, "alert.fallback_after"),
+        ({"alert": {"title": "t", "fallback_after": "never"}}, "alert.fallback_after"),
+        ({"background": 1}, "background"),
+        ({"background": {"title": "t"}}, "background.title"),
+        ({"alert": {"title": "t"}, "background": True}, "background"),
+    ],
+)
+def test_an_alert_that_is_no_alert_is_refused_with_its_field(given_fields: dict[str, object], field: str) -> None:
+    api = Api()
+    response = api.publish(**GOOD, **given_fields)
+    assert (response.status, response.json()["field"]) == (400, field)
+    assert api.push.published == []

@@ -4,6 +4,7 @@ Wall times end in `_ms` (Unix time in milliseconds, as stored and sent); duratio
 all are had from here, because most who take part in a message's way need words of several.
 """
 
+from streampush.push.values.alerts import Alert
 from streampush.push.values.asking import (
     ChannelRules,
     ChannelStatus,
@@ -65,6 +66,7 @@ __all__ = [
     "NO_COUNTS",
     "NO_HEADERS",
     "Accepted",
+    "Alert",
     "Appended",
     "ChannelCursor",
     "ChannelPresence",

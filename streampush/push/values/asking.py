@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streampush.protocol.terms import Durability, Priority
+from streampush.push.values.alerts import Alert
 from streampush.push.values.log import NO_HEADERS, Head
 from streampush.quick_values import quick_value
 
@@ -34,7 +35,7 @@ class PublishRequest:
     """What a publisher wants: docs/protocol.md section 10.3.
 
     `ttl` in seconds from the delivery time, 0: as long as the log keeps it, unless `expires_at_ms` says otherwise;
-    `durability`: the least that is wanted; `deliver_at_ms` 0: at once; `version` 0: none.
+    `durability`: the least that is wanted; `deliver_at_ms` 0: at once; `version` 0: none; `alert`: for devices that are away.
     """
 
     channel: str
@@ -51,6 +52,7 @@ class PublishRequest:
     want_receipt: bool = False
     clear_on_processed: bool = False
     version: int = 0
+    alert: Alert | None = None
 
 
 @quick_value(frozen=True, slots=True)

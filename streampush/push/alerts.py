@@ -1,0 +1,169 @@
+"""Alerts of messages: what they must keep to, and their canonical form. docs/protocol.md section 5.6.
+
+The canonical form is what the store keeps and a sender reads, two lines: a JSON object that says when the message falls back, and
+one that is the *alert block*, in the words of `Alert`, without what is not said, in the fewest bytes. From the block a sender
+makes what its push service wants. A line in compact JSON holds no line feed, so neither has to be read to find the other.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from streampush.errors import Refused
+from streampush.protocol.codes import Code
+from streampush.push.values import Alert
+
+INTERRUPTION_LEVELS = ("passive", "active", "time-sensitive", "critical")
+"""Apple's words."""
+
+MAX_BADGE = (1 << 31) - 1
+"""What a badge on any device can hold."""
+
+MAX_FALLBACK_AFTER_MS = 86_400_000
+"""A day: after it there is little left to alert anybody to."""
+
+MAX_PAYLOAD_BYTES = 4096
+"""Of JSON, all that is sent to the push service. Apple's limit."""
+
+FRAME_BYTES = len('"aps":{},"alert":{},')
+"""By so much what a push service wants may be longer than the alert block, our own keys not counted."""
+
+MESSAGE_ID_BYTES = 26
+"""See ids.message_id."""
+
+OWN_KEY = "streampush"
+"""The key of ours beside the app's own: says which message this is, so that an app that collects it later shows it once."""
+
+RESERVED_KEYS = ("aps", OWN_KEY)
+
+_TEXTS = ("title", "subtitle", "body", "sound", "category", "thread_id", "interruption_level")
+_SHOWN = ("title", "subtitle", "body", "badge", "sound")
+_FLAGS = ("mutable_content", "background")
+_LOUD = (*_TEXTS, "badge", "mutable_content", "relevance_score")
+"""What a background push may not have."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackRule:
+    """When a message goes to the push service: see Alert. The rest of the canonical form is the alert block."""
+
+    after_ms: int
+    only_when_away: bool
+
+
+def own_keys(message_id: str, channel: str) -> bytes:
+    """The member of ours in the payload, as JSON."""
+    return f'"{OWN_KEY}":{_encode({"id": message_id, "channel": channel})}'.encode()
+
+
+def max_alert_bytes(channel: str) -> int:
+    """The most bytes that an alert block may have, on this channel."""
+    return MAX_PAYLOAD_BYTES - FRAME_BYTES - 1 - len(own_keys("0" * MESSAGE_ID_BYTES, channel))
+
+
+def canonical(alert: Alert, channel: str) -> bytes:
+    """The canonical form of an alert.
+
+    Raises Refused: SERIALIZATION_ERROR for what makes no sense, PAYLOAD_TOO_LARGE with both numbers for a block above its limit.
+    """
+    problem = _rule_problem(alert) or (_background_problem(alert) if alert.background else _alert_problem(alert))
+    if problem:
+        raise _senseless(problem, channel)
+    block = _block(alert, channel)
+    limit = max_alert_bytes(channel)
+    if len(block) > limit:
+        detail = f"alert of {len(block)} bytes of JSON, the limit on this channel is {limit} "
+        detail += f"({MAX_PAYLOAD_BYTES} of Apple's, less {MAX_PAYLOAD_BYTES - limit} for the keys of the server)"
+        raise Refused(Code.PAYLOAD_TOO_LARGE, detail, channel=channel)
+    rule: dict[str, Any] = {}
+    if alert.fallback_after_ms:
+        rule["after_ms"] = alert.fallback_after_ms
+    if alert.only_when_away:
+        rule["only_when_away"] = True
+    return _encode(rule).encode() + b"\n" + block
+
+
+def split(form: bytes) -> tuple[FallbackRule, bytes]:
+    """The rule and the alert block of a canonical form. `after_ms` 0: as the server is configured."""
+    line, _, block = form.partition(b"\n")
+    rule = json.loads(line)
+    return FallbackRule(rule.get("after_ms", 0), rule.get("only_when_away", False)), block
+
+
+def _senseless(problem: str, channel: str) -> Refused:
+    return Refused(Code.SERIALIZATION_ERROR, f"alert.{problem}", channel=channel)
+
+
+def _rule_problem(alert: Alert) -> str:
+    if not 0 <= alert.fallback_after_ms <= MAX_FALLBACK_AFTER_MS:
+        return f"fallback_after must be at most {MAX_FALLBACK_AFTER_MS // 1000} s"
+    if alert.only_when_away and alert.fallback_after_ms:
+        return "only_when_away contradicts fallback_after: give one of them"
+    return ""
+
+
+def _background_problem(alert: Alert) -> str:
+    for name in _LOUD:
+        value = getattr(alert, name)
+        if value or (value is not None and name in ("badge", "relevance_score")):
+            return f"{name}: what wakes the app in the background shows and plays nothing, and says nothing but custom"
+    return ""
+
+
+def _alert_problem(alert: Alert) -> str:
+    if all(getattr(alert, name) in ("", None) for name in _SHOWN):
+        return f"title: the alert says nothing: give one of {', '.join(_SHOWN)}, or background"
+    if alert.mutable_content and not (alert.title or alert.subtitle or alert.body):
+        return "mutable_content: the application changes a text, and there is none: give title, subtitle or body"
+    if alert.badge is not None and not 0 <= alert.badge <= MAX_BADGE:
+        return f"badge must be 0 to {MAX_BADGE}"
+    if alert.interruption_level and alert.interruption_level not in INTERRUPTION_LEVELS:
+        return f"interruption_level must be one of {', '.join(INTERRUPTION_LEVELS)}"
+    score = alert.relevance_score
+    if score is not None and not 0.0 <= score <= 1.0:  # also "not a number"
+        return "relevance_score must be a number from 0.0 to 1.0"
+    return ""
+
+
+def _block(alert: Alert, channel: str) -> bytes:
+    said: dict[str, Any] = {}
+    for name in (*_TEXTS, *_FLAGS):
+        value = getattr(alert, name)
+        if value:
+            said[name] = value
+    for name in ("badge", "relevance_score"):
+        value = getattr(alert, name)
+        if value is not None:
+            said[name] = value
+    if alert.custom:
+        said["custom"] = _custom(alert.custom, channel)
+    try:
+        return _encode(said).encode()
+    except UnicodeEncodeError:
+        raise _senseless("title, body and the other texts must be Unicode text: one holds half a character", channel) from None
+    except ValueError:
+        raise _senseless("custom holds a number that is out of range", channel) from None
+
+
+def _custom(text: str, channel: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise _senseless("custom is nested too deeply", channel) from None
+    except ValueError:  # its text may quote what is meant for the device only
+        raise _senseless("custom is not JSON", channel) from None
+    if not isinstance(value, dict):
+        raise _senseless("custom is not a JSON object", channel)
+    reserved = next((key for key in RESERVED_KEYS if key in value), "")
+    if reserved:
+        owner = "Apple's" if reserved == "aps" else "the server's own"
+        raise _senseless(f"custom must not hold the key {reserved}, which is {owner}", channel)
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)

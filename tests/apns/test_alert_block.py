@@ -1,0 +1,85 @@
+"""What publishing lets in as an alert becomes a push that Apple takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streampush.apns.alert_block import payload_of
+from streampush.apns.push import MAX_PAYLOAD, PushType, check_payload
+from streampush.errors import Refused
+from streampush.push import alerts
+from streampush.push.alerts import canonical, max_alert_bytes, split
+from streampush.push.values import Alert
+
+MESSAGE_ID = "01JZ0000000000000000000000"
+
+texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts, st.lists
+)
+customs = st.dictionaries(texts.filter(lambda key: key not in alerts.RESERVED_KEYS), values, max_size=3)
+channels = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=60)
+shown = st.builds(
+    Alert,
+    title=texts,
+    subtitle=texts,
+    body=texts,
+    badge=st.none() | st.integers(0, alerts.MAX_BADGE),
+    sound=st.just("") | st.just("default") | texts,
+    category=texts,
+    thread_id=texts,
+    interruption_level=st.sampled_from(("", *alerts.INTERRUPTION_LEVELS)),
+    relevance_score=st.none() | st.floats(0.0, 1.0),
+    custom=customs.map(lambda custom: json.dumps(custom) if custom else ""),
+).filter(lambda alert: alert.title or alert.subtitle or alert.body or alert.sound or alert.badge is not None)
+changing = st.builds(
+    replace, shown.filter(lambda alert: alert.title or alert.subtitle or alert.body), mutable_content=st.just(True)
+)
+backgrounds = st.builds(Alert, custom=customs.map(json.dumps), background=st.just(True))
+
+
+def pushed(alert: Alert, channel: str = "device:phone") -> tuple[PushType, dict[str, Any]]:
+    kind, payload = payload_of(split(canonical(alert, channel))[1], MESSAGE_ID, channel)
+    return kind, json.loads(payload)
+
+
+def test_an_alert_is_in_apples_words_with_the_apps_keys_and_ours_beside() -> None:
+    alert = Alert("Hi", body="there", badge=0, sound="default", thread_id="t", mutable_content=True, custom='{"room": 5}')
+    kind, payload = pushed(alert)
+    assert kind is PushType.ALERT
+    assert payload == {
+        "aps": {"alert": {"title": "Hi", "body": "there"}, "badge": 0, "sound": "default", "thread-id": "t", "mutable-content": 1},
+        "room": 5,
+        "streampush": {"id": MESSAGE_ID, "channel": "device:phone"},
+    }
+
+
+def test_what_wakes_the_app_is_a_background_push() -> None:
+    kind, payload = pushed(Alert(background=True, custom='{"sync":true}'))
+    assert kind is PushType.BACKGROUND
+    own = {"id": MESSAGE_ID, "channel": "device:phone"}
+    assert payload == {"aps": {"content-available": 1}, "sync": True, "streampush": own}
+
+
+@given(shown | changing | backgrounds, channels)
+def test_the_payload_is_longer_than_the_block_by_no_more_than_is_kept_free(alert: Alert, channel: str) -> None:
+    _, block = split(canonical(alert, channel))
+    _, payload = payload_of(block, MESSAGE_ID, channel)
+    assert len(payload) - len(block) <= MAX_PAYLOAD - max_alert_bytes(channel)
+    check_payload(payload, MAX_PAYLOAD)
+
+
+@given(st.integers(0, 20), channels)
+def test_whatever_is_let_in_fits_apples_limit(more: int, channel: str) -> None:
+    alert = Alert(body="x" * (max_alert_bytes(channel) - 20 + more))
+    try:
+        _, block = split(canonical(alert, channel))
+    except Refused:
+        assert len(alert.body) + len('{"body":""}') > max_alert_bytes(channel)
+        return
+    assert len(payload_of(block, MESSAGE_ID, channel)[1]) <= MAX_PAYLOAD
