@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 from twisted.internet.base import ReactorBase
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
 
@@ -39,7 +39,7 @@ def run(work: Callable[[ReactorBase], Coroutine[Deferred[Any], Any, T]]) -> T:
             finished.callback(None)
 
     def begin() -> None:
-        deferred = Deferred.fromCoroutine(work(reactor))
+        deferred = maybeDeferred(work, reactor)  # so that work which fails before it is a coroutine ends the reactor too
 
         def interrupted() -> Deferred[None] | None:
             if outcome:

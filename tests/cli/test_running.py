@@ -51,6 +51,11 @@ def test_a_failure_is_one_line_and_its_status() -> None:
     assert finish(start(work)) == (4, "", "Error: nobody there\n")
 
 
+def test_a_failure_before_there_is_a_coroutine_ends_it_too() -> None:
+    work = "def work(reactor):\n    raise NoConnection('nobody there')"
+    assert finish(start(work)) == (4, "", "Error: nobody there\n")
+
+
 def test_ctrl_c_runs_what_cleans_up_and_exits_with_130() -> None:
     work = """
 async def work(reactor):

@@ -20,6 +20,9 @@ from streampush.apns.simulator.validation import PRIORITIES, Push, Request, chec
 MAX_CHANNELS: Final = 10_000
 """Channels of an app in one environment; Apple's limit."""
 
+MAX_CHANNELS_IN_ALL: Final = 100_000
+"""Channels of all apps together. Ours: bundle ids cost a client nothing here."""
+
 MAX_BROADCAST_PAYLOAD: Final = 5120
 """Bytes."""
 
@@ -101,13 +104,14 @@ def find_call(request: Request) -> tuple[Call, str] | Reason:
 
 
 class Channels:
-    """The channels of all apps, in the order of their making."""
+    """The channels of all apps, in the order of their making. `most`: of all apps together."""
 
-    __slots__ = ("_by_id", "_counts", "_ids", "enabled")
+    __slots__ = ("_by_id", "_counts", "_ids", "_most", "enabled")
 
-    def __init__(self, seed: int = 0, *, enabled: bool = True) -> None:
+    def __init__(self, seed: int = 0, *, enabled: bool = True, most: int = MAX_CHANNELS_IN_ALL) -> None:
         self.enabled = enabled
         """Whether broadcasting is enabled for the apps in the developer account."""
+        self._most = most
         self._by_id: dict[str, Channel] = {}
         self._counts: dict[str, int] = {}
         self._ids = Random(f"{seed} channels")  # noqa: S311  # must come again with the seed
@@ -132,6 +136,8 @@ class Channels:
         if call is Call.DELETE:
             del self._by_id[channel.channel_id]
             self._counts[bundle_id] -= 1
+            if not self._counts[bundle_id]:
+                del self._counts[bundle_id]
             return Done(204, channel.channel_id)
         body = _dump({"message-storage-policy": channel.storage_policy, "push-type": _PUSH_TYPE})
         return Done(200, channel.channel_id, body)
@@ -148,7 +154,7 @@ class Channels:
             return Reason.BAD_REQUEST_PAYLOAD
         if asked.get("push-type") != _PUSH_TYPE:
             return Reason.INVALID_PUSH_TYPE if asked.get("push-type") else Reason.MISSING_PUSH_TYPE
-        if self._counts.get(bundle_id, 0) >= MAX_CHANNELS:
+        if self._counts.get(bundle_id, 0) >= MAX_CHANNELS or len(self._by_id) >= self._most:
             return Reason.CANNOT_CREATE_CHANNEL_CONFIG
         channel_id = b64encode(self._ids.randbytes(16)).decode()
         self._by_id[channel_id] = Channel(channel_id, bundle_id, int(policy))

@@ -27,6 +27,7 @@ from streampush.apns.simulator.orders import (
     HugeHeaders,
     OddAnswer,
     OneStreamFirst,
+    Order,
     RefuseStream,
     Reject,
     ResetStream,
@@ -101,11 +102,18 @@ class BeliefTests(TestCase):
 
     @given(orders=st.lists(orders, max_size=4), seed=st.integers(0, 2**32), count=st.integers(1, 40))
     @settings(max_examples=150, deadline=None)
-    def test_what_the_client_believes_is_true(self, orders: list[object], seed: int, count: int) -> None:
+    def test_what_the_client_believes_is_true(self, orders: list[Order], seed: int, count: int) -> None:
         # REFUSED_STREAM behind the processing is a lie that no client can see through
         honest = [order for order in orders if not (isinstance(order, ResetStream) and order.code == 7)]
-        apple, provider = push(Orders(tuple(honest), seed), count, seed=seed)  # type: ignore[arg-type]
+        apple, provider = push(Orders(tuple(honest), seed), count, seed=seed)
         self.check(apple, provider)
+
+    @given(orders=st.lists(orders, max_size=3), seed=st.integers(0, 2**32))
+    @settings(max_examples=30, deadline=None)
+    def test_the_same_seed_goes_the_same_way(self, orders: list[Order], seed: int) -> None:
+        first, second = (push(Orders(tuple(orders), seed), 15) for _ in range(2))
+        self.assertEqual(list(first[0].ledger), list(second[0].ledger))
+        self.assertEqual((first[1].endings, first[1].now), (second[1].endings, second[1].now))
 
     def test_every_preset_is_survived(self) -> None:
         for name in PRESETS:

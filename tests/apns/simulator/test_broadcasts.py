@@ -113,6 +113,14 @@ class ManagementTests(BroadcastCase):
         self.assertIs(channels.carry_out(Call.CREATE, TOPIC, request), Reason.CANNOT_CREATE_CHANNEL_CONFIG)
         self.assertIsInstance(channels.carry_out(Call.CREATE, "com.example.other", request), Done)
 
+    def test_all_apps_together_have_so_many_and_no_more(self) -> None:
+        channels = Channels(most=3)
+        body = json.dumps(WANTED).encode()
+        request = Request((), body, len(body))
+        for number in range(3):
+            channels.carry_out(Call.CREATE, f"com.example.{number}", request)
+        self.assertIs(channels.carry_out(Call.CREATE, TOPIC, request), Reason.CANNOT_CREATE_CHANNEL_CONFIG)
+
     @given(body=st.binary(max_size=60), call=st.sampled_from(Call), channel=st.binary(max_size=40))
     def test_any_request_gets_an_answer(self, body: bytes, call: Call, channel: bytes) -> None:
         request = Request(((b"apns-channel-id", channel),), body, len(body))

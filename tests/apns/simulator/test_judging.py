@@ -64,6 +64,12 @@ class JudgeTests(TestCase):
         self.use(Validation(keys=(replace(MINTED.key, environments=frozenset({Environment.PRODUCTION})),)))
         self.assertEqual(self.reason(), "BadEnvironmentKeyIdInToken")
 
+    def test_a_key_of_the_other_environment_does_not_bind_the_connection(self) -> None:
+        production = replace(OTHER_KEY.key, environments=frozenset({Environment.PRODUCTION}))
+        self.use(Validation(keys=(production, MINTED.key)))
+        self.assertEqual(self.reason(make_jwt(OTHER_KEY)), "BadEnvironmentKeyIdInToken")
+        self.assertEqual(self.reason(), "")
+
     def test_tokens_are_counted_over_all_connections_or_for_each(self) -> None:
         second = make_jwt(issued_at=1)
         for scope, expected in ((UpdateScope.ACCOUNT, "TooManyProviderTokenUpdates"), (UpdateScope.CONNECTION, "")):

@@ -61,6 +61,7 @@ class ProtocolTests(SynchronousTestCase):
         self.begin(Close(When(at=1)))
         self.push()
         self.assertTrue(self.transport.disconnecting)
+        self.assertIsNone(self.transport.producer)  # or the transport would wait for it
         self.clock.advance(CLOSE_TIMEOUT)
         self.assertTrue(self.transport.disconnected)
 

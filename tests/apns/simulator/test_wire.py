@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from streampush.apns.http2 import ErrorCode, FrameReader, frames
 from streampush.apns.http2.hpack import block
 from streampush.apns.simulator.outlet import DEFAULT_WINDOW
+from streampush.apns.simulator.unusual import unusual_answer, unusual_size
 from streampush.apns.simulator.wire import (
     MAX_BLOCK,
     MAX_BODY,
@@ -152,6 +153,28 @@ class WindowTests(WireCase):
         self.take(START + frames.settings_ack() + head(1))
         self.breaks(frames.data(1, bytes(11), False), ErrorCode.FLOW_CONTROL_ERROR, 1)
 
+    def test_padding_counts_too(self) -> None:
+        self.wire = ServerWire(hold_windows=True)
+        self.take(START + head(1))
+        padded = frames.frame(0, frames.PADDED, 1, b"\xff" + bytes(255))
+        self.assertEqual(self.take(padded * 255), [])
+        self.breaks(padded * 2, ErrorCode.FLOW_CONTROL_ERROR)
+
+    def test_answers_share_the_window_of_the_connection(self) -> None:
+        self.take(frames.settings([(4, 1 << 20)]) + head(1, True) + head(3, True))
+        self.written()
+        self.wire.respond(1, ANSWER, bytes(40_000))
+        self.wire.respond(3, ANSWER, bytes(40_000))
+        self.assertEqual(sum(len(payload) for kind, *_, payload in self.written() if kind == 0), DEFAULT_WINDOW)
+        self.take(frames.window_update(0, 20_000))
+        self.assertEqual(sum(len(payload) for kind, *_, payload in self.written() if kind == 0), 80_000 - DEFAULT_WINDOW)
+
+    def test_an_unusual_answer_takes_what_it_says_of_the_windows(self) -> None:
+        for body in (b"", b"x", b"abc" * 100):
+            data = unusual_answer(1, ANSWER, body)
+            sizes = [len(payload) for kind, *_, payload in FrameReader().feed(data) if kind == 0]
+            self.assertEqual(sum(sizes), unusual_size(body))
+
     def test_a_smaller_window_counts_when_the_client_knows_of_it(self) -> None:
         self.wire = ServerWire(window=10)
         self.take(START + head(1) + frames.data(1, bytes(11), False))
@@ -247,6 +270,7 @@ class BadClientTests(WireCase):
         cases = (
             good[1:],
             [*good, (b":path", b"/")],
+            [(b":path", b"/"), *good],
             [*good, (b":late", b"x")],
             [*good, (b"connection", b"close")],
             [*good, (b"te", b"gzip")],
