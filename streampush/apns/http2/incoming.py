@@ -39,7 +39,7 @@ _WHOLE_ANSWER = END_STREAM | END_HEADERS
 class Incoming:
     """Reads what the server sends and acts on the streams.
 
-    `peer`: the server's settings. `settled`: its SETTINGS came, and it acknowledged ours.
+    `peer`: the server's settings. `settings_came`: whether it sent any. `acknowledged`: whether it answered ours.
     """
 
     __slots__ = (
