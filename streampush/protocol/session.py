@@ -97,7 +97,7 @@ class Session:
     @property
     def mid_frame(self) -> bool:
         """Whether a started frame waits for its rest, so that `deadline` may have come nearer."""
-        return self._decoder.partial
+        return self._frame_deadline != NEVER
 
     # ------------------------------------------------------------------------------------------------------------- bytes out
 
@@ -140,7 +140,6 @@ class Session:
         if self.state is State.CLOSED:
             return events
         decoder = self._decoder
-        was_partial = decoder.partial
         decoded = decoder.feed(data)
         for item in decoded:
             if isinstance(item, Damage):
@@ -153,7 +152,7 @@ class Session:
             self._close(decoder.failure.code, decoder.failure.detail, events)
         elif not decoder.partial:
             self._frame_deadline = NEVER
-        elif decoded or not was_partial:
+        elif decoded or self._frame_deadline == NEVER:  # that no frame was started before
             self._frame_deadline = now + self.settings.frame_timeout
         return events
 
@@ -168,9 +167,15 @@ class Session:
             return
         self._bad_run = 0
         kind = INPUT_OF[type(message)]
-        if not self._move(kind):
+        state = self._table.get((self.state, kind))
+        if state is None:
             detail = f"{type(message).__name__} in state {self.state.value}"
             self._close(Code.UNEXPECTED_MESSAGE, detail, events)
+            return
+        self.state = state
+        if kind is Input.REQUEST or kind is Input.FLOW:  # nearly all
+            self.active = True
+            events.append(Received(request_id, message))
         elif kind is Input.HEARTBEAT:
             self._beat(request_id, message, now, events)
         elif kind is Input.UNKNOWN:
@@ -180,7 +185,7 @@ class Session:
             self._accept(request_id, message, now, events)
 
     def _accept(self, request_id: int, message: m.Message, now: float, events: list[Event]) -> None:
-        """A legal message other than a heartbeat."""
+        """A legal message of another kind."""
         events.append(Received(request_id, message))
 
     def _damaged(self, code: Code, detail: str, events: list[Event]) -> None:

@@ -53,9 +53,22 @@ class Publishing:
         A request with a known idempotency key gets the first answer, whatever has expired since; its rate is charged all the same.
         """
         accepted_at = self._clock()
+        publisher = f"{principal.kind}:{principal.name}"
+        idempotency = None
         try:
-            alert = self._admit(principal, request, accepted_at)
-            accepted = await self._store_it(principal, request, alert)
+            alert = self._admit(principal, publisher, request, accepted_at)
+            now_ms = self._wall_ms()
+            if request.idempotency_key:
+                idempotency = self._idempotency(publisher, request, alert, now_ms)
+            try:
+                expires_at_ms = expiry_ms(request, self._limits, now_ms)
+            except Refused:  # now; but not, perhaps, when it was sent for the first time
+                first = await self._store.first_answer(idempotency) if idempotency is not None else None
+                if first is None:
+                    raise
+                accepted = first
+            else:
+                accepted = await self._store.append(self._draft(publisher, request, now_ms, expires_at_ms, idempotency))
         except Refused as refused:
             self._metrics.refused(refused.code)
             raise
@@ -64,7 +77,7 @@ class Publishing:
     def charge_device(self, principal: Principal) -> None:
         """One request of a device other than publish. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
         try:
-            self._take(self._device_rates, principal, self._clock(), "")
+            self._take(self._device_rates, f"{principal.kind}:{principal.name}", self._clock(), "")
         except Refused as refused:
             self._metrics.refused(refused.code)
             raise
@@ -80,22 +93,24 @@ class Publishing:
 
     def charge(self, principal: Principal, channel: str, now: float) -> None:
         """One message of a publisher, or request of a device. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
-        rates = self._device_rates if principal.kind == "device" else self._publisher_rates
-        self._take(rates, principal, now, channel)
+        self._take(self._rates_of(principal), f"{principal.kind}:{principal.name}", now, channel)
 
     def device_level(self, device_id: str) -> Level:
         """What is left of a device's request rate."""
         return self._device_rates.look(f"device:{device_id}", self._clock())
 
-    def _take(self, rates: KeyedBuckets, principal: Principal, now: float, channel: str) -> None:
-        wait = rates.take(f"{principal.kind}:{principal.name}", now)
+    def _rates_of(self, principal: Principal) -> KeyedBuckets:
+        return self._device_rates if principal.kind == "device" else self._publisher_rates
+
+    def _take(self, rates: KeyedBuckets, name: str, now: float, channel: str) -> None:
+        wait = rates.take(name, now)
         if wait:
             raise Refused(Code.MESSAGE_RATE_EXCEEDED, channel=channel, retry_after=wait)
 
-    def _admit(self, principal: Principal, request: PublishRequest, now: float) -> bytes:
+    def _admit(self, principal: Principal, publisher: str, request: PublishRequest, now: float) -> bytes:
         """Gives the canonical form of the request's alert, empty if it has none."""
         kind = self.permit(principal, request.channel)
-        self.charge(principal, request.channel, now)
+        self._take(self._rates_of(principal), publisher, now, request.channel)
         check_fields(request, kind, self._limits)
         alert = b"" if request.alert is None else canonical(request.alert, request.channel)
         if request.durability > self._store.durability:
@@ -103,21 +118,9 @@ class Publishing:
             raise Refused(Code.FORBIDDEN, detail, channel=request.channel)
         return alert
 
-    async def _store_it(self, principal: Principal, request: PublishRequest, alert: bytes) -> Accepted:
-        now_ms = self._wall_ms()
-        publisher = f"{principal.kind}:{principal.name}"
-        idempotency = None
-        if request.idempotency_key:
-            forgotten_at_ms = now_ms + int(self._limits.idempotency_window * 1000)
-            idempotency = Idempotency(publisher, request.idempotency_key, fingerprint(request, alert), forgotten_at_ms)
-        try:
-            expires_at_ms = expiry_ms(request, self._limits, now_ms)
-        except Refused:  # now; but not, perhaps, when it was sent for the first time
-            first = await self._store.first_answer(idempotency) if idempotency is not None else None
-            if first is None:
-                raise
-            return first
-        return await self._store.append(self._draft(publisher, request, now_ms, expires_at_ms, idempotency))
+    def _idempotency(self, publisher: str, request: PublishRequest, alert: bytes, now_ms: int) -> Idempotency:
+        forgotten_at_ms = now_ms + int(self._limits.idempotency_window * 1000)
+        return Idempotency(publisher, request.idempotency_key, fingerprint(request, alert), forgotten_at_ms)
 
     def _draft(
         self, publisher: str, request: PublishRequest, now_ms: int, expires_at_ms: int, idempotency: Idempotency | None

@@ -45,11 +45,16 @@ class SteadyClock:
 
     def wall_ms(self) -> int:
         """Unix milliseconds; never goes back."""
-        return self._read() // 1_000_000
+        difference, at = self._state
+        boot = self._boot_ns()
+        if boot - at >= LOOK:
+            difference = self._look(boot)
+        return (boot + difference) // 1_000_000
 
     def deviation(self) -> float:
         """Seconds by which the system's clock is ahead of this one."""
-        return (self._system_ns() - self._read()) / NANOSECONDS
+        boot = self._boot_ns()
+        return (self._system_ns() - boot - self._look(boot)) / NANOSECONDS
 
     def stepped(self) -> float:
         """Seconds by which the system's clock has jumped since the last call; 0.0 if it has not. To be asked every second or so."""
@@ -61,12 +66,12 @@ class SteadyClock:
         allowed = STEP + (boot - before_boot) / NANOSECONDS / DRIFT
         return moved if abs(moved) > allowed else 0.0
 
-    def _read(self) -> int:
+    def _look(self, boot: int) -> int:
+        """Wall time minus time since boot, after a look at the system's clock if it is time for one."""
         difference, at = self._state
-        boot = self._boot_ns()
         if boot - at >= LOOK:
             most = (boot - at) // SLEW
             wanted = self._system_ns() - boot - difference
             difference += max(-most, min(most, wanted))
             self._state = difference, boot
-        return boot + difference
+        return difference

@@ -288,8 +288,11 @@ class StreamConnection:
         """Acts on what happened and writes what is to be said. `sooner`: the next deadline may have come nearer."""
         ended = None
         for event in events:
-            if isinstance(event, Received):
-                self._received(event)
+            if type(event) is Received:  # nearly always
+                if self._requests is None or type(event.message) is m.Hello:
+                    self._greeted(event)
+                else:
+                    self._requests.receive(event.request_id, event.message)
             elif isinstance(event, Closed):
                 ended = replace(event, detail=wire.peer_text(event.detail)) if event.by_peer else event
             else:
@@ -326,13 +329,11 @@ class StreamConnection:
             if self.attachment is not None:
                 self.attachment.heartbeats.jitters += 1
 
-    def _received(self, event: Received) -> None:
-        message = event.message
-        if isinstance(message, m.Hello):
+    def _greeted(self, event: Received) -> None:
+        """The first message; what else comes before it changes nothing."""
+        if isinstance(event.message, m.Hello):
             self._requests = Requests(self, self._around)
-            self._requests.greet(event.request_id, message)
-        elif self._requests is not None:
-            self._requests.receive(event.request_id, message)
+            self._requests.greet(event.request_id, event.message)
 
     def pause_reading(self) -> None:
         self._transport.pause_reading()

@@ -152,6 +152,8 @@ class Requests:
         attachment = self._connection.attachment
         if isinstance(message, m.Ack):
             self._acknowledge(attachment, message)
+        elif isinstance(message, m.Publish):
+            self._begin(request_id, message)
         elif isinstance(message, m.Credit):
             if attachment is not None:
                 messages, size = min(message.messages, MAX_WINDOW_MESSAGES), min(message.bytes, MAX_WINDOW_BYTES)
@@ -188,8 +190,20 @@ class Requests:
         self._around.spawn(self._answer(request_id, message))
 
     async def _answer(self, request_id: int, message: m.Message) -> None:
+        connection, attachment = self._connection, self._connection.attachment
+        principal = attachment.principal if attachment is not None else connection.principal
         try:
-            await self._do(request_id, message)
+            if principal is None:
+                raise Refused(Code.FORBIDDEN)
+            if isinstance(message, m.Publish):
+                request = wire.publish_request(message)
+                published = await self._around.service.publish(principal, request)
+                if request_id:
+                    connection.send(wire.publish_ok(published), request_id)
+                    if request.want_receipt:
+                        self._follow(request, published)
+            else:
+                await self._do(principal, attachment, request_id, message)
             self._rate_refusals = 0
         except Refused as refused:
             self._refuse(request_id, refused)
@@ -207,19 +221,9 @@ class Requests:
             if self._rate_refusals > MAX_RATE_REFUSALS:
                 self._connection.close(refused.code, f"{self._rate_refusals} requests in a row above the rate")
 
-    async def _do(self, request_id: int, message: m.Message) -> None:
+    async def _do(self, principal: Principal, attachment: Attachment | None, request_id: int, message: m.Message) -> None:
+        """What only devices ask for."""
         connection, service = self._connection, self._around.service
-        attachment = connection.attachment
-        principal = attachment.principal if attachment is not None else connection.principal
-        if principal is None:
-            raise Refused(Code.FORBIDDEN)
-        if isinstance(message, m.Publish):
-            request = wire.publish_request(message)
-            published = await service.publish(principal, request)
-            if request_id:
-                connection.send(wire.publish_ok(published), request_id)
-                self._follow(request, published)
-            return
         if attachment is None:
             raise Refused(Code.FORBIDDEN, "only devices follow channels, have a state and a push token")
         service.charge(principal)
@@ -239,8 +243,8 @@ class Requests:
             connection.send(m.Ok(), request_id)
 
     def _follow(self, request: PublishRequest, published: Published) -> None:
-        """The publisher gets receipts, if it wants them and named what they can be told by: an id that was answered."""
-        if self.receipts is None or not request.want_receipt or self._connection.session.closed:
+        """The publisher wants a receipt, and gets it if it can: it was told the id, and receives receipts."""
+        if self.receipts is None or self._connection.session.closed:
             return
         if kind_of(published.channel)[0] in (Kind.DEVICE, Kind.USER):
             begins_at_ms = published.deliver_at_ms or self._around.wall_ms()
