@@ -6,14 +6,28 @@ import dataclasses
 
 from streampush.protocol import messages as m
 from streampush.protocol.terms import Durability, Priority
-from streampush.push.values import Published, PublishRequest
+from streampush.push.values import Alert, Published, PublishRequest
 from streampush.server import wire
 
 
 def test_every_field_of_a_publish_reaches_the_application() -> None:
-    message = m.Publish(
-        "user:ada", b"x", "text/plain", {"a": "b"}, 1500, Durability.MEMORY, "key", Priority.HIGH, "score", 7, True, True, 9, 11
+    most = (
+        "user:ada",
+        b"x",
+        "text/plain",
+        {"a": "b"},
+        1500,
+        Durability.MEMORY,
+        "key",
+        Priority.HIGH,
+        "score",
+        7,
+        True,
+        True,
+        9,
+        11,
     )
+    message = m.Publish(*most, m.Alert(title="Dinner", badge=2))
     request = wire.publish_request(message)
     assert request == PublishRequest(
         "user:ada",
@@ -30,6 +44,7 @@ def test_every_field_of_a_publish_reaches_the_application() -> None:
         want_receipt=True,
         clear_on_processed=True,
         version=9,
+        alert=Alert(title="Dinner", badge=2),
     )
     defaults = wire.publish_request(m.Publish("c", b""))
     assert all(getattr(request, each.name) != getattr(defaults, each.name) for each in dataclasses.fields(request))
