@@ -26,6 +26,7 @@ from streampush.push.values import (
     OutboxWork,
     Page,
     Publication,
+    Reach,
     Session,
     StoreStatus,
     Subscription,
@@ -189,6 +190,10 @@ class DeviceStore(Protocol):
 
     async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
         """Devices that are bound to the user, in order of their ids."""
+
+    async def reach(self, channel: str, device_ids: Sequence[str]) -> Sequence[Reach]:
+        """How each of these devices may be reached with a message of the channel, in their order; those that are not known are
+        left out. Some hundreds at a time."""
 
     async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
         """The first ids, in their order, of the devices whose ids begin so. For people who ask; not for every message."""

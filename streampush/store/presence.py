@@ -85,6 +85,11 @@ class PresenceTable:
         present = self._devices.get(device_id)
         return present.session if present is not None and self._lives(present.session.node) else None
 
+    def node(self, device_id: str) -> str:
+        """Where the device is connected, empty: it is away."""
+        session = self.session(device_id)
+        return "" if session is None else session.node
+
     def user_sessions(self, user_id: str, limit: int) -> tuple[Session, ...]:
         """See push.ports.PresenceStore.user_sessions."""
         sessions = (self.session(device_id) for device_id in self._users.get(user_id, ()))

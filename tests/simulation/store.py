@@ -39,6 +39,7 @@ READS = frozenset(
         "device",
         "devices_of_user",
         "devices_named",
+        "reach",
         "dead_letters",
         "dead_letter",
         "first_answer",

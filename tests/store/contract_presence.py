@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streampush.protocol.codes import Advice
 from streampush.push.ports import Store
-from streampush.push.values import ChannelPresence, Close, DeviceRecord, Session
+from streampush.push.values import ChannelPresence, Close, Cursor, CursorMove, DeviceRecord, PushToken, Reach, Session
 from tests.store.contract_base import LIMITS, ContractBase
 
 LOST = Close(2001, Advice.RECONNECT, "heartbeat lost", 7)
@@ -31,6 +31,29 @@ class PresenceContract(ContractBase):
     async def present(self, store: Store, *device_ids: str) -> list[str]:
         """Those of the devices that are present."""
         return [device_id for device_id in device_ids if await store.session(device_id) is not None]
+
+    # ------------------------------------------------------------------------------------------------------------- reach
+
+    async def test_reach_tells_token_cursor_and_node_of_the_known_devices_in_the_order_asked_for(self) -> None:
+        store = self.make_store(LIMITS)
+        token = PushToken(b"\x00t", "app", sandbox=True, registered_at_ms=7)
+        await store.remember_device(DeviceRecord("a", "u", push_token=token))
+        await store.remember_device(DeviceRecord("b"))
+        await store.record([CursorMove("a", "news", "e", 5, 4, 3), CursorMove("b", "sport", "e", 9)])
+        await self.connect(store, "b", "news", node="n1")
+        assert list(await store.reach("news", ["b", "nobody", "a"])) == [
+            Reach("b", "", None, None, "n1"),
+            Reach("a", "u", token, Cursor("e", 5, 4, 3), ""),
+        ]
+        assert list(await store.reach("news", [])) == []
+
+    async def test_a_device_whose_node_is_gone_is_away(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.remember_device(DeviceRecord("a"))
+        await self.connect(store, "a", "news", node="n1")
+        await store.forget_node("n1")
+        (reach,) = await store.reach("news", ["a"])
+        assert reach.node == ""
 
     # ---------------------------------------------------------------------------------------------------------- sessions
 

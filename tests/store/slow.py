@@ -32,6 +32,7 @@ from streampush.push.values import (
     OutboxEntry,
     OutboxWork,
     Page,
+    Reach,
     Session,
     StoreStatus,
     Survey,
@@ -172,6 +173,9 @@ class SlowStore:
 
     async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
         return await self._begin("devices_of_user", lambda: self._store.devices_of_user(user_id, limit))
+
+    async def reach(self, channel: str, device_ids: Sequence[str]) -> Sequence[Reach]:
+        return await self._begin("reach", lambda: self._store.reach(channel, device_ids))
 
     async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
         return await self._begin("devices_named", lambda: self._store.devices_named(prefix, limit))

@@ -137,6 +137,8 @@ class Pair:
             self.both("message", message_id, 10)
         for user in USERS:
             self.both("devices_of_user", user, 10)
+        for channel in CHANNELS:
+            self.both("reach", channel, DEVICES)
         self.both("count_readable", [(channel, after, after + 9) for channel in CHANNELS for after in range(0, 30, 4)])
         for prefix in ("", "d", "d1"):
             self.both("devices_named", prefix, 2)

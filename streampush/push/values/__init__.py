@@ -20,6 +20,7 @@ from streampush.push.values.devices import (
     DeviceRecord,
     DeviceStatus,
     PushToken,
+    Reach,
     Session,
 )
 from streampush.push.values.log import (
@@ -96,6 +97,7 @@ __all__ = [
     "PublishRequest",
     "Published",
     "PushToken",
+    "Reach",
     "Recalled",
     "Session",
     "Spot",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from streampush.protocol.codes import Advice
 from streampush.protocol.terms import AppState
 from streampush.push.values.log import NO_HEADERS
-from streampush.push.values.places import ChannelCursor
+from streampush.push.values.places import ChannelCursor, Cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,18 @@ class DeviceRecord:
     push_token: PushToken | None = None
     attributes: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     last_close: Close | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How a device may be reached with a message of one channel, whose cursor it is. `node`: where it is connected, empty: it is
+    away."""
+
+    device_id: str
+    user_id: str
+    token: PushToken | None
+    cursor: Cursor | None
+    node: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from streampush.push.values import (
     OutboxEntry,
     OutboxWork,
     Page,
+    Reach,
     StoreStatus,
     Survey,
     Undeliverable,
@@ -285,6 +286,15 @@ class MemoryStore(OneProcessPresence):
 
     async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
         return self._devices.of_user(user_id, limit)
+
+    async def reach(self, channel: str, device_ids: Sequence[str]) -> Sequence[Reach]:
+        found = []
+        for device_id in device_ids:
+            record = self._devices.get(device_id)
+            if record is not None:
+                cursor = self._cursors.get(device_id, channel)
+                found.append(Reach(device_id, record.user_id, record.push_token, cursor, self._presence.node(device_id)))
+        return found
 
     async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
         return self._devices.named(prefix, limit)

@@ -22,6 +22,7 @@ from streampush.push.values import (
     Page,
     Publication,
     PushToken,
+    Reach,
     Spot,
     StoreStatus,
     Survey,
@@ -87,6 +88,12 @@ _CURSORS = (
     "SELECT json_group_array(json_array(channel, epoch, position, processed, attempts))"
     " FROM wanted CROSS JOIN cursors ON device = a AND channel = b"
 )
+_REACH = """
+SELECT json_group_array(json_array(d.id, user_id, CASE WHEN push_token IS NULL THEN NULL ELSE hex(push_token) END,
+    push_topic, push_sandbox, push_registered_at, epoch, position, processed, c.attempts))
+FROM json_each(?1) AS j CROSS JOIN devices AS d ON d.id = j.value
+    LEFT JOIN cursors AS c ON c.device = d.id AND c.channel = ?2
+"""
 _IDS = "SELECT json_group_array(json_array(id, message_id)) FROM entries WHERE id IN (SELECT value FROM json_each(?))"
 
 
@@ -240,6 +247,15 @@ class Reading:
     def devices_of_user(self, user_id: str, limit: int) -> list[DeviceRecord]:
         query = f"SELECT {DEVICE_COLUMNS} FROM devices WHERE user_id = ? AND user_id <> '' ORDER BY id LIMIT ?"
         return [_device(row) for row in self._db.execute(query, (user_id, limit))]
+
+    def reach(self, channel: str, device_ids: Sequence[str]) -> list[Reach]:
+        """As push.ports.DeviceStore.reach; who is connected is not known here."""
+        rows = read_list(self._db, _REACH, (as_json(list(device_ids)), channel))
+        found = []
+        for device_id, user_id, token, topic, sandbox, registered_at, *cursor in rows:
+            known = None if token is None else PushToken(bytes.fromhex(token), topic, bool(sandbox), registered_at)
+            found.append(Reach(device_id, user_id, known, None if cursor[0] is None else Cursor(*cursor), ""))
+        return found
 
     def devices_named(self, prefix: str, limit: int) -> list[str]:
         query = "SELECT id FROM devices WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -26,6 +27,7 @@ from streampush.push.values import (
     OutboxEntry,
     OutboxWork,
     Page,
+    Reach,
     StoreStatus,
     Survey,
     Undeliverable,
@@ -252,6 +254,10 @@ class SqliteStore(OneProcessPresence):
     async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
         found: list[DeviceRecord] = await self._read("devices_of_user", user_id, limit)
         return found
+
+    async def reach(self, channel: str, device_ids: Sequence[str]) -> Sequence[Reach]:
+        found: list[Reach] = await self._read("reach", channel, device_ids)
+        return [replace(one, node=self._presence.node(one.device_id)) for one in found]
 
     async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
         names: list[str] = await self._read("devices_named", prefix, limit)
