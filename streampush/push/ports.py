@@ -26,6 +26,7 @@ from streampush.push.values import (
     OutboxWork,
     Page,
     Publication,
+    PushRecord,
     Reach,
     Session,
     StoreStatus,
@@ -220,6 +221,17 @@ class MessageStore(Protocol):
 
         Raises Refused(UNKNOWN_RECIPIENT) if it is neither scheduled nor in a log, or is a notice itself.
         """
+
+    async def record_pushes(self, records: Sequence[PushRecord]) -> None:
+        """How pushes ended, in one step with the work that is done with them; some hundreds at a time.
+
+        Of a message to devices and users the newest result of each device is kept as long as the log has the message; of a topic's
+        message results are counted, but not that of a lease that has passed to somebody else: who has the work now will count.
+        A result of a message that is not in a log is dropped; the work is done all the same.
+        """
+
+    async def push_of(self, apns_id: str) -> PushRecord | None:
+        """The push to a device, of a message to devices and users, that has this id and is the last one of its message to it."""
 
 
 class PresenceStore(Protocol):

@@ -44,6 +44,7 @@ READS = frozenset(
         "dead_letter",
         "first_answer",
         "message",
+        "push_of",
         "session",
         "user_sessions",
         "channel_presence",

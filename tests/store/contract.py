@@ -14,6 +14,7 @@ from tests.store.contract_messages import MessageContract
 from tests.store.contract_outbox import OutboxContract
 from tests.store.contract_presence import PresenceContract
 from tests.store.contract_publishing import PublishingContract
+from tests.store.contract_pushes import PushContract
 from tests.store.contract_receipts import ReceiptContract
 from tests.store.contract_schedule import ScheduleContract
 
@@ -31,5 +32,6 @@ class StoreContract(
     OutboxContract,
     PublishingContract,
     FallbackContract,
+    PushContract,
 ):
     """All of it. `self.now_ms` is the wall clock that the store must be given."""

@@ -189,6 +189,18 @@ class OutboxContract(ContractBase):
         await self.refused(store.outbox_replace(token, [OutboxWork("push", key, b"", 0) for key in "xy"]), Code.QUOTA_EXCEEDED)
         assert await store.outbox_replace(token, [OutboxWork("push", "x", b"", 0)])
 
+    async def test_work_may_be_followed_by_one_even_above_that(self) -> None:
+        store = self.make_store(replace(LIMITS, max_outbox=1))
+        for number in range(3):
+            await store.append(self.draft(deliver_at_ms=self.now_ms + 1, fallback=b"x", message_id=f"m{number}"))
+        await store.outbox_add("apns", "a", b"", 0)
+        await store.fire_due(self.now_ms + 1, 10)
+        assert (await store.status()).outbox == 4
+        token = await self.lease(store)
+        works = [OutboxWork("push", key, b"", 0) for key in "xy"]
+        await self.refused(store.outbox_replace(token, works), Code.QUOTA_EXCEEDED)
+        assert await store.outbox_replace(token, works[:1])
+
     async def test_hundreds_replace_one_and_their_bytes_are_counted(self) -> None:
         store = await self.outbox("a")
         works = [OutboxWork("push", f"p{number:03}", b"x" * number, number) for number in range(300)]

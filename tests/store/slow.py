@@ -32,6 +32,7 @@ from streampush.push.values import (
     OutboxEntry,
     OutboxWork,
     Page,
+    PushRecord,
     Reach,
     Session,
     StoreStatus,
@@ -194,6 +195,12 @@ class SlowStore:
 
     async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
         return await self._begin("recall", lambda: self._store.recall(message_id, notice_id, at_ms))
+
+    async def record_pushes(self, records: Sequence[PushRecord]) -> None:
+        return await self._begin("record_pushes", lambda: self._store.record_pushes(records))
+
+    async def push_of(self, apns_id: str) -> PushRecord | None:
+        return await self._begin("push_of", lambda: self._store.push_of(apns_id))
 
     async def begin_session(self, session: Session) -> int:
         return await self._begin("begin_session", lambda: self._store.begin_session(session))

@@ -29,6 +29,9 @@ from streampush.push.values import (
     MessageRecord,
     OutboxEntry,
     OutboxWork,
+    PushOutcome,
+    PushRecord,
+    PushResult,
     PushToken,
     Session,
     StoreStatus,
@@ -135,6 +138,7 @@ class Pair:
             self.both("dead_letters", device, 0, 10)
         for message_id in self.messages[-40:]:
             self.both("message", message_id, 10)
+            self.both("push_of", f"{message_id}/d1")
         for user in USERS:
             self.both("devices_of_user", user, 10)
         for channel in CHANNELS:
@@ -269,6 +273,19 @@ class Pair:
             assert plain(results[0]) == plain(results[1]), "\n".join([*self.history, str(results)])
         for name in ("push", FALLBACK):
             self.both("outbox_next_ms", name)
+
+    def do_push(self) -> None:
+        random = self.random
+        rows = []
+        for _ in range(random.choice((1, 1, 30))):
+            message_id, device_id = random.choice(self.messages[-20:]), self.device()
+            apns_id = self.chance(0.7, f"{message_id}/{device_id}", "")
+            at_ms = self.now_ms - random.choice((0, 0, 700))
+            rows.append(PushRecord(message_id, device_id, PushResult(at_ms, random.choice(list(PushOutcome)), "why", apns_id)))
+        ours, theirs = random.choice(self.tokens[-4:])
+        self.history.append(f"record_pushes{rows, ours}")
+        for store, lease in ((self.memory, ours), (self.sqlite, theirs)):
+            answer(store.record_pushes([replace(rows[0], lease=lease), *rows[1:]]))
 
     def do_look(self) -> None:
         self.look()

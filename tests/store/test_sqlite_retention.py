@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from streampush.config import StoreConfig
 from streampush.protocol.terms import Milestone
-from streampush.push.values import DeviceRecord, Head, Mark, StoreStatus
+from streampush.push.values import DeviceRecord, Head, Mark, PushOutcome, PushRecord, PushResult, StoreStatus
 from streampush.store.sqlite import SqliteStore
 from streampush.store.sqlite.checking import examine
 from streampush.store.sqlite.file import CHECKPOINT_PAGES
@@ -193,3 +193,11 @@ class RetentionTests(SynchronousTestCase):
         for number in range(100):
             done(self.store.append(draft("news", f"m{number}")))
         self.assertEqual([one.message_id for one in everything(self.store, "news")], [f"m{number}" for number in range(80, 100)])
+
+    def test_counts_of_pushes_go_with_the_entries_of_a_channel_that_is_over_its_count(self) -> None:
+        self.reopen(replace(ROOMY, history_messages=3))
+        for number in range(9):
+            done(self.store.append(draft("news", f"m{number}")))
+            done(self.store.record_pushes([PushRecord(f"m{number}", "d", PushResult(1, PushOutcome.DELIVERED))]))
+        self.assertEqual(examine(str(self.path)).faults, ())
+        self.assertEqual(done(self.store.message("m8", 1)).push_counts, {PushOutcome.DELIVERED: 1})

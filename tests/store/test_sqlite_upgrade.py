@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from streampush.config import StoreConfig
-from streampush.push.values import FALLBACK, CursorMove, Draft, Idempotency, Want
+from streampush.push.values import (
+    FALLBACK,
+    CursorMove,
+    DeviceRecord,
+    Draft,
+    Idempotency,
+    PushOutcome,
+    PushRecord,
+    PushResult,
+    PushToken,
+    Want,
+)
 from streampush.store.sqlite import FileFault
 from streampush.store.sqlite.checking import examine
 from streampush.store.sqlite.file import APPLICATION_ID, SCHEMA_VERSION, schema_steps
@@ -131,6 +142,13 @@ def test_an_upgraded_file_takes_everything_that_is_new(path: Path) -> None:
         assert done(store.message("d1", 10)).devices
         assert done(store.add_subscription("d", "news", NOW_MS, 10))
         assert done(store.outbox_add("push", "key", b"body", NOW_MS))
+        results = [PushRecord(name, "d", PushResult(1, PushOutcome.DELIVERED, apns_id=name)) for name in ("d1", "m3")]
+        done(store.record_pushes(results))
+        assert done(store.push_of("d1")) == results[0]
+        assert done(store.message("m3", 10)).push_counts == {PushOutcome.DELIVERED: 1}
+        done(store.remember_device(DeviceRecord("d", "u", push_token=PushToken(b"t", "org.example", False, NOW_MS))))
+        assert not done(store.drop_token("d", b"t", NOW_MS - 1))
+        assert done(store.subscribers("news", "", 10)) == ["d"]
         assert done(store.recall("d1", "notice", NOW_MS)) is not None
     assert examine(str(path)).faults == ()
 

@@ -49,10 +49,14 @@ from streampush.push.values.places import (
 )
 from streampush.push.values.receipts import (
     NO_COUNTS,
+    NO_PUSHES,
     DeadLetter,
     DeviceReceipt,
     Mark,
     MessageRecord,
+    PushOutcome,
+    PushRecord,
+    PushResult,
     Undeliverable,
 )
 from streampush.push.values.store import (
@@ -66,6 +70,7 @@ __all__ = [
     "FALLBACK",
     "NO_COUNTS",
     "NO_HEADERS",
+    "NO_PUSHES",
     "Accepted",
     "Alert",
     "Appended",
@@ -96,6 +101,9 @@ __all__ = [
     "Publication",
     "PublishRequest",
     "Published",
+    "PushOutcome",
+    "PushRecord",
+    "PushResult",
     "PushToken",
     "Reach",
     "Recalled",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 
 from streampush.protocol.terms import Durability, Milestone, Priority
@@ -53,12 +54,52 @@ class DeadLetter:
     at_ms: int
 
 
+class PushOutcome(StrEnum):
+    """How the push of a message to a device that is away ended."""
+
+    DELIVERED = "delivered"
+    """Apple took it; whether the phone shows it nobody is told."""
+    REJECTED = "rejected"
+    """Apple did not take it, and said why."""
+    NOT_SENT = "not_sent"
+    """Apple never had it."""
+    UNKNOWN = "unknown"
+    """It was written, and no answer came."""
+    CANCELLED = "cancelled"
+    """It was not needed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """How a push ended, and when, Unix milliseconds. `reason`: a word or a few that name no token; `apns_id`: empty if it was
+    never sent."""
+
+    at_ms: int
+    outcome: PushOutcome
+    reason: str = ""
+    apns_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PushRecord:
+    """How the push of a message to one device ended. `lease`: token of the work in the outbox that is done with it."""
+
+    message_id: str
+    device_id: str
+    result: PushResult
+    lease: str = field(default="", repr=False)
+
+
+NO_PUSHES: Mapping[PushOutcome, int] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceReceipt:
-    """What became of a message on one device: the first time of each milestone, Unix milliseconds."""
+    """What became of a message on one device: the first time of each milestone, Unix milliseconds; and how its last push ended."""
 
     device_id: str
     times: Mapping[Milestone, int]
+    push: PushResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +109,7 @@ class MessageRecord:
 
     `superseded_by`: offset of the newer publication of its collapse key, or 0. `devices` has rows for a device's or user's
     message, in order of device ids, `counts` how many devices have reached each milestone for a topic's message with
-    `want_receipt`.
+    `want_receipt`; `push_counts` how many of its pushes ended how.
     """
 
     message_id: str
@@ -89,3 +130,4 @@ class MessageRecord:
     superseded_by: int = 0
     devices: tuple[DeviceReceipt, ...] = ()
     counts: Mapping[Milestone, int] = field(default_factory=lambda: NO_COUNTS)
+    push_counts: Mapping[PushOutcome, int] = field(default_factory=lambda: NO_PUSHES)

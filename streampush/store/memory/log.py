@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from streampush.protocol.terms import Milestone, Priority
-from streampush.push.values import NO_HEADERS, Head, Page, Publication, Spot
+from streampush.push.values import NO_HEADERS, Head, Page, Publication, PushOutcome, PushResult, Spot
 
 COMPACT_AFTER = 1_000
 """Dropped entries before a log's list is shortened."""
@@ -35,6 +35,8 @@ class Entry:
         "freed",
         "publication",
         "publisher",
+        "push_counts",
+        "pushes",
         "recalled_at_ms",
         "rows",
         "size",
@@ -55,6 +57,8 @@ class Entry:
         self.recalled_at_ms = 0
         self.rows: dict[str, dict[Milestone, int]] | None = None
         self.counts: dict[Milestone, int] | None = None
+        self.pushes: dict[str, PushResult] | None = None  # by device
+        self.push_counts: dict[PushOutcome, int] | None = None
 
     def expired(self, now_ms: int) -> bool:
         """What has lost its payload stays expired, also for a clock that was set back."""
@@ -97,6 +101,20 @@ class Entry:
         if self.counts is None:
             self.counts = {}
         self.counts[milestone] = self.counts.get(milestone, 0) + count
+
+    def pushed(self, device_id: str, result: PushResult) -> None:
+        """How a push to the device ended; the newest stands."""
+        if self.pushes is None:
+            self.pushes = {}
+        known = self.pushes.get(device_id)
+        if (known is None and len(self.pushes) < MAX_RECEIPT_ROWS) or (known is not None and result.at_ms >= known.at_ms):
+            self.pushes[device_id] = result
+
+    def push_counted(self, outcome: PushOutcome) -> None:
+        """A push ended so."""
+        if self.push_counts is None:
+            self.push_counts = {}
+        self.push_counts[outcome] = self.push_counts.get(outcome, 0) + 1
 
 
 class _Latest:

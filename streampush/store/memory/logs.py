@@ -9,7 +9,7 @@ from streampush.config import StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability
-from streampush.push.values import Appended, Cursor, Draft, Head, Page, Publication, Survey, Want
+from streampush.push.values import Appended, Cursor, Draft, Head, Page, Publication, PushRecord, PushResult, Survey, Want
 from streampush.store.drafts import published
 from streampush.store.memory.log import Entry, Log
 
@@ -52,6 +52,7 @@ class Logs:
         self.epoch = epoch
         self.channels: dict[str, Log] = {}
         self.entries: dict[str, Entry] = {}
+        self._apns_ids: dict[str, tuple[Entry, str]] = {}  # with the device
         self.publications = 0
         """How many the logs have, those without payload too."""
 
@@ -97,6 +98,28 @@ class Logs:
         self._trim(log)
         return Appended(entry.publication, log.epoch, Durability.MEMORY)
 
+    # ----------------------------------------------------------------------------------------------------------- pushes
+
+    def pushed(self, entry: Entry, device_id: str, result: PushResult) -> None:
+        """How a push of the entry to the device ended."""
+        self._forget_push(entry, device_id)
+        entry.pushed(device_id, result)
+        stands = entry.pushes.get(device_id) if entry.pushes else None
+        if stands is not None and stands.apns_id:
+            self._apns_ids[stands.apns_id] = entry, device_id
+
+    def push_of(self, apns_id: str) -> PushRecord | None:
+        """See push.ports.MessageStore.push_of."""
+        entry, device_id = self._apns_ids.get(apns_id, (None, ""))
+        if entry is None or entry.pushes is None:
+            return None
+        return PushRecord(entry.publication.message_id, device_id, entry.pushes[device_id])
+
+    def _forget_push(self, entry: Entry, device_id: str) -> None:
+        known = entry.pushes.get(device_id) if entry.pushes else None
+        if known is not None and self._apns_ids.get(known.apns_id) == (entry, device_id):
+            del self._apns_ids[known.apns_id]
+
     # --------------------------------------------------------------------------------------------------------- dropping
 
     def make_room(self, channel: str, size: int) -> None:
@@ -135,6 +158,8 @@ class Logs:
             entry = log.trim_one()
             self._space.used -= entry.weight
             self.publications -= 1
+            for device_id in entry.pushes or ():
+                self._forget_push(entry, device_id)
             message_id = entry.publication.message_id
             if self.entries.get(message_id) is entry:
                 del self.entries[message_id]

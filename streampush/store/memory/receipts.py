@@ -6,7 +6,7 @@ from collections.abc import Container
 
 from streampush.protocol.terms import Durability, Milestone
 from streampush.push.channels import is_addressed
-from streampush.push.values import NO_COUNTS, CursorMove, DeviceReceipt, Mark, MessageRecord
+from streampush.push.values import NO_COUNTS, NO_PUSHES, CursorMove, DeviceReceipt, Mark, MessageRecord
 from streampush.store.memory.log import Entry, Log
 
 
@@ -58,7 +58,8 @@ def moved(log: Log, move: CursorMove, before: tuple[int, int], dead: Container[i
 def describe(log: Log, entry: Entry, max_devices: int) -> MessageRecord:
     """What became of a message in the log."""
     publication = entry.publication
-    rows = sorted(entry.rows)[:max_devices] if entry.rows else ()
+    times, pushes = entry.rows or {}, entry.pushes or {}
+    rows = sorted(times.keys() | pushes.keys())[:max_devices] if times or pushes else ()
     return MessageRecord(
         publication.message_id,
         publication.channel,
@@ -76,6 +77,7 @@ def describe(log: Log, entry: Entry, max_devices: int) -> MessageRecord:
         publication.recalls,
         entry.recalled_at_ms,
         entry.superseded_by,
-        tuple(DeviceReceipt(device_id, dict(entry.rows[device_id])) for device_id in rows) if entry.rows else (),
+        tuple(DeviceReceipt(device_id, dict(times.get(device_id, ())), pushes.get(device_id)) for device_id in rows),
         dict(entry.counts) if entry.counts else NO_COUNTS,
+        dict(entry.push_counts) if entry.push_counts else NO_PUSHES,
     )

@@ -29,6 +29,7 @@ from streampush.push.values import (
     OutboxEntry,
     OutboxWork,
     Page,
+    PushRecord,
     Reach,
     StoreStatus,
     Survey,
@@ -332,6 +333,20 @@ class MemoryStore(OneProcessPresence):
         if entry.recalled_at_ms:
             return None
         return self._logs.take_back(entry, notice_id, at_ms)
+
+    async def record_pushes(self, records: Sequence[PushRecord]) -> None:
+        for record in records:
+            ours = not record.lease or self._outbox.complete(record.lease)
+            entry = self._logs.find(record.message_id)
+            if entry is None:
+                continue
+            if is_addressed(entry.publication.channel):
+                self._logs.pushed(entry, record.device_id, record.result)
+            elif ours:
+                entry.push_counted(record.result.outcome)
+
+    async def push_of(self, apns_id: str) -> PushRecord | None:
+        return self._logs.push_of(apns_id)
 
     # --------------------------------------------------------------------------------------------------------- presence
 

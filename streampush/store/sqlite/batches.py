@@ -24,6 +24,7 @@ from streampush.store.sqlite.file import (
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger
 from streampush.store.sqlite.outbox import Outbox
+from streampush.store.sqlite.pushes import Pushes
 from streampush.store.sqlite.reading import Reading
 from streampush.store.sqlite.recalling import Recalling
 from streampush.store.sqlite.recording import Recording
@@ -73,6 +74,7 @@ class Writing:
             "first_answer": self._appending.first_answer,
             "fire_due": waiting.fire_due,
             "recall": waiting.recall,
+            "record_pushes": Pushes(ledger, outbox).record,
             "outbox_add": outbox.add,
             "outbox_lease": outbox.lease,
             "outbox_complete": outbox.complete,

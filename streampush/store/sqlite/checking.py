@@ -26,7 +26,7 @@ _RULES = {
         SELECT abs((SELECT count(*) FROM entries) - (SELECT coalesce(sum(top - floor), 0) FROM channels))""",
     "channels count their bytes or what expires wrongly": f"""
         SELECT count(*) FROM channels AS c WHERE (SELECT json_array(coalesce(sum(e.weight), 0), coalesce(sum(e.expires_at > 0), 0))
-            {_ENTRIES_OF}) <> json_array(c.size, c.expiring) OR c.urgent > c.top OR c.receipted > c.top""",
+            {_ENTRIES_OF}) <> json_array(c.size, c.expiring) OR c.urgent > c.top OR c.receipted > c.top OR c.pushed > c.top""",
     "channels are wrong about the age of their oldest entry": f"""
         SELECT count(*) FROM channels AS c JOIN entries AS e ON e.id = (c.id << {OFFSET_BITS}) + c.floor + 1
         WHERE e.published_at <> c.oldest_at""",
@@ -39,7 +39,11 @@ _RULES = {
             OR (k.versioned > 0 AND NOT EXISTS ({_ENTRY_AT}.versioned) AND e.collapse_key = k.key AND e.version = k.version))""",
     "receipts are of no entry": """
         SELECT (SELECT count(*) FROM receipts WHERE NOT EXISTS (SELECT 1 FROM entries WHERE id = entry))
-            + (SELECT count(*) FROM receipt_counts WHERE NOT EXISTS (SELECT 1 FROM entries WHERE id = entry))""",
+            + (SELECT count(*) FROM receipt_counts WHERE NOT EXISTS (SELECT 1 FROM entries WHERE id = entry))
+            + (SELECT count(*) FROM push_counts WHERE NOT EXISTS (SELECT 1 FROM entries WHERE id = entry))""",
+    "pushes are counted that their channel does not know of": f"""
+        SELECT count(*) FROM push_counts AS p LEFT JOIN channels AS c ON c.id = p.entry >> {OFFSET_BITS}
+        WHERE coalesce(c.pushed, 0) < p.entry & {MAX_OFFSET}""",
     "cursors are ahead of their channel": """
         SELECT count(*) FROM cursors AS k JOIN store AS s ON s.epoch = k.epoch LEFT JOIN channels AS c ON c.name = k.channel
         WHERE k.position > coalesce(c.top, 0) OR k.processed > k.position""",

@@ -43,7 +43,7 @@ _WRITE_TOTALS = f"UPDATE store SET {', '.join(f'{name} = ?' for name in _TOTALS)
 class Log:
     """The row of a channel."""
 
-    __slots__ = ("expiring", "floor", "floor_id", "id", "name", "oldest_at", "receipted", "size", "top", "urgent")
+    __slots__ = ("expiring", "floor", "floor_id", "id", "name", "oldest_at", "pushed", "receipted", "size", "top", "urgent")
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Log:
         urgent: int = 0,
         receipted: int = 0,
         oldest_at: int = 0,
+        pushed: int = 0,
     ) -> None:
         self.id = id
         self.name = name
@@ -68,6 +69,7 @@ class Log:
         self.urgent = urgent
         self.receipted = receipted
         self.oldest_at = oldest_at
+        self.pushed = pushed
 
     def __len__(self) -> int:
         return self.top - self.floor
@@ -88,19 +90,20 @@ class Log:
             self.urgent,
             self.receipted,
             self.oldest_at,
+            self.pushed,
         )
 
 
-LOG_COLUMNS = "id, name, top, floor, floor_id, size, expiring, urgent, receipted, oldest_at"
+LOG_COLUMNS = "id, name, top, floor, floor_id, size, expiring, urgent, receipted, oldest_at, pushed"
 _READ_LOGS = (
-    "SELECT json_group_array(json_array(id, name, top, floor, floor_id, size, expiring, urgent, receipted, oldest_at))"
+    "SELECT json_group_array(json_array(id, name, top, floor, floor_id, size, expiring, urgent, receipted, oldest_at, pushed))"
     " FROM channels WHERE name IN (SELECT value FROM json_each(?))"
 )
 _WRITE_LOGS = f"INSERT INTO channels ({LOG_COLUMNS}) VALUES"
 _UPDATE_LOGS = (
     "ON CONFLICT (id) DO UPDATE SET top = excluded.top, floor = excluded.floor, floor_id = excluded.floor_id,"
     " size = excluded.size, expiring = excluded.expiring, urgent = excluded.urgent, receipted = excluded.receipted,"
-    " oldest_at = excluded.oldest_at"
+    " oldest_at = excluded.oldest_at, pushed = excluded.pushed"
 )
 
 

@@ -11,6 +11,7 @@ from streampush.protocol.codes import Advice
 from streampush.protocol.terms import Milestone, Priority
 from streampush.push.values import (
     NO_COUNTS,
+    NO_PUSHES,
     Close,
     Cursor,
     DeadLetter,
@@ -21,6 +22,9 @@ from streampush.push.values import (
     MessageRecord,
     Page,
     Publication,
+    PushOutcome,
+    PushRecord,
+    PushResult,
     PushToken,
     Reach,
     Spot,
@@ -33,6 +37,7 @@ from streampush.store.sqlite.appending import DURABILITY
 from streampush.store.sqlite.devices import DEVICE_COLUMNS
 from streampush.store.sqlite.file import log_path, size_of
 from streampush.store.sqlite.ledger import READ_TOTALS, Log, Totals, read_logs
+from streampush.store.sqlite.pushes import COUNT_COLUMNS, PUSH_COLUMNS
 from streampush.store.sqlite.recording import READABLE, RECEIPT_COLUMNS
 from streampush.store.sqlite.rows import (
     FREED,
@@ -300,6 +305,7 @@ class Reading:
             newer,
             tuple(self._receipts(entry, max_devices)),
             self._counts(entry),
+            self._push_counts(entry),
         )
 
     def _scheduled(self, message_id: str) -> MessageRecord | None:
@@ -309,10 +315,12 @@ class Reading:
         return scheduled(scheduled_draft(row), self._epoch, DURABILITY)
 
     def _receipts(self, entry: int, max_devices: int) -> Iterable[DeviceReceipt]:
-        query = f"SELECT device, {', '.join(RECEIPT_COLUMNS.values())} FROM receipts WHERE entry = ? ORDER BY device LIMIT ?"
-        for device, *times in self._db.execute(query, (entry, max_devices)):
+        columns = f"{PUSH_COLUMNS}, {', '.join(RECEIPT_COLUMNS.values())}"
+        query = f"SELECT device, {columns} FROM receipts WHERE entry = ? ORDER BY device LIMIT ?"
+        for device, pushed_at, outcome, reason, apns_id, *times in self._db.execute(query, (entry, max_devices)):
             reached = zip(RECEIPT_COLUMNS, times, strict=True)
-            yield DeviceReceipt(device, {milestone: time for milestone, time in reached if time is not None})
+            push = None if pushed_at is None else PushResult(pushed_at, PushOutcome(outcome), reason, apns_id)
+            yield DeviceReceipt(device, {milestone: time for milestone, time in reached if time is not None}, push)
 
     def _counts(self, entry: int) -> Mapping[Milestone, int]:
         query = f"SELECT {', '.join(RECEIPT_COLUMNS.values())} FROM receipt_counts WHERE entry = ?"
@@ -320,6 +328,23 @@ class Reading:
         if row is None:
             return NO_COUNTS
         return {milestone: count for milestone, count in zip(RECEIPT_COLUMNS, row, strict=True) if count}
+
+    def _push_counts(self, entry: int) -> Mapping[PushOutcome, int]:
+        row = self._db.execute(f"SELECT {COUNT_COLUMNS} FROM push_counts WHERE entry = ?", (entry,)).fetchone()
+        if row is None:
+            return NO_PUSHES
+        return {outcome: count for outcome, count in zip(PushOutcome, row, strict=True) if count}
+
+    def push_of(self, apns_id: str) -> PushRecord | None:
+        row = self._db.execute(
+            f"SELECT e.message_id, r.device, {PUSH_COLUMNS} FROM receipts AS r JOIN entries AS e ON e.id = r.entry"
+            " WHERE r.apns_id = ? AND r.apns_id <> '' ORDER BY r.pushed_at DESC LIMIT 1",
+            (apns_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        message_id, device_id, at_ms, outcome, reason, _ = row
+        return PushRecord(message_id, device_id, PushResult(at_ms, PushOutcome(outcome), reason, apns_id))
 
     def outbox_next_ms(self, kind: str) -> int | None:
         due: int | None = self._db.execute("SELECT min(due_at) FROM outbox WHERE kind = ?", (kind,)).fetchone()[0]

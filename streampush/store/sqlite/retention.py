@@ -115,6 +115,8 @@ class Retention:
             db.execute("DELETE FROM receipts WHERE entry > ? AND entry <= ?", span)
         if log.receipted:
             db.execute("DELETE FROM receipt_counts WHERE entry > ? AND entry <= ?", span)
+        if log.pushed:
+            db.execute("DELETE FROM push_counts WHERE entry > ? AND entry <= ?", span)
         db.execute("DELETE FROM entries WHERE id > ? AND id <= ?", span)
         self._ledger.touch(log)
         return True
@@ -181,6 +183,8 @@ class Retention:
             db.execute(f"DELETE FROM receipts WHERE entry IN {_LISTED}", (keys,))
         if any(log.receipted for log in logs):
             db.execute(f"DELETE FROM receipt_counts WHERE entry IN {_LISTED}", (keys,))
+        if any(log.pushed for log in logs):
+            db.execute(f"DELETE FROM push_counts WHERE entry IN {_LISTED}", (keys,))
         db.execute(f"DELETE FROM entries WHERE id IN {_LISTED}", (keys,))
 
     def free_expired(self, log: Log, now_ms: int) -> None:

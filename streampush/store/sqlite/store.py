@@ -27,6 +27,7 @@ from streampush.push.values import (
     OutboxEntry,
     OutboxWork,
     Page,
+    PushRecord,
     Reach,
     StoreStatus,
     Survey,
@@ -283,6 +284,13 @@ class SqliteStore(OneProcessPresence):
     async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
         appended: Appended | None = await self._write("recall", message_id, notice_id, at_ms, self._wall_ms())
         return appended
+
+    async def record_pushes(self, records: Sequence[PushRecord]) -> None:
+        await self._write("record_pushes", tuple(records))
+
+    async def push_of(self, apns_id: str) -> PushRecord | None:
+        found: PushRecord | None = await self._read("push_of", apns_id)
+        return found
 
     # --------------------------------------------------------------------------------------------------------- presence
 

@@ -1,0 +1,180 @@
+"""Part of the contract of a store: how pushes to devices that are away ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streampush.protocol.terms import Milestone
+from streampush.push.ports import Store
+from streampush.push.values import CursorMove, DeviceReceipt, DeviceRecord, PushOutcome, PushRecord, PushResult
+from tests.store.contract_base import LIMITS, ContractBase
+
+DELIVERED, REJECTED, CANCELLED = PushOutcome.DELIVERED, PushOutcome.REJECTED, PushOutcome.CANCELLED
+
+
+def pushed(
+    message_id: str = "m1",
+    device_id: str = "d",
+    at_ms: int = 5,
+    outcome: PushOutcome = DELIVERED,
+    apns_id: str = "",
+    lease: str = "",
+) -> PushRecord:
+    return PushRecord(message_id, device_id, PushResult(at_ms, outcome, "because", apns_id), lease)
+
+
+class PushContract(ContractBase):
+    """record_pushes, push_of."""
+
+    async def push(self, store: Store, message_id: str = "m1", device_id: str = "d") -> PushResult | None:
+        """How the push of a message to the device ended."""
+        rows = {receipt.device_id: receipt.push for receipt in (await self.record_of(store, message_id)).devices}
+        return rows.get(device_id)
+
+    async def lease_of(self, store: Store, key: str, now_ms: int = 0) -> str:
+        """A lease, of ten milliseconds, of work that is added if it is not there."""
+        await store.outbox_add("push", key, b"", 0)
+        (entry,) = await store.outbox_lease("push", 1, now_ms, 10)
+        return entry.token
+
+    # ---------------------------------------------------------------------------------------------- devices and users
+
+    async def test_how_a_push_ended_is_told_with_the_message_also_of_a_device_that_has_no_milestone(self) -> None:
+        store, _ = await self.with_device(2)
+        await store.record_pushes([pushed("m1", apns_id="A"), pushed("m2", outcome=REJECTED)])
+        assert (await self.record_of(store, "m1")).devices == (DeviceReceipt("d", {}, PushResult(5, DELIVERED, "because", "A")),)
+        assert await self.push(store, "m2") == PushResult(5, REJECTED, "because")
+        assert (await self.record_of(store, "m1")).push_counts == {}
+
+    async def test_pushes_and_milestones_of_a_device_are_told_together(self) -> None:
+        store, epoch = await self.with_device(1)
+        await store.record([CursorMove("d", "device:d", epoch, 1, at_ms=9)])
+        await store.record_pushes([pushed()])
+        assert (await self.record_of(store, "m1")).devices == (
+            DeviceReceipt("d", {Milestone.DELIVERED: 9}, PushResult(5, DELIVERED, "because")),
+        )
+        await store.record([CursorMove("d", "device:d", epoch, 1, 1, at_ms=10)])
+        assert await self.row(store, "m1") == {Milestone.DELIVERED: 9, Milestone.PROCESSED: 10}
+        assert await self.push(store) == PushResult(5, DELIVERED, "because")
+
+    async def test_each_device_of_a_user_has_its_own(self) -> None:
+        store, _ = await self.with_device()
+        await store.remember_device(DeviceRecord("c", "u"))
+        await store.append(self.draft("user:u", message_id="m1"))
+        await store.record_pushes([pushed(device_id="d", outcome=REJECTED), pushed(device_id="c")])
+        rows = (await self.record_of(store, "m1")).devices
+        assert [(row.device_id, row.push and row.push.outcome) for row in rows] == [("c", DELIVERED), ("d", REJECTED)]
+        record = await store.message("m1", 1)
+        assert record is not None
+        assert [row.device_id for row in record.devices] == ["c"]
+
+    async def test_the_newest_result_stands_and_of_equal_ones_the_last(self) -> None:
+        store, _ = await self.with_device(1)
+        await store.record_pushes(
+            [pushed(at_ms=5, outcome=PushOutcome.UNKNOWN), pushed(at_ms=7), pushed(at_ms=6, outcome=REJECTED)]
+        )
+        assert await self.push(store) == PushResult(7, DELIVERED, "because")
+        await store.record_pushes([pushed(at_ms=7, outcome=CANCELLED)])
+        assert await self.push(store) == PushResult(7, CANCELLED, "because")
+
+    async def test_results_of_messages_that_are_not_there_are_dropped(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.record_pushes([pushed("gone", apns_id="A")])
+        await store.record_pushes([])
+        assert await store.message("gone", 10) is None
+        assert await store.push_of("A") is None
+
+    # --------------------------------------------------------------------------------------------------------- by apns id
+
+    async def test_a_push_is_found_by_its_apns_id(self) -> None:
+        store, _ = await self.with_device(2)
+        await store.record_pushes([pushed("m1", apns_id="A"), pushed("m2", apns_id="B"), pushed("m2", "e")])
+        assert await store.push_of("A") == PushRecord("m1", "d", PushResult(5, DELIVERED, "because", "A"))
+        assert await store.push_of("B") == PushRecord("m2", "d", PushResult(5, DELIVERED, "because", "B"))
+        assert await store.push_of("C") is None
+        assert await store.push_of("") is None
+
+    async def test_a_push_that_was_followed_by_another_one_is_found_by_the_new_id_only(self) -> None:
+        store, _ = await self.with_device(1)
+        await store.record_pushes([pushed(at_ms=5, apns_id="A")])
+        await store.record_pushes([pushed(at_ms=4, apns_id="older")])
+        assert await store.push_of("older") is None
+        assert await store.push_of("A") is not None
+        await store.record_pushes([pushed(at_ms=6, apns_id="B")])
+        assert await store.push_of("A") is None
+        assert await store.push_of("B") is not None
+
+    async def test_results_go_when_the_log_drops_their_message(self) -> None:
+        store, _ = await self.with_device(limits=replace(LIMITS, history_messages=2))
+        for channel in ("device:d", "news"):
+            for number in range(1, 4):
+                message_id = f"{channel}-{number}"
+                await store.append(self.draft(channel, message_id=message_id))
+                await store.record_pushes([pushed(message_id, apns_id=message_id)])
+        assert await store.push_of("device:d-1") is None
+        assert await store.push_of("device:d-2") is not None
+        assert await store.message("news-1", 10) is None
+        assert (await self.record_of(store, "news-3")).push_counts == {DELIVERED: 1}
+        await store.append(self.draft("news", message_id="news-1"))  # the id again, and nothing of what was
+        assert (await self.record_of(store, "news-1")).push_counts == {}
+
+    # ------------------------------------------------------------------------------------------------------------- topics
+
+    async def test_of_a_topic_results_are_counted_and_nobody_is_named(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 2)
+        await store.record_pushes([pushed("m1", f"d{number}", apns_id=f"A{number}") for number in range(5)])
+        await store.record_pushes([pushed("m1", outcome=REJECTED), pushed("m1", outcome=CANCELLED), pushed("m1", outcome=REJECTED)])
+        record = await self.record_of(store, "m1")
+        assert (record.devices, record.counts) == ((), {})
+        assert record.push_counts == {DELIVERED: 5, REJECTED: 2, CANCELLED: 1}
+        assert (await self.record_of(store, "m2")).push_counts == {}
+        assert await store.push_of("A1") is None
+
+    async def test_every_outcome_can_be_told_and_counted(self) -> None:
+        store, _ = await self.with_device(1)
+        await store.append(self.draft(message_id="topic"))
+        for number, outcome in enumerate(PushOutcome):
+            await store.record_pushes([pushed("m1", at_ms=number, outcome=outcome), pushed("topic", outcome=outcome)])
+            assert await self.push(store) == PushResult(number, outcome, "because")
+        assert (await self.record_of(store, "topic")).push_counts == dict.fromkeys(PushOutcome, 1)
+
+    # ------------------------------------------------------------------------------------------------------------- leases
+
+    async def test_work_is_done_in_the_same_step(self) -> None:
+        store, _ = await self.with_device(1)
+        lease, other = await self.lease_of(store, "a"), await self.lease_of(store, "b")
+        await store.record_pushes([pushed(lease=lease), pushed("gone", lease=other)])
+        assert await store.outbox_next_ms("push") is None
+        assert not await store.outbox_complete(lease)
+        assert (await store.status()).outbox == 0
+        assert await self.push(store) is not None
+
+    async def test_a_result_under_a_lease_that_has_passed_on_is_told_of_a_device_and_not_counted_of_a_topic(self) -> None:
+        store, _ = await self.with_device(1)
+        await store.append(self.draft(message_id="topic"))
+        for message_id in ("m1", "topic"):
+            lost, held = await self.lease_of(store, "a"), await self.lease_of(store, "a", 10)
+            await store.record_pushes([pushed(message_id, lease=lost)])
+            assert (await store.status()).outbox == 1
+            await store.record_pushes([pushed(message_id, outcome=REJECTED, lease=held)])
+            assert (await store.status()).outbox == 0
+        assert await self.push(store) == PushResult(5, REJECTED, "because")
+        assert (await self.record_of(store, "topic")).push_counts == {REJECTED: 1}
+
+    async def test_a_lease_counts_once(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 1)
+        lease = await self.lease_of(store, "a")
+        await store.record_pushes([pushed(lease=lease), pushed(outcome=REJECTED, lease=lease)])
+        assert (await self.record_of(store, "m1")).push_counts == {DELIVERED: 1}
+
+    async def test_hundreds_are_recorded_at_once(self) -> None:
+        store, _ = await self.with_device(300)
+        await store.append(self.draft(message_id="topic"))
+        leases = [await self.lease_of(store, f"w{number}") for number in range(300)]
+        rows = [pushed(f"m{number + 1}", apns_id=f"A{number}", lease=lease) for number, lease in enumerate(leases)]
+        await store.record_pushes([*rows, *(pushed("topic", f"d{number}") for number in range(300))])
+        assert (await store.status()).outbox == 0
+        assert await store.push_of("A299") == PushRecord("m300", "d", PushResult(5, DELIVERED, "because", "A299"))
+        assert (await self.record_of(store, "topic")).push_counts == {DELIVERED: 300}
