@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from streampush.apns.apps import Apps
 from streampush.clocks import boot_ns
 from streampush.config import Config
 from streampush.config_rules import fd_budget
@@ -68,6 +69,7 @@ class Parts:
         self.gate = Gate(config, revocations, lambda: dt.datetime.now(dt.UTC))
         self.admission = Admission(config.admission, cap)
         self.time = SteadyClock(system_ns, boot_ns)
+        self.apps = Apps(config, lambda: self.time.wall_ms() / 1000)
         self.keeping = self._make_keeping()
         self.retries = Retries(reactor)
         self.service = PushService(self._push_surroundings(), config.publish, config.delivery)

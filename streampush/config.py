@@ -12,6 +12,9 @@ from typing import Any, Literal
 SCOPES = ("publish", "read", "devices", "disconnect", "metrics")
 """What a REST key may be good for."""
 
+INTERRUPTION_LEVELS = ("passive", "active", "time-sensitive", "critical")
+"""Apple's words for how much an alert may disturb."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -201,6 +204,52 @@ class PublisherConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ApnsAppConfig:
+    """An app of Apple's: `[[apns.apps]]`. It pushes with a key (.p8), which needs team and key id, or with a certificate."""
+
+    name: str = setting("", "", "names the app in requests, logs and metrics")
+    bundle_id: str = setting("", "", "the app's bundle id, the topic of its pushes")
+    environment: str = choice("production", ("production", "sandbox"), "sandbox for builds from Xcode, production for all else")
+    key: str = setting("", "file", "Apple's .p8, or the certificate's key in PEM if it is not in its file; for their owner only")
+    team_id: str = setting("", "", "10 characters, in the membership details of Apple's developer account; with a .p8 key")
+    key_id: str = setting("", "", "10 characters, in the name of the file: AuthKey_KEYID.p8; with a .p8 key")
+    certificate: str = setting("", "file", "a certificate of Apple's for pushes, PEM, in place of a .p8 key")
+    topics: tuple[str, ...] = setting((), "topics", "that it may push to beside its bundle id, such as BUNDLE_ID.voip")
+    host: str = setting("", "", "a server in place of Apple's, such as `streampush apns-sim`; empty: Apple's of the environment")
+    port: int = setting(443, "port", "2197 where a firewall has 443 for itself", 1, 65535)
+    ca: str = setting("", "file", "CA certificates that sign the server's, PEM; empty: those of the system")
+    fallback_after: float = setting(5.0, "s", "a connected device has so long to acknowledge before it is pushed to", 0, 86_400)
+    expiration: float = setting(86_400.0, "s", "Apple keeps a push, at most as long as its message; 0: it tries once", 0, 2_592_000)
+    sound: str = setting("", "", "of alerts that name none; empty: none, default: the system's")
+    category: str = setting("", "", "of alerts that name none: the app's name of the buttons that go with it")
+    interruption_level: str = choice("", ("", *INTERRUPTION_LEVELS), "of alerts that name none; empty: Apple's, active")
+    mutable_content: bool = setting(False, "", "alerts pass through the app's notification service extension")
+    repeat_unknown: str = choice(
+        "collapsible",
+        ("collapsible", "always", "never"),
+        "pushes that Apple took or not, without an answer; collapsible: where the first is replaced",
+    )
+    server_error_wait: float = setting(900.0, "s", "until a push is repeated that Apple failed at; it asks for 15 min", 0, 86_400)
+    rate: float = setting(0.0, "pushes/s", "of this app at most; 0: as fast as Apple takes them", 0, 1e6)
+    burst: int = setting(1_000, "pushes", "of this app at once, if it has a rate", 1, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class ApnsConfig:
+    """Pushes to devices that are away, through Apple: on if there is an app. The limits hold for each key or certificate."""
+
+    max_connections: int = setting(4, "connections", "to Apple; each carries some 1 000 pushes at a time", 1, 64)
+    max_in_flight: int = setting(4_000, "pushes", "that wait for Apple's answer; some 2 KiB each", 1, 100_000)
+    max_queued: int = setting(20_000, "pushes", "that wait for their turn; more wait in the store", 1, 1_000_000)
+    max_queued_bytes: int = setting(64 * 1024 * 1024, "bytes", "the same in bytes", 64 * 1024, 4 * 1024**3)
+    max_wait: float = setting(30.0, "s", "for a turn; what has none by then waits in the store", 0.1, 3600)
+    proxy: str = setting("", "host:port", "an HTTP proxy (CONNECT) on the way to Apple; empty: none")
+    proxy_user: str = setting("", "", "its user, if it asks for one")
+    proxy_password_file: str = setting("", "file", "the user's password, one line, for its owner only")
+    apps: tuple[ApnsAppConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeConfig:
     interval: float = setting(5.0, "s", "a message goes through the whole publish path so often", 0.05, 3600)
     failures: int = setting(3, "intervals", "without a probe that arrived, readiness goes red", 1, 1000)
@@ -229,6 +278,7 @@ class Config:
     publish: PublishConfig = PublishConfig()
     store: StoreConfig = StoreConfig()
     rest: RestConfig = RestConfig()
+    apns: ApnsConfig = ApnsConfig()
     publishers: dict[str, PublisherConfig] = field(default_factory=dict)
     probe: ProbeConfig = ProbeConfig()
     log: LogConfig = LogConfig()

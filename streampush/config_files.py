@@ -20,6 +20,9 @@ from streampush.config import Config, Problem
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """A revocation list of a large site; anything longer is the wrong file."""
 
+MAX_PASSWORD = 1024
+"""Characters; a longer file is not one with a password."""
+
 EXPIRY_WARNING = dt.timedelta(days=30)
 
 _DENY_NAME = re.compile(r"((device|publisher):)?[A-Za-z0-9._~@-]{1,128}")
@@ -35,10 +38,31 @@ def check_files(config: Config, now: dt.datetime | None = None) -> list[Problem]
     return list(_Checker(config, now or dt.datetime.now(dt.UTC)).run())
 
 
+def check_authorities(config: Config, key: str, path: str, now: dt.datetime) -> list[Problem]:
+    """Everything wrong or soon wrong with a file of CA certificates that the setting `key` names."""
+    return list(_Checker(config, now).authorities(key, path, []))
+
+
 def earliest_expiry(path: str) -> dt.datetime:
     """When the first certificate of a PEM file expires. Raises OSError or ValueError."""
     with open(path, "rb") as file:
         return min(certificate.not_valid_after_utc for certificate in x509.load_pem_x509_certificates(file.read()))
+
+
+def read_password(path: str) -> str:
+    """The one line of a file that only its owner can use. Raises ValueError, without a word of what is in it."""
+    try:
+        data = _read(path)
+        _check_private(path)
+    except _Unusable as error:
+        raise ValueError(str(error)) from None
+    try:
+        text = data.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        text = ""
+    if not text.isprintable() or not 1 <= len(text) <= MAX_PASSWORD:
+        raise ValueError(f"{path} does not hold one line of 1 to {MAX_PASSWORD} printable characters")
+    return text
 
 
 class _Unusable(Exception):
@@ -55,7 +79,7 @@ class _Checker:
         yield from self._pair("tls", tls.certificate, tls.key)
         authorities: list[x509.Certificate] = []
         if tls.client_ca:
-            yield from self._authorities(tls.client_ca, authorities)
+            yield from self.authorities("tls.client_ca", tls.client_ca, authorities)
         if tls.crl:
             yield from self._revocations(tls.crl, authorities)
         if tls.deny_list:
@@ -64,6 +88,8 @@ class _Checker:
             yield from self._pair("rest", rest.certificate, rest.key)
         if self._config.store.backend == "sqlite":
             yield from self._store(self._config.store.path)
+        if self._config.apns.proxy_password_file:
+            yield from self._password("apns.proxy_password_file", self._config.apns.proxy_password_file)
 
     def _problem(self, key: str, text: str, severity: Literal["error", "warning"] = "error") -> Problem:
         return Problem(severity, self._config.file, key, text)
@@ -133,22 +159,28 @@ class _Checker:
             days = (end - self._now).days
             yield self._problem(key, f"{who} expires on {_date(end)}, in {days} days", "warning")
 
-    def _authorities(self, path: str, authorities: list[x509.Certificate]) -> Iterator[Problem]:
+    def authorities(self, key: str, path: str, authorities: list[x509.Certificate]) -> Iterator[Problem]:
         try:
             found = _certificates(path)
         except _Unusable as error:
-            yield self._problem("tls.client_ca", str(error))
+            yield self._problem(key, str(error))
             return
         authorities.extend(found)
         for certificate in found:
             if not _is_authority(certificate):
                 who = certificate.subject.rfc4514_string()
-                yield self._problem("tls.client_ca", f"{path} ({who}) is not a CA certificate")
-        faults = [problem for certificate in found for problem in self._validity("tls.client_ca", path, certificate)]
+                yield self._problem(key, f"{path} ({who}) is not a CA certificate")
+        faults = [problem for certificate in found for problem in self._validity(key, path, certificate)]
         # An old CA may stay in the bundle while a new one takes over.
         any_good = len([problem for problem in faults if problem.severity == "error"]) < len(found)
         for problem in faults:
             yield self._problem(problem.key, problem.text, "warning" if any_good else problem.severity)
+
+    def _password(self, key: str, path: str) -> Iterator[Problem]:
+        try:
+            read_password(path)
+        except ValueError as error:
+            yield self._problem(key, str(error))
 
     def _revocations(self, path: str, authorities: Iterable[x509.Certificate]) -> Iterator[Problem]:
         try:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from streampush.config import SCOPES, Config, KeyConfig, Problem
+from streampush.config_apps import app_errors
 
 MIN_ENVELOPE_ROOM = 16 * 1024
 """Bytes of a frame kept for what is around a payload: channel, ids, content type, headers."""
@@ -221,5 +222,5 @@ def _quick_clients(config: Config) -> Found:
         yield "heartbeat.min_ping_interval", text
 
 
-_ERRORS = (_tls_files, _addresses, _heartbeat, _reconnect, _sizes, _rest_exposure, _rest_keys, _rights)
+_ERRORS = (_tls_files, _addresses, _heartbeat, _reconnect, _sizes, _rest_exposure, _rest_keys, _rights, app_errors)
 _WARNINGS = (_useless_keys, _tight_sizes, _quick_clients)

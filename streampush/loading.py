@@ -1,6 +1,6 @@
 """A checked Config from a TOML file, the environment and options; each later one wins.
 
-    file         the sections and keys of config.Config; `[[rest.keys]]`, `[publishers.NAME]`
+    file         the sections and keys of config.Config; `[[rest.keys]]`, `[[apns.apps]]`, `[publishers.NAME]`
     environment  STREAMPUSH_<SECTION>__<KEY>=value, as in STREAMPUSH_SESSION__MAX_FRAME=65536
     options      "section.key=value"
 
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
-from streampush.config import Config, KeyConfig, Problem, PublisherConfig
+from streampush.config import ApnsAppConfig, Config, KeyConfig, Problem, PublisherConfig
 from streampush.config_files import check_files
 from streampush.config_rules import check_rules, envelope_room, fd_budget, is_loopback
 from streampush.errors import ConfigError
@@ -26,6 +26,8 @@ __all__ = ["check_files", "envelope_room", "fd_budget", "is_loopback", "load_con
 
 PREFIX = "STREAMPUSH_"
 _SECTIONS = tuple(field.name for field in fields(Config) if field.name != "file")
+_TABLES: dict[Any, str] = {KeyConfig: "rest.keys", ApnsAppConfig: "apns.apps"}
+"""Settings that are lists of tables, by what a row is read as."""
 
 
 def load_config(path: str | None, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> Config:
@@ -191,7 +193,7 @@ class _Reader:
             _check_range(value, field)
         allowed = field.metadata.get("allowed")
         if allowed and value not in allowed:
-            raise _Wrong(f"{value!r}, allowed are {', '.join(allowed)}")
+            raise _Wrong(f"{value!r}, allowed are {describe_range(field)}")
         unit = field.metadata.get("unit")
         if unit == "file" and value:
             return os.path.normpath(os.path.join(self._base, value))
@@ -200,15 +202,15 @@ class _Reader:
     def _list(self, raw: Any, element: Any) -> tuple[Any, ...]:
         if not isinstance(raw, list):
             raise _Wrong(f"must be a list, not {_type_name(raw)}")
-        if element is not KeyConfig:
+        if element not in _TABLES:
             return tuple(_scalar(item, element, f"[{number}]") for number, item in enumerate(raw))
-        return tuple(self._key(row, f"[{number}]") for number, row in enumerate(raw))
+        return tuple(self._row(element, row, f"[{number}]") for number, row in enumerate(raw))
 
-    def _key(self, row: Any, where: str) -> KeyConfig:
+    def _row(self, kind: Any, row: Any, where: str) -> Any:
         if not isinstance(row, dict):
-            raise _Wrong("must be a table, [[rest.keys]]", where)
-        hints = get_type_hints(KeyConfig)
-        known = {field.name: field for field in fields(KeyConfig)}
+            raise _Wrong(f"must be a table, [[{_TABLES[kind]}]]", where)
+        hints = get_type_hints(kind)
+        known = {field.name: field for field in fields(kind)}
         values: dict[str, Any] = {}
         for name, raw in row.items():
             if name not in known:
@@ -217,7 +219,7 @@ class _Reader:
                 values[name] = self._value(raw, hints[name], known[name])
             except _Wrong as wrong:
                 raise _Wrong(wrong.text, f"{where}.{name}{wrong.below}") from wrong
-        return KeyConfig(**values)
+        return kind(**values)
 
 
 def _section_type(section: str) -> type[Any]:
@@ -261,7 +263,7 @@ def describe_range(field: Field[Any]) -> str:
     """The allowed values of a setting for people, empty if it is free."""
     allowed = field.metadata.get("allowed")
     if allowed:
-        return ", ".join(allowed)
+        return ", ".join(filter(None, allowed))
     low, high = field.metadata.get("low"), field.metadata.get("high")
     if low is None or high is None:
         return ""

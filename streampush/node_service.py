@@ -29,7 +29,8 @@ from streampush.server.listener import StreamPort
 class StreampushService(Service):
     """One node, whole: stream server, REST API, store, probe.
 
-    `port` and `rest_port` are the ports that the kernel gave. `system_ns` is the system's wall clock, Unix nanoseconds. Raises
+    `port` and `rest_port` are the ports that the kernel gave. `system_ns` is the system's wall clock, Unix nanoseconds.
+    `read_again` gives the settings anew for a reload, or raises ConfigError; without it those of the start are reloaded. Raises
     ConfigError if files do not fit.
     """
 
@@ -44,8 +45,10 @@ class StreampushService(Service):
         warnings: tuple[str, ...] = (),
         *,
         system_ns: Callable[[], int] = time.time_ns,
+        read_again: Callable[[], Config] | None = None,
     ) -> None:
         self.config = config
+        self._read_again = read_again or (lambda: config)
         self._reactor = reactor
         self._observer = observer
         self._parts = parts = Parts(reactor, config, system_ns)
@@ -149,8 +152,13 @@ class StreampushService(Service):
         self._reactor.callFromThread(self.reload)
 
     def reload(self) -> None:
-        """Reads certificates, keys, CAs and lists again, of the stream and of REST; what is broken leaves the old ones in force."""
+        """Reads certificates, keys, CAs and lists again, of the stream, of REST and of Apple's apps, and these apps' settings; what
+        is broken leaves the old ones in force."""
         self.node.reload()
+        self._reload_rest()
+        self._reload_apps()
+
+    def _reload_rest(self) -> None:
         if self._parts.rest_tls is None:
             return
         try:
@@ -158,6 +166,23 @@ class StreampushService(Service):
         except ConfigError as error:
             self._parts.metrics.reloads("failed")
             self._log.error("reload failed, the old certificate of REST stays in force: {problem}", problem=str(error))
+
+    def _reload_apps(self) -> None:
+        apps = self._parts.apps
+        try:
+            found = apps.reload(self._read_again())
+        except ConfigError as error:
+            self._parts.metrics.reloads("failed")
+            self._log.error("reload failed, the old apps of Apple's stay in force: {problem}", problem=str(error))
+            return
+        for problem in found:
+            if problem.severity == "error":
+                self._parts.metrics.reloads("failed")
+                self._log.error("reload failed, the app stays as it was: {problem}", problem=str(problem))
+            else:
+                self._log.warn("{problem}", problem=str(problem))
+        if apps.all:
+            self._log.info("apps of Apple's in force: {apps}", apps=", ".join(apps.all))
 
     def stopService(self) -> Deferred[None]:
         """Drains: no new connections, GoAway 1004 to every peer, and at most `drain_timeout` for them to go."""

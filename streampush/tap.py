@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any, TextIO
 
 from twisted.application.service import IService
 from twisted.python import usage
 
+from streampush.apns.apps import read_apps
 from streampush.clocks import run_timers_steadily
 from streampush.config import Config
 from streampush.config_files import check_files
 from streampush.errors import ConfigError
-from streampush.loading import read_config, refuse
+from streampush.loading import load_config, read_config, refuse
 from streampush.node_service import StreampushService
 from streampush.observe.log import make_observer_factory
 
@@ -30,18 +32,25 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         self["set"] = []
         self.settings: Config | None = None
+        self._path = ""
         self.warnings: tuple[str, ...] = ()
 
     def opt_set(self, assignment: str) -> None:
         """Overrides one setting of the file, as section.key=value; may be given more than once."""
         self["set"].append(assignment)
 
+    def read_again(self) -> Config:
+        """The settings as they are now, from the same places. Raises ConfigError."""
+        return load_config(self._path, os.environ, self["set"])
+
     def postOptions(self) -> None:
         """Reads and checks the configuration. A fault is one line on stderr and exit status 1."""
+        self._path = os.path.abspath(self["config"])  # twistd may go to another directory before it is read again
         try:
             config, problems = read_config(self["config"], os.environ, self["set"])
             refuse(problems)
             problems += check_files(config)
+            problems += read_apps(config, time.time(), expired="warning")[1]
             refuse(problems)
         except ConfigError as error:
             raise SystemExit(f"streampush: {error}") from None
@@ -69,4 +78,4 @@ def makeService(options: Options) -> IService:
     clock: Any = reactor
     run_timers_steadily(clock)
     observer = make_observer_factory(config.log, _log_file(options.parent), clock)()
-    return StreampushService(reactor, config, observer, options.warnings)
+    return StreampushService(reactor, config, observer, options.warnings, read_again=options.read_again)

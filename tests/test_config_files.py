@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from streampush.cli.directory import Credentials
 from streampush.cli.pki import CertificateAuthority
-from streampush.config import Config, Problem, RestConfig, StoreConfig, TlsConfig
-from streampush.config_files import check_files
+from streampush.config import ApnsConfig, Config, Problem, RestConfig, StoreConfig, TlsConfig
+from streampush.config_files import check_files, read_password
 from tests.support import SERVER_NAMES, DevelopmentFiles, authority, make_files
 
 NOW = dt.datetime.now(dt.UTC)
@@ -272,3 +272,34 @@ def test_a_folder_in_which_anybody_can_replace_the_store_is_a_warning(files: Dev
 
 def test_the_file_of_a_store_in_memory_is_not_looked_at(files: DevelopmentFiles, tmp_path: Path) -> None:
     assert check_files(stored(files, tmp_path / "none" / "store.db", "memory")) == []
+
+
+def with_password(files: DevelopmentFiles, path: Path) -> Config:
+    apns = ApnsConfig(proxy="proxy.example:3128", proxy_user="streampush", proxy_password_file=str(path))
+    return replace(configured(files), apns=apns)
+
+
+@pytest.mark.parametrize("content", ["swordfish", "swordfish\n", "swordfish\r\n", "sword fish ü\n"])
+def test_the_password_of_a_proxy_is_one_line_of_a_private_file(files: DevelopmentFiles, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "proxy.txt"
+    path.write_bytes(content.encode())
+    path.chmod(0o600)
+    assert check_files(with_password(files, path)) == []
+    assert read_password(str(path)) == content.strip()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"sword\nfish", b"sword\x00fish", b"\xff\xfe", b"x" * 1025])
+def test_what_is_no_password_is_refused_and_not_shown(files: DevelopmentFiles, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "proxy.txt"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    problem = only(with_password(files, path))
+    assert problem.key == "apns.proxy_password_file"
+    assert problem.text == f"{path} does not hold one line of 1 to 1024 printable characters"
+
+
+def test_a_password_that_others_can_read_is_refused(files: DevelopmentFiles, tmp_path: Path) -> None:
+    path = tmp_path / "proxy.txt"
+    path.write_text("swordfish")
+    path.chmod(0o644)
+    assert only(with_password(files, path)).text.endswith(f"(mode 0644), type: chmod 600 {path}")

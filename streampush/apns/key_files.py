@@ -17,11 +17,14 @@ MAX_KEY_FILE = 64 * 1024
 """Bytes. A .p8 file has about 260, a certificate with its chain and key some thousands; a longer one is something else, a log or
 a disk."""
 
+MAX_TRUST_FILE = 4 * 1024 * 1024
+"""Bytes. The CAs of a whole system have a tenth of it."""
+
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 
 
-def read_file(path: str, *, private: bool) -> bytes:
-    """The bytes of a regular file. `private`: nobody but its owner may use it. Raises ConfigError."""
+def read_file(path: str, *, private: bool, limit: int = MAX_KEY_FILE) -> bytes:
+    """The bytes of a regular file, at most `limit`. `private`: nobody but its owner may use it. Raises ConfigError."""
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
@@ -30,11 +33,11 @@ def read_file(path: str, *, private: bool) -> bytes:
             mode = stat.S_IMODE(status.st_mode)
             if private and mode & 0o077:
                 raise bad_file(path, f"can be used by others (mode {mode:04o}), type: chmod 600 {path}")
-            data = file.read(MAX_KEY_FILE + 1)
+            data = file.read(limit + 1)
     except OSError as error:
         raise bad_file(path, f"cannot be read: {error.strerror}") from None
-    if len(data) > MAX_KEY_FILE:
-        raise bad_file(path, f"is longer than {MAX_KEY_FILE} bytes: it is no key file")
+    if len(data) > limit:
+        raise bad_file(path, f"is longer than {limit} bytes: it is no key file")
     return data
 
 

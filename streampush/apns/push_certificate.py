@@ -51,7 +51,7 @@ class PushCertificate:
     def problem(self, topic: str, *, sandbox: bool, wall: float) -> str:
         """Why Apple would not take a push to this topic with it, as a sentence for an operator; "" if nothing speaks against it."""
         if wall >= self.expires_at:
-            return f"the certificate has expired {-self.days_left(wall):.0f} days ago: renew it in Apple's developer account"
+            return f"the certificate has expired {int(-self.days_left(wall))} days ago: renew it in Apple's developer account"
         if wall < self.begins_at:
             return "the certificate is not valid yet: is the clock of this machine right?"
         if not (self.sandbox if sandbox else self.production):

@@ -5,10 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import os
 import resource
+import time
+from collections.abc import Mapping
 
 import click
 
+from streampush.apns.apps import App, read_apps
+from streampush.apns.signing_key import SigningKey
 from streampush.config import Config
+from streampush.config_apps import app_errors
 from streampush.config_files import check_files, earliest_expiry
 from streampush.errors import ConfigError
 from streampush.loading import fd_budget, read_config
@@ -20,7 +25,7 @@ from streampush.loading import fd_budget, read_config
 def check(file: str, overrides: tuple[str, ...]) -> None:
     """Check the configuration FILE, the environment's changes to it, and the files that it names.
 
-    Exit status 1 if the server would not start with it.
+    Exit status 1 if the server would not start with it, or could not push to an app of Apple's. Nobody is asked over the network.
     """
     try:
         config, found = read_config(file, os.environ, overrides)
@@ -28,6 +33,10 @@ def check(file: str, overrides: tuple[str, ...]) -> None:
         click.echo(f"error: {error}\n1 error")
         raise click.exceptions.Exit(1) from error
     found += check_files(config)
+    apps: Mapping[str, App] = {}
+    if not any(app_errors(config)):  # or the same is said twice
+        apps, more = read_apps(config, time.time())
+        found += more
     soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     cap, too_few = fd_budget(config, soft_limit)
     for problem in found:
@@ -39,6 +48,7 @@ def check(file: str, overrides: tuple[str, ...]) -> None:
         click.echo(f"{errors} {'error' if errors == 1 else 'errors'}")
         raise click.exceptions.Exit(1)
     _summarise(config, cap)
+    _summarise_apple(config, apps)
 
 
 def _summarise(config: Config, cap: int) -> None:
@@ -58,12 +68,28 @@ def _summarise(config: Config, cap: int) -> None:
         click.echo(f"  REST's       {_expiry(rest.certificate)}")
 
 
+def _summarise_apple(config: Config, apps: Mapping[str, App]) -> None:
+    if not apps:
+        click.echo("  Apple        off: there is no [[apns.apps]]")
+    for app in apps.values():
+        credential = app.route.credential
+        if isinstance(credential, SigningKey):
+            who = f"key {credential.key_id} of team {credential.team_id}"
+        else:
+            who = f"certificate {_until(dt.datetime.fromtimestamp(credential.expires_at, dt.UTC))}"
+        click.echo(f"  Apple        {app.name}: {app.settings.bundle_id} at {_endpoint(app.route.host, app.route.port)}, {who}")
+    if apps and config.apns.proxy:
+        click.echo(f"  proxy        {config.apns.proxy}")
+
+
 def _endpoint(address: str, port: int) -> str:
     host = f"[{address}]" if ":" in address else address
     return f"{host}:{port}"
 
 
 def _expiry(path: str) -> str:
-    expiry = earliest_expiry(path)
-    days = (expiry - dt.datetime.now(dt.UTC)).days
-    return f"{path}, valid until {expiry:%Y-%m-%d} ({days} days)"
+    return f"{path}, {_until(earliest_expiry(path))}"
+
+
+def _until(expiry: dt.datetime) -> str:
+    return f"valid until {expiry:%Y-%m-%d} ({(expiry - dt.datetime.now(dt.UTC)).days} days)"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any, get_type_hints
 
-from streampush.config import Config, KeyConfig
+from streampush.config import ApnsAppConfig, Config, KeyConfig
 from streampush.loading import describe_range
 
 _HEAD = """\
@@ -20,6 +20,7 @@ _HEAD = """\
 """
 
 _SECTION_NOTES = {
+    "apns": "Pushes to devices that are away, through Apple: on if there is an [[apns.apps]] below.",
     "admission": "Who may connect; asked before any TLS work is paid for.",
     "delivery": 'In patterns "*" stands for any run of characters, {device} and {user} for the device\'s own ids.',
     "heartbeat": "Announced to every client when it connects.",
@@ -41,6 +42,8 @@ def render(active: Active, keys: Iterable[KeyConfig] = (), publishers: Mapping[s
         parts.append(_section(field.name, hints[field.name], active.get(field.name, {})))
         if field.name == "rest":
             parts.extend(_key(key) for key in keys)
+        if field.name == "apns":
+            parts.append(_app())
     for name, patterns in (publishers or {}).items():
         note = "# What the publisher certificate of this name may publish to.\n"
         parts.append(f"{note}[publishers.{_text(name)}]\npublish = {_value(tuple(patterns))}\n")
@@ -71,6 +74,15 @@ def _key(key: KeyConfig) -> str:
     lines = ["[[rest.keys]]"]
     for field in fields(KeyConfig):
         lines += [f"# {field.metadata['why']}", f"{field.name} = {_value(getattr(key, field.name))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _app() -> str:
+    """The settings of an app of Apple's, to be copied: there is none yet."""
+    lines = ["# An app of Apple's is a table like this one, without the #; docs/apns.md tells what to fetch at Apple's.", "#"]
+    lines.append("#   [[apns.apps]]")
+    for field in fields(ApnsAppConfig):
+        lines += [f"#   {line}".rstrip() for line in _setting(field, {field.name: field.default})]
     return "\n".join(lines) + "\n"
 
 

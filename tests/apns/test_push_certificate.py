@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.x509.oid import NameOID, ObjectIdentifier
+from cryptography.x509.oid import ObjectIdentifier
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,47 +18,9 @@ from streampush.apns.push_certificate import (
     parse_push_certificate,
 )
 from streampush.errors import ConfigError
+from tests.apns.minting import BOTH, BUNDLE, KEY, NOW, certificate, element, pem, topic_list
 
-BUNDLE = "com.example.app"
-NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 WALL = NOW.timestamp()
-KEY = ec.generate_private_key(ec.SECP256R1())
-
-
-def element(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    length = bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2, "big")
-    return bytes([tag]) + length + content
-
-
-def topic_list(*topics: str) -> bytes:
-    """As Apple writes it: each topic, and behind it a sequence that says of what kind it is."""
-    return element(0x30, b"".join(element(0x0C, topic.encode()) + element(0x30, element(0x0C, b"app")) for topic in topics))
-
-
-def certificate(
-    extensions: dict[ObjectIdentifier, bytes], *, key: PrivateKeyTypes = KEY, uid: str = BUNDLE, days: tuple[int, int] = (-30, 30)
-) -> bytes:
-    subject = x509.Name([x509.NameAttribute(NameOID.USER_ID, uid)] if uid else [])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())  # type: ignore[arg-type]
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW + dt.timedelta(days=days[0]))
-        .not_valid_after(NOW + dt.timedelta(days=days[1]))
-    )
-    for oid, value in extensions.items():
-        builder = builder.add_extension(x509.UnrecognizedExtension(oid, value), critical=False)
-    return builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def pem(key: PrivateKeyTypes) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-
-
-BOTH = {SANDBOX: b"\x05\x00", PRODUCTION: b"\x05\x00"}
 
 
 def parsed(extensions: dict[ObjectIdentifier, bytes], uid: str = BUNDLE, days: tuple[int, int] = (-30, 30)) -> PushCertificate:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from streampush.cli.main import main
+from tests.apns.minting import BOTH, KEY, NOW, certificate, pem, write_private
 from tests.support import make_files
 
 
@@ -91,3 +93,88 @@ def test_a_configuration_that_is_not_toml_is_one_error(toml: Path) -> None:
     problem, count = result.output.splitlines()
     assert problem.startswith(f"error: {toml}: is not TOML: ")
     assert count == "1 error"
+
+
+# ----------------------------------------------------------------------------------------------------------------- Apple's apps
+
+APP = """
+[[apns.apps]]
+name = "shop"
+bundle_id = "com.example.app"
+key = "AuthKey_KEY1234567.p8"
+team_id = "TEAM123456"
+key_id = "KEY1234567"
+"""
+
+BY_CERTIFICATE = """
+[[apns.apps]]
+name = "news"
+bundle_id = "com.example.app"
+environment = "sandbox"
+certificate = "push.pem"
+"""
+
+
+def with_apps(toml: Path, text: str) -> Path:
+    toml.write_text(toml.read_text() + text)
+    write_private(toml.parent / "AuthKey_KEY1234567.p8", pem(KEY))
+    return toml
+
+
+def with_certificate(toml: Path, days: int) -> Path:
+    """A certificate with so many whole days left."""
+    today = (dt.datetime.now(dt.UTC) - NOW).days
+    issued = certificate(BOTH, days=(today - 40, today + days + 1))
+    write_private(toml.parent / "push.pem", issued + pem(KEY))
+    return with_apps(toml, BY_CERTIFICATE)
+
+
+def test_without_an_app_pushes_are_said_to_be_off(toml: Path) -> None:
+    assert "Apple        off: there is no [[apns.apps]]\n" in run(toml).output
+
+
+def test_apps_with_key_certificate_and_proxy_are_summed_up(toml: Path) -> None:
+    with_certificate(with_apps(toml, "[apns]\nproxy = 'proxy.example:3128'\n" + APP), 100)
+    result = run(toml)
+    assert result.exit_code == 0
+    assert "Apple        shop: com.example.app at api.push.apple.com:443, key KEY1234567 of team TEAM123456\n" in result.output
+    assert "Apple        news: com.example.app at api.sandbox.push.apple.com:443, certificate valid until 20" in result.output
+    assert "proxy        proxy.example:3128\n" in result.output
+
+
+def test_a_certificate_that_ends_soon_is_a_warning(toml: Path) -> None:
+    result = run(with_certificate(toml, 10))
+    assert result.exit_code == 0
+    assert f"warning: {toml}: apns.apps[0].certificate: {toml.parent}/push.pem expires in 10 days: renew it" in result.output
+
+
+def test_an_expired_certificate_is_an_error(toml: Path) -> None:
+    result = run(with_certificate(toml, -4))
+    assert result.exit_code == 1
+    line = f"error: {toml}: apns.apps[0].certificate: {toml.parent}/push.pem: the certificate has expired 3 days ago"
+    assert line in result.output
+    assert result.output.endswith("1 error\n")
+
+
+def test_a_certificate_for_another_topic_is_an_error(toml: Path) -> None:
+    with_certificate(toml, 100)
+    result = run(toml, "--set", 'apns.apps=[{name = "x", bundle_id = "com.example.x", certificate = "push.pem"}]')
+    assert result.exit_code == 1
+    assert "the certificate is not for com.example.x but for com.example.app" in result.output
+
+
+def test_every_app_is_looked_at_in_one_run(toml: Path) -> None:
+    with_apps(toml, APP + BY_CERTIFICATE)
+    (toml.parent / "AuthKey_KEY1234567.p8").write_text("nothing")
+    lines = [line for line in run(toml).output.splitlines() if line.startswith("error: ")]
+    assert lines == [
+        f"error: {toml}: apns.apps[0].key: {toml.parent}/AuthKey_KEY1234567.p8 "
+        "is no PEM file: a key begins with -----BEGIN PRIVATE KEY-----",
+        f"error: {toml}: apns.apps[1].certificate: {toml.parent}/push.pem cannot be read: No such file or directory",
+    ]
+
+
+def test_a_missing_team_is_said_once(toml: Path) -> None:
+    result = run(with_apps(toml, APP.replace('team_id = "TEAM123456"\n', "")))
+    assert result.exit_code == 1
+    assert result.output.count("team_id") == 1

@@ -7,7 +7,7 @@ import re
 import stat
 import sysconfig
 import tomllib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from cryptography import x509
 from streampush.cli.directory import DevelopmentDirectory
 from streampush.cli.main import main
 from streampush.cli.toml_text import render
-from streampush.config import Config, KeyConfig, PublisherConfig, StoreConfig, TlsConfig
+from streampush.config import ApnsAppConfig, Config, KeyConfig, PublisherConfig, StoreConfig, TlsConfig
 from streampush.loading import load_config, problems
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -86,6 +86,14 @@ def test_the_file_names_every_setting_with_unit_range_and_reason(made: Developme
     expected = "# how far to look for the next frame behind damage (bytes, 0 to 1048576)\n# max_resync_bytes = 65536\n"
     assert expected in text
     assert "# 1.3 hides client certificates from the network (1.2, 1.3)\n" in text
+
+
+def test_the_file_shows_every_setting_of_an_app_of_apples(made: DevelopmentDirectory) -> None:
+    block = made.toml.read_text().partition("#   [[apns.apps]]\n")[2].partition("\n\n")[0]
+    table = tomllib.loads(re.sub(r"(?m)^# {0,3}", "", block))
+    assert table == {
+        field.name: list(field.default) if field.name == "topics" else field.default for field in fields(ApnsAppConfig)
+    }
 
 
 def test_odd_text_survives_the_file(tmp_path: Path) -> None:

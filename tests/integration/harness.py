@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from streampush.cli.pki import Issued
+from streampush.config import Config
 from streampush.loading import load_config
 from streampush.node_service import StreampushService
 from streampush.protocol import codec
@@ -155,7 +156,10 @@ class NodeTestCase(TestCase):
         return time.time_ns()
 
     def start(self, *settings: str) -> StreampushService:
-        self.node = StreampushService(reactor, load_config(str(self.toml), {}, settings), system_ns=self.system_ns)
+        def read() -> Config:
+            return load_config(str(self.toml), {}, settings)
+
+        self.node = StreampushService(reactor, read(), system_ns=self.system_ns, read_again=read)
         self.node.startService()
         return self.node
 

@@ -16,10 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from streampush.cli.pki import CertificateAuthority
+from tests.apns.minting import KEY, pem, write_private
 from tests.integration.harness import TOML
 from tests.support import make_files
 
 TIMEOUT = 60.0
+
+APP = """
+[[apns.apps]]
+name = "shop"
+bundle_id = "com.example.shop"
+key = "apple.p8"
+team_id = "TEAM123456"
+key_id = "KEY1234567"
+"""
 
 
 class LaunchTestCase(unittest.TestCase):
@@ -107,6 +117,13 @@ class FaultTests(LaunchTestCase):
         CertificateAuthority.create("x").issue_server(["localhost"]).write(self.root / "x.crt", self.files.server.key)
         self.assertIn("tls.key", self.fault())
 
+    def test_key_of_an_app_that_is_no_ec_key(self) -> None:
+        self.toml.write_text(TOML + APP)
+        write_private(self.root / "apple.p8", self.files.ca.read_bytes())
+        self.assertEqual(
+            self.fault(), f"streampush: {self.toml}: apns.apps[0].key: {self.root}/apple.p8 holds a certificate and no private key"
+        )
+
     def test_rest_on_every_address_without_tls(self) -> None:
         self.assertIn("rest.", self.fault("--set", "rest.address=0.0.0.0"))
 
@@ -129,6 +146,16 @@ class RunTests(LaunchTestCase):
         process.terminate()
         next(record for record in records if record["event"] == "stopped")
         self.assertEqual(process.wait(TIMEOUT), -signal.SIGTERM)  # twistd ends as it was told to
+
+    def test_a_hangup_reads_the_apps_of_apples_again(self) -> None:
+        self.toml.write_text(TOML + APP)
+        write_private(self.root / "apple.p8", pem(KEY))
+        process = self.launch()
+        records = self.records(process)
+        next(record for record in records if "rest" in record)
+        self.toml.write_text(TOML + APP + APP.replace("shop", "news"))
+        process.send_signal(signal.SIGHUP)
+        self.assertEqual(next(record["apps"] for record in records if "apps" in record), "shop, news")
 
     def test_low_file_descriptor_limit_lowers_the_cap_with_a_warning(self) -> None:
         limited = (

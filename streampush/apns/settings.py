@@ -1,0 +1,48 @@
+"""What the settings say, in the values that the parts of this room take."""
+
+from __future__ import annotations
+
+from streampush.apns.outcome import UnknownPolicy
+from streampush.apns.pool_limits import PoolLimits
+from streampush.apns.proxy import Proxy
+from streampush.apns.rates import AppRate
+from streampush.apns.retry import RetryPolicy
+from streampush.config import ApnsAppConfig, ApnsConfig, Config
+from streampush.config_apps import split_place
+from streampush.config_files import read_password
+from streampush.errors import ConfigError
+
+
+def pool_limits(apns: ApnsConfig) -> PoolLimits:
+    """Of each pool."""
+    return PoolLimits(
+        max_connections=apns.max_connections,
+        max_queued=apns.max_queued,
+        max_queued_bytes=apns.max_queued_bytes,
+        max_wait=apns.max_wait,
+    )
+
+
+def proxy(config: Config) -> Proxy | None:
+    """The way to Apple, None for the straight one. Reads the file of the password. Raises ConfigError."""
+    apns = config.apns
+    if not apns.proxy:
+        return None
+    host, port = split_place(apns.proxy)
+    password = ""
+    if apns.proxy_password_file:
+        try:
+            password = read_password(apns.proxy_password_file)
+        except ValueError as error:
+            raise ConfigError(config.file, "apns.proxy_password_file", str(error)) from None
+    return Proxy(host, port, apns.proxy_user, password)
+
+
+def retry_policy(app: ApnsAppConfig) -> RetryPolicy:
+    """Of an app's pushes."""
+    return RetryPolicy(server_error_wait=app.server_error_wait, unknown=UnknownPolicy(app.repeat_unknown))
+
+
+def app_rates(apns: ApnsConfig) -> dict[str, AppRate]:
+    """Of the apps that have one, by name."""
+    return {app.name: AppRate(app.rate, app.burst) for app in apns.apps if app.rate}
