@@ -81,6 +81,7 @@ class Link(Protocol):
         self._traffic = Traffic(core, self, owner.exchange_returned, limits.deadline_grain)
         self._end: LinkEnd | None = None  # as soon as it is known why it ends
         self._full = False  # the transport has enough to write
+        self._starved: set[int] = set()  # streams that wait for the transport, not for a window
         self._doubted = False  # an answer is late, and nothing was heard since
         self._connected = False
         self._closing = False
@@ -195,7 +196,12 @@ class Link(Protocol):
 
     def writable(self, stream_id: int) -> int:
         """See exchange.Carrier."""
-        return self._core.writable(stream_id) if stream_id in self._traffic.exchanges else 0
+        if stream_id not in self._traffic.exchanges:
+            return 0
+        if self._full:
+            self._starved.add(stream_id)
+            return 0
+        return self._core.writable(stream_id)
 
     def consumed(self, stream_id: int, size: int) -> None:
         """See exchange.Carrier."""
@@ -249,6 +255,10 @@ class Link(Protocol):
 
     def resumeProducing(self) -> None:
         self._full = False
+        starved, self._starved = self._starved, set()
+        self._busy = True
+        for stream_id in starved:
+            self._traffic.resume(stream_id)
         self._settle()
 
     def stopProducing(self) -> None:
@@ -377,9 +387,9 @@ class Link(Protocol):
         self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._due)
 
     def _due(self) -> None:
+        now = max(self._clock.seconds(), self._timer_at)  # a clock may come a rounding error too early
         self._timer = None
         self._timer_at = inf
-        now = self._clock.seconds()
         if now >= self._connecting_until:
             self._connecting_until = inf
             self.abort(LinkEnd(f"not connected within {self._limits.connect_timeout:g} s"))
@@ -397,8 +407,10 @@ class Link(Protocol):
         self._happened(self._core.tick(now), now)
         if now >= self._traffic.expire_at - self._limits.deadline_grain and self._traffic.expire(now):
             self._doubt(now)
-        if now >= self._probing_until and self.state is LinkState.PROBING:
-            self._open()
+        if now >= self._probing_until:
+            self._probing_until = inf
+            if self.state is LinkState.PROBING:
+                self._open()
         if now >= self._worn_at:
             ids = self._worn_at == 0.0
             self._worn_at = inf

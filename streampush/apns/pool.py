@@ -353,9 +353,9 @@ class Pool:
         self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._due)
 
     def _due(self) -> None:
+        now = max(self._clock.seconds(), self._timer_at)  # a clock may come a rounding error too early
         self._timer = None
         self._timer_at = inf
-        now = self._clock.seconds()
         if self._stopping:
             if now >= self._stop_at:
                 for link in list(self._links):

@@ -118,19 +118,25 @@ class Traffic:
                 self._take_rare(event, others)
         return others
 
-    def _take_rare(self, event: Event, others: list[OfConnection]) -> None:
-        if isinstance(event, TrailersReceived | WindowOpened):
-            ended = isinstance(event, TrailersReceived)
-            exchange = self.exchanges.pop(event.stream_id, None) if ended else self.exchanges.get(event.stream_id)
-            if exchange is None:
-                return
+    def resume(self, stream_id: int) -> None:
+        """There is room for more of its body."""
+        exchange = self.exchanges.get(stream_id)
+        if exchange is not None:
             try:
-                if isinstance(event, TrailersReceived):
-                    exchange.trailed(event.headers)
-                else:
-                    exchange.resumed()
+                exchange.resumed()
             except Exception as error:  # noqa: BLE001 - as above
                 self._broken(exchange, error)
+
+    def _take_rare(self, event: Event, others: list[OfConnection]) -> None:
+        if isinstance(event, WindowOpened):
+            self.resume(event.stream_id)
+        elif isinstance(event, TrailersReceived):
+            exchange = self.exchanges.pop(event.stream_id, None)
+            if exchange is not None:
+                try:
+                    exchange.trailed(event.headers)
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._broken(exchange, error)
         elif isinstance(event, StreamReset):
             self.answers += event.verdict is Verdict.REFUSED
             self._end(event.stream_id, _fault_of_reset(event))

@@ -409,6 +409,16 @@ def test_stopping_gives_up_what_takes_too_long() -> None:
     world.stop()
 
 
+def test_stopping_before_the_first_answer() -> None:
+    world = World(Stall())
+    world.push(timeout=20)
+    world.advance(0.1)
+    stopped = world.pool.stop()
+    world.advance(11)
+    assert stopped.called
+    world.stop()
+
+
 def test_stopping_ends_a_connection_that_is_not_there_yet() -> None:
     world = World()
     world.dialer.hanging = True
