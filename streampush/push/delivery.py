@@ -37,6 +37,9 @@ TICK_GRAIN = 0.1
 SERVERS_OWN = frozenset({Code.DRAINING, Code.MAXIMUM_AGE, Code.OVERLOADED})
 """Reasons of the server's own to end a connection: what was under way is not held against the device."""
 
+_NAMES = {outcome: outcome.name.lower() for outcome in Outcome}
+"""For the metric."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeliverySurroundings:
@@ -313,7 +316,7 @@ class Attachment:
         if not feed.answer(offset, outcome):
             metrics.acknowledgement_ignored("older")
             return
-        metrics.acknowledged(outcome.name.lower())
+        metrics.acknowledged(_NAMES[outcome])
         self.unpark(feed)
         self._pump.wake()
 

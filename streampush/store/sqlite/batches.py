@@ -35,6 +35,7 @@ from streampush.store.sqlite.worker import Report, Task
 
 APPEND = "append"
 RECORD = "record"
+_APPENDS_ALONE = {APPEND}
 BULK = (APPEND, RECORD)
 """Kinds of which all that wait are done together; the others are done one by one, and in their order."""
 
@@ -90,6 +91,14 @@ class Writing:
         self._ledger.change()
 
     def perform(self, tasks: Sequence[Task[Any]]) -> list[Any]:
+        if {task.kind for task in tasks} == _APPENDS_ALONE:  # nearly always, where much is published
+            outcomes: list[Any] = [*self._appending.append([task.arguments for task in tasks])]
+        else:
+            outcomes = self._perform_mixed(tasks)
+        self._ledger.write()
+        return outcomes
+
+    def _perform_mixed(self, tasks: Sequence[Task[Any]]) -> list[Any]:
         outcomes: dict[Task[Any], Any] = {}
         waiting: list[Task[Any]] = []
         for task in tasks:
@@ -103,7 +112,6 @@ class Writing:
             except Refused as refused:
                 outcomes[task] = refused
         self._bulk(waiting, outcomes)
-        self._ledger.write()
         return [outcomes[task] for task in tasks]
 
     def _bulk(self, tasks: Sequence[Task[Any]], outcomes: dict[Task[Any], Any]) -> None:
