@@ -90,10 +90,23 @@ def render(answer: Mapping[str, Any]) -> Iterator[str]:
         accepted = times.get("accepted", answer["published_at_ms"])
         steps = ", ".join(f"{name} +{(at - accepted) / 1000:.3f} s" for name, at in times.items() if name != "accepted")
         yield f"  {_shown(row['device_id'])}: {row['state']}{f' ({steps})' if steps else ''}"
+        if "push" in row:
+            yield f"    {_push(row['push'], accepted)}"
     if answer["more_devices"]:
         yield "  and more devices"
     for name, count in answer["counts"].items():
         yield f"  {name}: {count} devices"
+    for name, count in answer.get("pushes", {}).items():
+        yield f"  pushes {name.replace('_', ' ')}: {count}"
+
+
+def _push(push: Mapping[str, Any], accepted: int) -> str:
+    words = [f"push {_shown(push['outcome']).replace('_', ' ')} +{(push['at_ms'] - accepted) / 1000:.3f} s"]
+    if push["reason"]:
+        words.append(_shown(push["reason"]))
+    if push["apns_id"]:
+        words.append(f"apns-id {_shown(push['apns_id'])}")
+    return ", ".join(words)
 
 
 async def tell(reactor: Any, where: Where, message_id: str, *, as_json: bool) -> None:

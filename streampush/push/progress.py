@@ -8,7 +8,7 @@ from enum import Enum
 
 from streampush.protocol.terms import Milestone
 from streampush.push.ids import made_at_ms
-from streampush.push.values import MessageRecord
+from streampush.push.values import DeviceReceipt, MessageRecord, PushResult
 
 ORDER = (
     Milestone.ACCEPTED,
@@ -57,13 +57,14 @@ class MessageState(Enum):
 class DeviceProgress:
     """How far a message is on one device. `state` is one word; `times` in Unix milliseconds, in the order of ORDER.
 
-    `ended`: nothing more is to be expected.
+    `ended`: nothing more is to be expected. `push`: how the push through Apple ended, None: there was none, or it has not.
     """
 
     device_id: str
     state: str
     times: Mapping[Milestone, int]
     ended: bool
+    push: PushResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,9 @@ class MessageProgress:
 def progress_of(record: MessageRecord, device_ids: Iterable[str], now_ms: int, max_devices: int) -> MessageProgress:
     """Reads a record as of `now_ms`. `device_ids`: who the message is meant for; at most `max_devices` rows are given."""
     state = _state(record, now_ms)
-    known = {receipt.device_id: receipt.times for receipt in record.devices}
+    known = {receipt.device_id: receipt for receipt in record.devices}
     names = sorted({*known, *device_ids})
-    rows = tuple(_row(record, state, name, known.get(name, {}), now_ms) for name in names[:max_devices])
+    rows = tuple(_row(record, state, known.get(name) or DeviceReceipt(name, {}), now_ms) for name in names[:max_devices])
     more = len(names) > max_devices
     return MessageProgress(record, state, rows, more, _ending(record, state, rows, more=more, now_ms=now_ms))
 
@@ -108,8 +109,8 @@ def _state(record: MessageRecord, now_ms: int) -> MessageState:
     return MessageState.STORED if record.offset else MessageState.SCHEDULED
 
 
-def _row(record: MessageRecord, state: MessageState, name: str, stored: Mapping[Milestone, int], now_ms: int) -> DeviceProgress:
-    found = {Milestone.ACCEPTED: _accepted_at(record), **stored}
+def _row(record: MessageRecord, state: MessageState, stored: DeviceReceipt, now_ms: int) -> DeviceProgress:
+    found = {Milestone.ACCEPTED: _accepted_at(record), **stored.times}
     if record.offset:
         found.setdefault(Milestone.STORED, max(record.published_at_ms, record.deliver_at_ms))
     if record.recalled_at_ms:
@@ -119,7 +120,7 @@ def _row(record: MessageRecord, state: MessageState, name: str, stored: Mapping[
     # of every device, as with a recall: what is under way may still be stored, and an end that was told must stay one
     ended = not ENDS.isdisjoint(found) or state is MessageState.SUPERSEDED
     times = {milestone: found[milestone] for milestone in ORDER if milestone in found}
-    return DeviceProgress(name, _word(state, times), times, ended)
+    return DeviceProgress(stored.device_id, _word(state, times), times, ended, stored.push)
 
 
 def _accepted_at(record: MessageRecord) -> int:

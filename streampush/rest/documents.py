@@ -12,7 +12,7 @@ from typing import Any
 
 from streampush.protocol.terms import Milestone
 from streampush.push.progress import ORDER, DeviceProgress, MessageProgress
-from streampush.push.values import ChannelStatus, DeviceStatus, Published, Recalled
+from streampush.push.values import ChannelStatus, DeviceStatus, Published, PushOutcome, PushResult, Recalled
 
 
 def published(value: Published) -> dict[str, Any]:
@@ -72,11 +72,18 @@ def message(value: MessageProgress) -> dict[str, Any]:
         "devices": [_device_progress(row) for row in value.devices],
         "more_devices": value.more,
         "counts": counts(record.counts),
+        "pushes": {outcome.value: record.push_counts[outcome] for outcome in PushOutcome if outcome in record.push_counts},
     }
 
 
 def _device_progress(row: DeviceProgress) -> dict[str, Any]:
-    return {"device_id": row.device_id, "state": row.state, "milestones_ms": counts(row.times)}
+    document = {"device_id": row.device_id, "state": row.state, "milestones_ms": counts(row.times)}
+    return document if row.push is None else document | {"push": push(row.push)}
+
+
+def push(value: PushResult) -> dict[str, Any]:
+    """How a push to a device that is away ended."""
+    return {"outcome": value.outcome.value, "at_ms": value.at_ms, "reason": value.reason, "apns_id": value.apns_id}
 
 
 def counts(values: Mapping[Milestone, int]) -> dict[str, int]:

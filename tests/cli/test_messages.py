@@ -70,8 +70,28 @@ def test_a_topic_has_counts() -> None:
     assert lines(channel="news", counts={"written": 3, "processed": 2})[2:] == ["  written: 3 devices", "  processed: 2 devices"]
 
 
+def test_how_a_push_ended_is_said_under_its_device() -> None:
+    times = {"accepted": 1_795_262_585_000}
+    push = {"outcome": "not_sent", "at_ms": 1_795_262_586_500, "reason": "no token", "apns_id": ""}
+    sent = push | {"outcome": "rejected", "reason": "Unregistered", "apns_id": "A-1"}
+    rows = [
+        {"device_id": name, "state": "waiting", "milestones_ms": times, "push": one} for name, one in (("a", push), ("b", sent))
+    ]
+    assert lines(devices=rows)[2:] == [
+        "  a: waiting",
+        "    push not sent +1.500 s, no token",
+        "  b: waiting",
+        "    push rejected +1.500 s, Unregistered, apns-id A-1",
+    ]
+
+
+def test_pushes_of_a_topic_are_counted() -> None:
+    assert lines(channel="news", pushes={"delivered": 3, "not_sent": 1})[2:] == ["  pushes delivered: 3", "  pushes not sent: 1"]
+
+
 def test_control_characters_do_not_reach_the_terminal() -> None:
-    rows = [{"device_id": "\x1b[2J", "state": "waiting", "milestones_ms": {}}]
+    push = {"outcome": "\x1b", "at_ms": 1, "reason": "\x1b", "apns_id": "\x1b"}
+    rows = [{"device_id": "\x1b[2J", "state": "waiting", "milestones_ms": {}, "push": push}]
     shown = [*lines(channel="a\x1b", publisher="\x07", devices=rows), sentence(Event("state", {"state": "\x1b"}))]
     shown.append(recalled({"message_id": "\x1b", "channel": "\x1b"}))
     assert all(line.isprintable() for line in shown)

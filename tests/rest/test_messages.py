@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from streampush.push.values import PushOutcome, PushResult
 from tests.rest.support import READER, Api, receipt
 
 
@@ -19,6 +22,23 @@ def test_a_device_message_has_a_row_for_each_device_with_its_milestones() -> Non
     ]
     assert (answer["message_id"], answer["channel"], answer["offset"], answer["epoch"]) == ("M1", "user:ada", 3, "E1")
     assert (answer["state"], answer["ended"], answer["more_devices"], answer["publisher"]) == ("stored", False, False, "key:shop")
+
+
+def test_how_the_push_to_a_device_ended_is_in_its_row() -> None:
+    api = Api()
+    result = PushResult(1_300, PushOutcome.REJECTED, "Unregistered", "A-1")
+    api.push.receipts.tell(replace(receipt("tablet"), push=result))
+    phone, tablet = api.request("GET", "/v1/messages/M1").json()["devices"]
+    assert "push" not in phone
+    assert tablet["push"] == {"outcome": "rejected", "at_ms": 1_300, "reason": "Unregistered", "apns_id": "A-1"}
+    assert tablet["state"] == "waiting"
+
+
+def test_pushes_of_a_topic_are_counted() -> None:
+    api = Api()
+    api.push.receipts.tell(channel="news", push_counts={PushOutcome.NOT_SENT: 1, PushOutcome.DELIVERED: 3})
+    answer = api.request("GET", "/v1/messages/M1").json()
+    assert list(answer["pushes"].items()) == [("delivered", 3), ("not_sent", 1)]
 
 
 def test_it_shows_what_the_publisher_asked_for_under_the_same_names_and_how_safely_it_is_stored() -> None:

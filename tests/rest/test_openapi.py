@@ -18,7 +18,7 @@ from streampush.push.explain import MAX_LETTERS
 from streampush.push.progress import ORDER, MessageState
 from streampush.push.publish_rules import MAX_IDEMPOTENCY_KEY_BYTES
 from streampush.push.receipts import MAX_DEVICES
-from streampush.push.values import ChannelCursor, DeviceStatus, Published, Recalled
+from streampush.push.values import ChannelCursor, DeviceStatus, Published, PushOutcome, PushResult, Recalled
 from streampush.rest import fields
 from streampush.rest.api import ROUTES
 from streampush.rest.problems import STATUS_OF, Problem
@@ -132,6 +132,13 @@ def test_milestones_and_states_of_a_message_are_those_of_the_code() -> None:
     assert SCHEMAS["MessageStatus"]["properties"]["priority"]["enum"] == [priority.name for priority in Priority]
     assert SCHEMAS["MessageStatus"]["properties"]["devices"]["maxItems"] == MAX_DEVICES
     assert SCHEMAS["MessageStatus"]["properties"]["durability"]["enum"] == list(fields.DURABILITIES)
+
+
+def test_outcomes_of_pushes_are_those_of_the_code() -> None:
+    outcomes = [outcome.value for outcome in PushOutcome]
+    assert SCHEMAS["PushResult"]["properties"]["outcome"]["enum"] == outcomes
+    assert list(SCHEMAS["PushCounts"]["properties"]) == outcomes
+    assert set(SCHEMAS["PushResult"]["required"]) == {field.name for field in dataclasses.fields(PushResult)}
 
 
 def test_the_bound_of_counted_dead_letters_is_that_of_the_code() -> None:
