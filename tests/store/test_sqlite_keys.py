@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from streampush.config import StoreConfig
-from streampush.push.values import Idempotency
+from streampush.errors import Refused
+from streampush.push.values import Draft, Idempotency
 from streampush.store.sqlite import SqliteStore
 from streampush.store.sqlite.checking import examine
 from streampush.store.sqlite.keys import FORGET_AT_LEAST
 from streampush.store.sqlite.worker import InlineExecutor, Task
 from tests.store.folders import quick_folder
-from tests.store.sqlite_file import NOW_MS, draft, opened
+from tests.store.sqlite_file import NOW_MS, done, draft, opened
 
 LIMITS = StoreConfig()
 
@@ -31,11 +32,16 @@ def path() -> Iterator[Path]:
 
 def keep(store: SqliteStore, *names: tuple[str, str], ttl_ms: int = 1000) -> None:
     """Publishes with these scopes and keys, as one batch."""
+    append(store, *(draft(idempotency=Idempotency(scope, key, b"f", NOW_MS + ttl_ms)) for scope, key in names))
+
+
+def append(store: SqliteStore, *drafts: Draft) -> None:
+    """Appends these as one batch."""
     writer = store.writer
     assert isinstance(writer, InlineExecutor)
-    drafts = [draft(idempotency=Idempotency(scope, key, b"f", NOW_MS + ttl_ms)) for scope, key in names]
     report = writer.run([Task[Any]("append", (one, NOW_MS)) for one in drafts])
     assert (report.fault, report.bug) == (None, None)
+    assert not [outcome for outcome in report.outcomes if isinstance(outcome, Refused)]
 
 
 def counted(path: Path) -> dict[str, int]:
@@ -101,3 +107,15 @@ def test_the_key_of_a_batch_that_was_refused_twice_is_one(path: Path) -> None:
     with opened(path, replace(LIMITS, max_idempotency_keys_total=2)) as store:
         keep(store, ("p", "1"), ("p", "1"), ("p", "1"), ("q", "1"))
         assert counted(path) == {"p": 1, "q": 1, "all": 2}
+
+
+def test_a_key_that_went_while_a_full_store_looked_for_room_is_counted_when_it_comes_again(path: Path) -> None:
+    """The expired key makes way for a newer one in the middle of its batch, before its own request is looked at."""
+    with opened(path, replace(LIMITS, max_idempotency_keys=1, max_bytes=2000)) as store:
+        keep(store, ("p", "old"), ttl_ms=0)
+        done(store.append(draft("other", payload=b"x" * 1500, expires_at_ms=NOW_MS - 1)))
+        newer = draft("other", idempotency=Idempotency("p", "newer", b"f", NOW_MS + 1000))
+        again = draft("other", payload=b"y" * 1000, idempotency=Idempotency("p", "old", b"f", NOW_MS + 1000))
+        append(store, newer, again)
+        assert counted(path) == {"p": 1, "all": 1}
+    assert examine(str(path)).faults == ()

@@ -162,6 +162,7 @@ class Appending:
         if log is not None and totals.bytes + size > most:
             self._retention.free_expired(log, now_ms)
         self._fetch_newest()  # some may be gone, or freed
+        self._keys.fetch_again()
         if totals.bytes + size > most:
             raise Refused(Code.QUOTA_EXCEEDED, f"the store holds {totals.bytes} bytes, its limit", channel=channel)
 

@@ -51,9 +51,11 @@ class Keys:
         self._scopes: dict[str, _Scope] = {}
         self._answers: dict[tuple[str, str], FirstAnswer] = {}
         self._new: list[tuple[Any, ...]] = []
+        self._asked: Sequence[Idempotency] = ()
 
     def fetch(self, asked: Sequence[Idempotency]) -> None:
         """Reads what is known of these."""
+        self._asked = asked
         self._scopes.clear()
         self._answers.clear()
         if not asked:
@@ -70,6 +72,10 @@ class Keys:
                 message_id, channel, position, epoch, self._durability, superseded=bool(superseded), deliver_at_ms=deliver_at
             )
             self._answers[by_id[scope], key] = FirstAnswer(bytes.fromhex(fingerprint), expires_at, accepted)
+
+    def fetch_again(self) -> None:
+        """After a `write` with more to come: some of what was asked for may have gone."""
+        self.fetch(self._asked)
 
     def answer(self, asked: Idempotency, now_ms: int, channel: str) -> Accepted | None:
         """The first answer. Raises Refused(DUPLICATE) if the key was used for another request."""
