@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from streampush.apns.payload import Alert, InterruptionLevel, alert_payload, background_payload
-from streampush.apns.push import PushType
+from streampush.apns.push import MAX_PAYLOAD, PushType
+from streampush.config import ApnsAppConfig
 from streampush.push.alerts import own_keys
 
+NO_DEFAULTS = ApnsAppConfig()
 
-def payload_of(block: bytes, message_id: str, channel: str) -> tuple[PushType, bytes]:
+
+def payload_of(block: bytes, message_id: str, channel: str, app: ApnsAppConfig = NO_DEFAULTS) -> tuple[PushType, bytes]:
     """The push type, and the payload with the server's own key in it, which fits Apple's limit if `block` was let in by
-    push/alerts.py. The same for every device of the message."""
+    push/alerts.py. The same for every device of the message and app.
+
+    What `app` says of its alerts by default is in it where the block says nothing; all of that is left out where it would not fit.
+    """
     said = json.loads(block)
     alert = Alert(
         title=said.get("title", ""),
@@ -26,6 +33,26 @@ def payload_of(block: bytes, message_id: str, channel: str) -> tuple[PushType, b
         relevance_score=said.get("relevance_score"),
         custom=said.get("custom", {}),
     )
-    background = said.get("background", False)
-    payload = background_payload(alert) if background else alert_payload(alert)
-    return PushType.BACKGROUND if background else PushType.ALERT, payload[:-1] + b"," + own_keys(message_id, channel) + b"}"
+    end = b"," + own_keys(message_id, channel) + b"}"
+    if said.get("background", False):
+        return PushType.BACKGROUND, background_payload(alert)[:-1] + end
+    full = with_defaults(alert, app)
+    payload = alert_payload(full)[:-1] + end
+    if len(payload) > MAX_PAYLOAD and full is not alert:
+        payload = alert_payload(alert)[:-1] + end
+    return PushType.ALERT, payload
+
+
+def with_defaults(alert: Alert, app: ApnsAppConfig) -> Alert:
+    """The alert with what the app says where it says nothing itself. One without a text stays as it is: a badge makes no sound."""
+    has_text = alert.title or alert.subtitle or alert.body
+    if not has_text or not (app.sound or app.category or app.interruption_level or app.mutable_content):
+        return alert
+    level = InterruptionLevel(app.interruption_level) if app.interruption_level else None
+    return replace(
+        alert,
+        sound=app.sound or None if alert.sound is None else alert.sound,
+        category=alert.category or app.category,
+        interruption_level=alert.interruption_level or level,
+        mutable_content=alert.mutable_content or app.mutable_content,
+    )

@@ -215,7 +215,7 @@ def _say_rights(files: DevelopmentDirectory, publishers: Iterable[str]) -> None:
     click.echo(f"\nAdd to {files.toml}, with the channels that you want:\n")
     for name in publishers:
         click.echo(f'[publishers."{name}"]\npublish = ["*"]\n')
-    click.echo("then restart the server: SIGHUP does not read settings.")
+    click.echo("then restart the server: SIGHUP does not read them.")
 
 
 def _explain(error: Exception) -> str:

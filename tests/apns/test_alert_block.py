@@ -6,11 +6,12 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streampush.apns.alert_block import payload_of
+from streampush.apns.alert_block import NO_DEFAULTS, payload_of
 from streampush.apns.push import MAX_PAYLOAD, PushType, check_payload
+from streampush.config import ApnsAppConfig
 from streampush.errors import Refused
 from streampush.push import alerts
 from streampush.push.alerts import canonical, max_alert_bytes, split
@@ -43,8 +44,19 @@ changing = st.builds(
 backgrounds = st.builds(Alert, custom=customs.map(json.dumps), background=st.just(True))
 
 
-def pushed(alert: Alert, channel: str = "device:phone") -> tuple[PushType, dict[str, Any]]:
-    kind, payload = payload_of(split(canonical(alert, channel))[1], MESSAGE_ID, channel)
+APP = ApnsAppConfig(name="shop", sound="ping.caf", category="OFFER", interruption_level="time-sensitive", mutable_content=True)
+words = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=255)
+apps = st.builds(
+    ApnsAppConfig,
+    sound=words,
+    category=words,
+    interruption_level=st.sampled_from(("", *alerts.INTERRUPTION_LEVELS)),
+    mutable_content=st.booleans(),
+)
+
+
+def pushed(alert: Alert, channel: str = "device:phone", app: ApnsAppConfig = NO_DEFAULTS) -> tuple[PushType, dict[str, Any]]:
+    kind, payload = payload_of(split(canonical(alert, channel))[1], MESSAGE_ID, channel, app)
     return kind, json.loads(payload)
 
 
@@ -83,3 +95,44 @@ def test_whatever_is_let_in_fits_apples_limit(more: int, channel: str) -> None:
         assert len(alert.body) + len('{"body":""}') > max_alert_bytes(channel)
         return
     assert len(payload_of(block, MESSAGE_ID, channel)[1]) <= MAX_PAYLOAD
+
+
+# ------------------------------------------------------------------------------------------------------------ an app's defaults
+
+
+def test_what_an_alert_does_not_say_its_app_says() -> None:
+    assert pushed(Alert("Hi"), app=APP)[1]["aps"] == {
+        "alert": {"title": "Hi"},
+        "sound": "ping.caf",
+        "category": "OFFER",
+        "interruption-level": "time-sensitive",
+        "mutable-content": 1,
+    }
+
+
+def test_what_an_alert_says_is_not_its_apps_to_change() -> None:
+    said = Alert("Hi", sound="default", category="NEWS", interruption_level="passive")
+    aps = pushed(said, app=APP)[1]["aps"]
+    assert (aps["sound"], aps["category"], aps["interruption-level"]) == ("default", "NEWS", "passive")
+
+
+def test_a_badge_and_a_background_push_get_no_defaults() -> None:
+    assert pushed(Alert(badge=3), app=APP)[1]["aps"] == {"badge": 3}
+    assert pushed(Alert(background=True), app=APP)[1]["aps"] == {"content-available": 1}
+
+
+def test_the_defaults_are_left_out_where_they_do_not_fit() -> None:
+    channel = "device:phone"
+    room = max_alert_bytes(channel) - len('{"body":""}')
+    assert pushed(Alert(body="x" * room), app=APP)[1]["aps"] == {"alert": {"body": "x" * room}}
+    assert "sound" in pushed(Alert(body="x" * (room - 200)), app=APP)[1]["aps"]
+
+
+@given(shown | changing | backgrounds, apps, st.integers(0, 4000), channels)
+@settings(max_examples=40)
+def test_whatever_the_defaults_the_push_fits_apples_limit(alert: Alert, app: ApnsAppConfig, more: int, channel: str) -> None:
+    try:
+        form = canonical(replace(alert, custom=json.dumps({"x": "y" * more})), channel)
+    except Refused:
+        return
+    check_payload(payload_of(split(form)[1], MESSAGE_ID, channel, app)[1], MAX_PAYLOAD)

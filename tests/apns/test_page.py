@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from streampush.apns.apps import EXPIRY_WARNING
 from streampush.apns.breaker import BreakerPolicy
 from streampush.apns.concurrency import ConcurrencyPolicy
 from streampush.apns.dead_tokens import DEFAULT_MAX_DOUBTFUL, DEFAULT_WINDOW
@@ -15,13 +19,17 @@ from streampush.apns.push import MAX_COLLAPSE_ID, MAX_DEVICE_TOKEN, MAX_PAYLOAD,
 from streampush.apns.rates import FIRST_REST, MAX_REST
 from streampush.apns.reasons import REASONS, Action
 from streampush.apns.retry import RetryPolicy
+from streampush.config import ApnsAppConfig, ApnsConfig, Config
+from streampush.config_apps import app_errors
+from streampush.loading import describe_range
 
 PAGE = (Path(__file__).parents[2] / "docs" / "apns.md").read_text(encoding="utf-8")
 
 
-def table(head: str) -> list[list[str]]:
-    """The rows below this head, by cell."""
-    lines = PAGE[PAGE.index(f"| {head} |") :].splitlines()[2:]
+def table(head: str, behind: str = "") -> list[list[str]]:
+    """The rows below this head, the first one behind a text, by cell."""
+    page = PAGE[PAGE.index(behind) :]
+    lines = page[page.index(f"| {head} |") :].splitlines()[2:]
     rows: list[list[str]] = []
     for line in lines:
         if not line.startswith("|"):
@@ -48,6 +56,29 @@ def test_every_push_type_has_its_row() -> None:
             assert (told[push_type][2] == "key") is rules.key_only
 
 
+def shown(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default or "")
+
+
+@pytest.mark.parametrize(("kind", "behind"), [(ApnsAppConfig, "[[apns.apps]]"), (ApnsConfig, "are in `[apns]`:")])
+def test_every_setting_has_its_row(kind: type[ApnsAppConfig | ApnsConfig], behind: str) -> None:
+    rows = []
+    for field in fields(kind):
+        if field.metadata:
+            limits = ", ".join(filter(None, (field.metadata["unit"], describe_range(field))))
+            rows.append([f"`{field.name}`", shown(field.default), limits, field.metadata["why"]])
+    assert table("setting | default | unit, range | reason", behind) == rows
+
+
+def test_the_apps_on_the_page_keep_every_rule() -> None:
+    shop, simulated = re.findall(r"```toml\n(\[\[apns\.apps\]\].*?)```", PAGE, re.DOTALL)
+    (found,) = tomllib.loads(shop)["apns"]["apps"]
+    apps = [ApnsAppConfig(**found), *(ApnsAppConfig(**row) for row in tomllib.loads(simulated)["apns"]["apps"])]
+    assert list(app_errors(Config(apns=ApnsConfig(apps=tuple(apps))))) == []
+
+
 RETRY, BREAKER, CONCURRENCY = RetryPolicy(), BreakerPolicy(), ConcurrencyPolicy()
 
 
@@ -70,6 +101,7 @@ RETRY, BREAKER, CONCURRENCY = RetryPolicy(), BreakerPolicy(), ConcurrencyPolicy(
         f"it grows by {CONCURRENCY.step} a round",
         f"share a {'tenth' if SUSPECT_SHARE == 0.1 else '?'} of it",
         f"the last is {RENEW_AFTER / 60:.0f} minutes old, never twice within {MIN_INTERVAL / 60:.0f} minutes",
+        f"from {EXPIRY_WARNING} days before its end",
         f"more than {SKEW_TOLERANCE:.0f} s away from ours",
     ],
 )

@@ -219,7 +219,7 @@ def test_issue_signs_with_the_ca_of_the_directory(made: DevelopmentDirectory) ->
 
 def test_the_rights_of_new_publishers_can_be_pasted(made: DevelopmentDirectory) -> None:
     output = run("issue", made.root, "--publisher", "shop", "--publisher", "a.b").output
-    assert "then restart the server: SIGHUP does not read settings" in output
+    assert "then restart the server: SIGHUP does not read them" in output
     pasted = output[output.index("[publishers.") : output.index("then restart")]
     made.toml.write_text(made.toml.read_text() + pasted)
     publishers = load_config(str(made.toml), {}).publishers
