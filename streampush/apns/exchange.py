@@ -87,7 +87,7 @@ class Exchange:
         return len(self.block) + len(self.body)
 
     def began(self) -> None:
-        """It has a stream: `carrier` and `stream_id` are set. Comes again if it is sent again."""
+        """For those with `more`: it has a stream, `carrier` and `stream_id` are set. Comes again if it is sent again."""
 
     def resumed(self) -> None:
         """There is room for more of the body."""

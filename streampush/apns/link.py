@@ -69,6 +69,7 @@ class Link(Protocol):
         self.number = number
         self.address = ""  # of the server, once it is known
         self.state = LinkState.CONNECTING
+        self.room = 0  # how many exchanges it takes now
         self.worn = False
         self.round_trip: float | None = None  # seconds that the last PING took
         self.timeline = Timeline(limits.timeline)
@@ -126,25 +127,17 @@ class Link(Protocol):
         """Whether there may soon be room that is not there yet: it connects, or was not tried yet."""
         return self.state in (LinkState.CONNECTING, LinkState.PROBING)
 
-    def room(self) -> int:
-        """How many exchanges it takes now."""
-        if self._full or self._doubted or self._closing:
-            return 0
-        if self.state is LinkState.OPEN:
-            return self._core.room()
-        if self.state is LinkState.PROBING:
-            return min(self._core.room(), max(0, self._limits.probing_streams - self._core.open_streams))
-        return 0
-
     def send(self, exchange: Exchange) -> None:
         """Begins the exchange; `room` must not be 0. What this turn adds goes out together."""
+        self.room -= 1
         stream_id = self._traffic.send(exchange)
         if stream_id == self._last_good_id:
             self._worn_at = 0.0  # told by the timer, not in the middle of the owner's work
             self._arm()
         if self.state is LinkState.PROBING and self._probing_until == inf:
             self._probing_until = self._clock.seconds() + self._limits.probing_timeout
-        self._touched()
+        if self._flush_call is None and not self._busy:
+            self._touched()
 
     def cancel(self, exchange: Exchange) -> Verdict | None:
         """Ends the exchange without calling it; gives what the server can know of it, None if it is not here."""
@@ -170,6 +163,7 @@ class Link(Protocol):
         dialing, self.dialing = self.dialing, None
         if self._connected:
             self._closing = True
+            self.room = 0
             transport: Any = self.transport
             transport.abortConnection()  # connectionLost follows
             return
@@ -245,13 +239,16 @@ class Link(Protocol):
         now = self._clock.seconds()
         self._doubted = False
         self._busy = True
-        self._happened(self._core.receive(data, now), now)
+        events = self._core.receive(data, now)
+        self._measure()  # the core knows already what the exchanges are about to hear
+        self._happened(events, now)
         if self._traffic.answers and self.state is LinkState.PROBING:
             self._open()
         self._settle()
 
     def pauseProducing(self) -> None:
         self._full = True
+        self.room = 0
 
     def resumeProducing(self) -> None:
         self._full = False
@@ -263,6 +260,7 @@ class Link(Protocol):
 
     def stopProducing(self) -> None:
         self._full = True
+        self.room = 0
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._connected = False
@@ -296,6 +294,16 @@ class Link(Protocol):
             self._note(f"failed: {error_name(event.code)}: {event.text}")
             self._end = LinkEnd(event.text)
 
+    def _measure(self) -> None:
+        """Counts the room anew. It is kept, not asked for, because every request looks at it."""
+        room = 0
+        if not (self._full or self._doubted or self._closing):
+            if self.state is LinkState.OPEN:
+                room = self._core.room()
+            elif self.state is LinkState.PROBING:
+                room = min(self._core.room(), max(0, self._limits.probing_streams - self._core.open_streams))
+        self.room = room
+
     def _touched(self) -> None:
         """Something is to be written, or done, soon: once for all that this turn of the reactor brings."""
         if not self._busy and self._flush_call is None and self._connected:
@@ -311,6 +319,7 @@ class Link(Protocol):
             self._busy = False
             return
         self._busy = True  # what the owner sends now is written below
+        self._measure()
         self._owner.link_ready()
         self._busy = False
         over = self._core.state is ConnectionState.CLOSED
@@ -329,6 +338,7 @@ class Link(Protocol):
     def _close(self) -> None:
         """Ends the transport behind what was written, and resets it if that takes too long."""
         self._closing = True
+        self.room = 0
         transport: Any = self.transport
         transport.unregisterProducer()
         self._closing_until = self._clock.seconds() + self._limits.close_timeout
@@ -344,12 +354,15 @@ class Link(Protocol):
         if not may_follow(old, state):
             raise LocalProtocolError(f"a connection that is {old.value} cannot be {state.value}")
         self.state = state
+        if state is LinkState.DRAINING:
+            self.room = 0
         self._note(f"{state.value}: {why}" if why else state.value)
         self._owner.link_moved(self, old)
 
     def _over(self) -> None:
         """The transport is gone, or never was."""
         self._closing = True
+        self.room = 0
         for call in (self._timer, self._flush_call):
             if call is not None and call.active():
                 call.cancel()
@@ -404,7 +417,9 @@ class Link(Protocol):
             self._arm()
 
     def _do_due(self, now: float) -> None:
-        self._happened(self._core.tick(now), now)
+        events = self._core.tick(now)
+        self._measure()
+        self._happened(events, now)
         if now >= self._traffic.expire_at - self._limits.deadline_grain and self._traffic.expire(now):
             self._doubt(now)
         if now >= self._probing_until:
@@ -427,5 +442,6 @@ class Link(Protocol):
         """An answer is overdue. The server may be slow with one request, or gone."""
         if not self._doubted and self._core.state is not ConnectionState.CLOSED:
             self._doubted = True
+            self.room = 0
             self._note("an answer is late: asking for a sign of life")
             self._core.ping(now)

@@ -94,7 +94,7 @@ class Pool:
             self._fail(exchange, Fault(Verdict.NOT_WRITTEN, Why.STOPPING, "the pool is stopping"))
         elif exchange.deadline <= now:
             self._fail(exchange, Fault(Verdict.NOT_WRITTEN, Why.DEADLINE, "its deadline had passed before it was sent"))
-        elif not self._waiting and (link := self._least_loaded()) is not None:
+        elif not self._waiting.count and (link := self._least_loaded()) is not None:
             link.send(exchange)
         elif not self._usable and self._redialing.hopeless(now):
             self._fail(exchange, self._no_connection())
@@ -143,7 +143,7 @@ class Pool:
             queued_bytes=self._waiting.size,
             resting=len(self._resting),
             in_flight=sum(link.in_flight for link in self._links),
-            room=sum(link.room() for link in self._usable),
+            room=sum(link.room for link in self._usable),
             fault=last.text if last is not None and not self._usable else "",
             links=tuple(map(figures_of, self._links)),
             past=tuple(self._past),
@@ -226,14 +226,11 @@ class Pool:
     # ----------------------------------------------------------------------------------------------------------------- its work
 
     def _least_loaded(self) -> Link | None:
-        best: Link | None = None
-        least = inf
-        for link in self._usable:
-            load = link.in_flight
-            if load < least and link.room():
-                best = link
-                least = load
-        return best
+        usable = self._usable
+        if len(usable) == 1:
+            return usable[0] if usable[0].room else None
+        free = [link for link in usable if link.room]
+        return min(free, key=lambda link: link.in_flight) if free else None
 
     def _wait(self, exchange: Exchange, now: float) -> None:
         due = min(exchange.deadline, now + self._limits.max_wait)
@@ -310,7 +307,7 @@ class Pool:
         if self._stopping:
             return
         fresh = [link for link in self._links if not link.worn and link.state is not LinkState.DRAINING]
-        if any(link.room() for link in fresh):
+        if any(link.room for link in fresh):
             for link in [link for link in self._usable if link.worn]:
                 link.drain("replaced")
         worn = self._usable_worn()

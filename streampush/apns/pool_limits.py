@@ -55,7 +55,7 @@ class PoolLimits:
     """
 
     max_connections: int = 4
-    full_patience: float = 0.1
+    full_patience: float = 0.5
     dial_interval: float = 0.25
     connect_timeout: float = 10.0
     attempt_timeout: float = 3.0

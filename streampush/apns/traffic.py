@@ -57,7 +57,8 @@ class Traffic:
 
     def send(self, exchange: Exchange) -> int:
         """Begins the exchange, there being room; gives its stream id."""
-        stream_id = self._core.request(exchange.block, exchange.body, end_stream=not exchange.more)
+        more = exchange.more
+        stream_id = self._core.request(exchange.block, exchange.body, end_stream=not more)
         self.exchanges[stream_id] = exchange
         self.sent += 1
         exchange.carrier = self._carrier
@@ -65,7 +66,8 @@ class Traffic:
         exchange.tries += 1
         if exchange.deadline < self.expire_at:
             self.expire_at = exchange.deadline
-        exchange.began()
+        if more:
+            exchange.began()
         return stream_id
 
     def drop(self, exchange: Exchange) -> Verdict | None:

@@ -13,38 +13,38 @@ class Waiting:
     """Earliest deadline first; among equals, first come. Bounded in number and bytes.
 
     Who is taken out of the middle (`Exchange.waiting` becomes False) leaves a place in the heap until it comes up, or until most
-    places are such. `size`: bytes that wait.
+    places are such. `count`, `size`: how many wait, and their bytes.
     """
 
-    __slots__ = ("_count", "_heap", "_max_count", "_max_size", "_number", "size")
+    __slots__ = ("_heap", "_max_count", "_max_size", "_number", "count", "size")
 
     def __init__(self, max_count: int, max_size: int) -> None:
         self._max_count = max_count
         self._max_size = max_size
         self._heap: list[tuple[float, int, Exchange]] = []  # due, number, who
         self._number = 0
-        self._count = 0
+        self.count = 0
         self.size = 0
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def has_room(self, exchange: Exchange) -> bool:
         """Whether one more may wait."""
-        return self._count < self._max_count and self.size + exchange.size <= self._max_size
+        return self.count < self._max_count and self.size + exchange.size <= self._max_size
 
     def add(self, exchange: Exchange, due: float) -> None:
         """It waits, until `due` at most. Room is not checked: what was on a connection may come back, which that bounds."""
         exchange.waiting = True
         self._number += 1
-        self._count += 1
+        self.count += 1
         self.size += exchange.size
         heappush(self._heap, (due, self._number, exchange))
 
     def remove(self, exchange: Exchange) -> None:
         """It does not wait any more."""
         self._forget(exchange)
-        if len(self._heap) > 2 * self._count + _FEW:
+        if len(self._heap) > 2 * self.count + _FEW:
             self._heap = [entry for entry in self._heap if entry[2].waiting]
             heapify(self._heap)
 
@@ -67,5 +67,5 @@ class Waiting:
 
     def _forget(self, exchange: Exchange) -> None:
         exchange.waiting = False
-        self._count -= 1
+        self.count -= 1
         self.size -= exchange.size

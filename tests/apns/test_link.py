@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from streampush.apns.exchange import Exchange, Fault
-from streampush.apns.http2 import ClientConnection, ErrorCode, Limits, Verdict, frames
+from streampush.apns.http2 import ClientConnection, ErrorCode, HeaderList, Limits, Verdict, frames
 from streampush.apns.http2.frames import PREFACE, FrameReader, FrameType
+from streampush.apns.http2.settings import Setting
 from streampush.apns.link import Link
 from streampush.apns.link_state import LinkEnd, LinkState
 from streampush.apns.outcome import Why
@@ -121,13 +124,13 @@ def test_what_answers_bring_about_leaves_with_the_same_turn() -> None:
 def test_a_transport_that_has_enough_gets_no_more_and_there_is_no_room() -> None:
     bench = Bench()
     bench.link.pauseProducing()
-    assert bench.link.room() == 0
+    assert bench.link.room == 0
     bench.push()
     bench.clock.advance(0)
     assert bench.transport.value() == b""
     bench.link.resumeProducing()
     assert len(bench.written()) == 2
-    assert bench.link.room() > 0
+    assert bench.link.room > 0
 
 
 def test_what_waited_in_a_full_transport_was_never_written() -> None:
@@ -211,7 +214,7 @@ def test_draining_closes_behind_the_last_answer() -> None:
     push = bench.push()
     bench.clock.advance(0)
     bench.link.drain("not used")
-    assert bench.link.room() == 0
+    assert bench.link.room == 0
     bench.clock.advance(0)
     assert not bench.transport.disconnecting
     bench.answer(push)
@@ -226,9 +229,9 @@ def test_a_late_answer_casts_doubt_until_something_is_heard() -> None:
     bench.clock.advance(5.0)
     assert [FrameType(frame[0]) for frame in bench.written()] == [FrameType.RST_STREAM, FrameType.PING]
     assert bench.owner.returned[0][1].why is Why.NO_ANSWER
-    assert bench.link.room() == 0
+    assert bench.link.room == 0
     bench.serve(frames.window_update(0, 1))
-    assert bench.link.room() > 0
+    assert bench.link.room > 0
 
 
 def test_exchanges_end_no_later_than_their_deadlines_and_hardly_before() -> None:
@@ -242,6 +245,29 @@ def test_exchanges_end_no_later_than_their_deadlines_and_hardly_before() -> None
             at.setdefault(exchange, bench.clock.seconds())  # type: ignore[arg-type]  # all are pushes
     for push in pushes:
         assert push.deadline - 0.07 <= at[push] <= push.deadline + 0.011
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [frames.goaway(1, ErrorCode.NO_ERROR), frames.settings([(Setting.MAX_CONCURRENT_STREAMS, 0)]), b"\x00" * 9],
+    ids=["goaway", "settings", "garbage"],
+)
+def test_an_answer_that_brings_about_a_request_finds_the_room_that_is_left_behind_its_segment(behind: bytes) -> None:
+    bench = Bench()
+
+    class Followed(Push):
+        def answered(self, headers: HeaderList, ended: bool) -> None:
+            super().answered(headers, ended)
+            if bench.link.room:
+                bench.push()
+
+    push = Followed(100.0)
+    bench.link.send(push)
+    bench.clock.advance(0)
+    bench.serve(frames.headers(push.stream_id, OK, True), behind)
+    assert push.status == 200
+    assert bench.link.in_flight == 0
+    assert not bench.owner.returned
 
 
 def test_goaway_returns_what_is_above_and_waits_for_the_rest() -> None:
@@ -288,3 +314,49 @@ def test_a_link_that_is_not_used_says_so() -> None:
     assert bench.owner.idle == 0
     bench.clock.advance(20.0)
     assert bench.owner.idle == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.just("push"),
+            st.just("turn"),
+            st.just("pause"),
+            st.just("resume"),
+            st.floats(0.0, 8.0),
+            st.binary(max_size=40),
+            st.builds(frames.frame, st.integers(0, 10), st.integers(0, 255), st.sampled_from((0, 1, 3, 5)), st.binary(max_size=12)),
+            st.sampled_from([frames.headers(each, OK, True) for each in (1, 3, 5, 7)]),
+            st.sampled_from([frames.rst_stream(each, code) for each in (1, 3, 5) for code in (0, 7, 8)]),
+            st.sampled_from([frames.goaway(each, 0) for each in (0, 1, 3)]),
+        ),
+        max_size=25,
+    )
+)
+def test_whatever_a_server_sends_every_exchange_ends_once_and_in_time_and_nothing_is_left(steps: list[object]) -> None:
+    bench = Bench()
+    pushes: list[Push] = []
+    for step in steps:
+        if step == "push":
+            if bench.link.room:
+                pushes.append(bench.push(timeout=5.0))
+        elif step == "turn":
+            bench.clock.advance(0)
+        elif step == "pause":
+            bench.link.pauseProducing()
+        elif step == "resume":
+            bench.link.resumeProducing()
+        elif isinstance(step, float):
+            for _ in range(10):  # in parts, as time passes in small steps
+                bench.clock.advance(step / 10)
+        elif isinstance(step, bytes) and not bench.transport.disconnecting:
+            bench.serve(step)
+    late = [push for push in pushes if push.deadline < bench.clock.seconds() and not push.ended]
+    assert {push for push, _ in bench.owner.returned} >= set(late)
+    bench.link.connectionLost()
+    for push in pushes:
+        assert push.calls + [exchange for exchange, _ in bench.owner.returned].count(push) == 1
+    assert bench.clock.getDelayedCalls() == []
+    assert bench.link.state is LinkState.CLOSED
+    assert len(bench.owner.ends) == 1
