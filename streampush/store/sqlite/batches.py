@@ -36,8 +36,10 @@ from streampush.store.sqlite.worker import Report, Task
 APPEND = "append"
 RECORD = "record"
 _APPENDS_ALONE = {APPEND}
-BULK = (APPEND, RECORD)
-"""Kinds of which all that wait are done together; the others are done one by one, and in their order."""
+RECORD_PUSHES = "record_pushes"
+BULK = (APPEND, RECORD, RECORD_PUSHES, "outbox_complete", "outbox_replace", "outbox_release")
+"""Kinds of which all that wait are done together, kind by kind in this order: what is recorded is about publications that were told
+of, so about earlier ones. The other kinds are done one by one, and in their order."""
 
 
 HARMLESS = ("full", "locked")
@@ -60,9 +62,17 @@ class Writing:
         outbox = Outbox(ledger, limits)
         self._appending = Appending(ledger, limits, retention, Keys(ledger, limits, DURABILITY), outbox)
         recalling = Recalling(ledger, self._appending)
-        self._recording = Recording(ledger, recalling, max_dead_letters, max_cursors)
+        recording = Recording(ledger, recalling, max_dead_letters, max_cursors)
         devices = Devices(ledger, limits.max_devices)
         waiting = Waiting(ledger, self._appending, recalling)
+        self._many: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
+            APPEND: self._appending.append,
+            RECORD: recording.record,
+            RECORD_PUSHES: Pushes(ledger, outbox).record,
+            "outbox_complete": outbox.complete,
+            "outbox_replace": outbox.replace,
+            "outbox_release": outbox.release,
+        }
         self._single: dict[str, Callable[..., Any]] = {
             "remember_device": devices.remember,
             "forget_device": devices.forget,
@@ -75,12 +85,8 @@ class Writing:
             "first_answer": self._appending.first_answer,
             "fire_due": waiting.fire_due,
             "recall": waiting.recall,
-            "record_pushes": Pushes(ledger, outbox).record,
             "outbox_add": outbox.add,
             "outbox_lease": outbox.lease,
-            "outbox_complete": outbox.complete,
-            "outbox_release": outbox.release,
-            "outbox_replace": outbox.replace,
             "sweep": Sweeping(ledger, retention).sweep,
             "touch": self._touch,
             "place": place,
@@ -115,15 +121,13 @@ class Writing:
         return [outcomes[task] for task in tasks]
 
     def _bulk(self, tasks: Sequence[Task[Any]], outcomes: dict[Task[Any], Any]) -> None:
-        """Appends first: what is recorded is about publications that were told of, so about earlier ones."""
-        appends = [task for task in tasks if task.kind == APPEND]
-        records = [task for task in tasks if task.kind == RECORD]
-        if appends:
-            done = self._appending.append([task.arguments for task in appends])
-            outcomes.update(zip(appends, done, strict=True))
-        if records:
-            notices = self._recording.record([task.arguments for task in records])
-            outcomes.update(zip(records, notices, strict=True))
+        kinds: dict[str, list[Task[Any]]] = {}
+        for task in tasks:
+            kinds.setdefault(task.kind, []).append(task)
+        for kind in BULK if kinds else ():
+            if kind in kinds:
+                done = self._many[kind]([task.arguments for task in kinds[kind]])
+                outcomes.update(zip(kinds[kind], done, strict=True))
 
 
 class ReadingSession:

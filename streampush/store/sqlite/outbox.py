@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from streampush.config import StoreConfig
 from streampush.errors import Refused
@@ -14,12 +15,23 @@ from streampush.store.work import check, check_growth, new_among
 
 _KNOWN = "SELECT json_group_array(json_array(kind, key)) FROM wanted CROSS JOIN outbox ON kind = a AND key = b"
 _INSERT = "INSERT INTO outbox (kind, key, due_at, attempts, token, body) VALUES"
-_LEASED = "WHERE token = ? AND token <> ''"
-"""The second half is what the index asks for."""
 _HELD = """
-SELECT json_group_array(json_array(o.id, o.token, length(o.body))) FROM json_each(?) AS j
+SELECT json_group_array(json_array(o.id, o.token, o.kind, o.key, length(o.body))) FROM json_each(?) AS j
 CROSS JOIN outbox AS o ON o.token = j.value AND o.token <> ''
 """
+"""The last condition is what the index asks for."""
+_RELEASE = """
+UPDATE outbox SET due_at = json_extract(j.value, '$[1]'), token = '' FROM json_each(?) AS j
+WHERE outbox.id = json_extract(j.value, '$[0]')
+"""
+
+
+class _Held(NamedTuple):
+    """Work under a lease; `key` with its kind, `size` in bytes."""
+
+    id: int
+    key: tuple[str, str]
+    size: int
 
 
 class Outbox:
@@ -77,36 +89,71 @@ class Outbox:
         )
         return [OutboxEntry(f"{number}-{attempts + 1}", kind, key, body, attempts + 1) for number, key, body, attempts in rows]
 
-    def complete(self, token: str) -> bool:
-        """See push.ports.OutboxStore.outbox_complete."""
-        return bool(self.complete_all([token]))
+    def complete(self, batch: Sequence[tuple[str]]) -> list[bool]:
+        """See push.ports.OutboxStore.outbox_complete, for many at once."""
+        done = self.complete_all([token for (token,) in batch])
+        return [_once(token, done) for (token,) in batch]
 
     def complete_all(self, tokens: Sequence[str]) -> set[str]:
         """The work under these leases is done; gives those of them that had not passed to somebody else."""
-        held = read_list(self._ledger.db, _HELD, (as_json(tokens),))
-        if held:
-            ids = as_json([number for number, _, _ in held])
-            self._ledger.db.execute("DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))", (ids,))
-            self._count(-len(held), -sum(size for _, _, size in held))
-        return {token for _, token, _ in held}
+        held = self._held(tokens)
+        self._delete(held.values())
+        return set(held)
 
-    def release(self, token: str, not_before_ms: int) -> bool:
-        """See push.ports.OutboxStore.outbox_release."""
-        released = self._ledger.db.execute(f"UPDATE outbox SET due_at = ?, token = '' {_LEASED}", (not_before_ms, token))
-        return released.rowcount > 0
+    def release(self, batch: Sequence[tuple[str, int]]) -> list[bool]:
+        """See push.ports.OutboxStore.outbox_release, for many at once."""
+        held = self._held([token for token, _ in batch])
+        released: list[tuple[int, int]] = []
+        answers = []
+        for token, not_before_ms in batch:
+            work = held.pop(token, None)
+            answers.append(work is not None)
+            if work is not None:
+                released.append((work.id, not_before_ms))
+        if released:
+            self._ledger.db.execute(_RELEASE, (as_json(released),))
+        return answers
 
-    def replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
-        """See push.ports.OutboxStore.outbox_replace."""
-        own = self._ledger.db.execute(f"SELECT kind, key FROM outbox {_LEASED}", (token,)).fetchone()
-        if own is None:
-            return False
-        new = new_among(works, (self._known(works) - {own}).__contains__)
-        check_growth(self._ledger.totals.outbox, len(new), self._limits.max_outbox)
-        self.complete_all([token])
-        self._insert(new)
-        return True
+    def replace(self, batch: Sequence[tuple[str, Sequence[OutboxWork]]]) -> list[bool | Refused]:
+        """See push.ports.OutboxStore.outbox_replace, for many at once: as if one came after the other."""
+        held = self._held([token for token, _ in batch])
+        known = self._known([work for token, works in batch if token in held for work in works])
+        done: list[_Held] = []
+        added: list[OutboxWork] = []
+        answers: list[bool | Refused] = []
+        for token, works in batch:
+            work = held.get(token)
+            if work is None:
+                answers.append(False)
+                continue
+            known.discard(work.key)
+            new = new_among(works, known.__contains__)
+            try:
+                check_growth(self._ledger.totals.outbox + len(added) - len(done), len(new), self._limits.max_outbox)
+            except Refused as refused:
+                known.add(work.key)
+                answers.append(refused)
+                continue
+            answers.append(True)
+            done.append(held.pop(token))
+            added += new
+            known.update((one.kind, one.key) for one in new)
+        self._delete(done)
+        self._insert(added)
+        return answers
 
     # -------------------------------------------------------------------------------------------------------- inside
+
+    def _held(self, tokens: Sequence[str]) -> dict[str, _Held]:
+        """The work under these leases, by token; none of a lease that has passed to somebody else."""
+        rows = read_list(self._ledger.db, _HELD, (as_json(list(dict.fromkeys(tokens))),))
+        return {token: _Held(number, (kind, key), size) for number, token, kind, key, size in rows}
+
+    def _delete(self, works: Collection[_Held]) -> None:
+        if works:
+            ids = as_json([work.id for work in works])
+            self._ledger.db.execute("DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+            self._count(-len(works), -sum(work.size for work in works))
 
     def _known(self, works: Sequence[OutboxWork]) -> set[tuple[str, str]]:
         """The kinds and keys that are there already."""
@@ -120,3 +167,10 @@ class Outbox:
     def _count(self, works: int, size: int) -> None:
         self._ledger.totals.outbox += works
         self._ledger.totals.bytes += size
+
+
+def _once(token: str, done: set[str]) -> bool:
+    """Whether the work was done under this lease, for the first one who asks."""
+    there = token in done
+    done.discard(token)
+    return there

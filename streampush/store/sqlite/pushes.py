@@ -37,8 +37,12 @@ class Pushes:
         self._ledger = ledger
         self._outbox = outbox
 
-    def record(self, records: Sequence[PushRecord]) -> None:
-        """See push.ports.MessageStore.record_pushes."""
+    def record(self, batch: Sequence[tuple[Sequence[PushRecord]]]) -> list[None]:
+        """See push.ports.MessageStore.record_pushes; the calls of a batch as one."""
+        self._record([record for (records,) in batch for record in records])
+        return [None] * len(batch)
+
+    def _record(self, records: Sequence[PushRecord]) -> None:
         leases = [record.lease for record in records if record.lease]
         ours = self._outbox.complete_all(leases) if leases else set()
         ids = as_json(list({record.message_id for record in records}))
@@ -49,10 +53,11 @@ class Pushes:
         for record in records:
             entry, channel = entries.get(record.message_id, (0, ""))
             result = record.result
+            is_ours = not record.lease or record.lease in ours
+            ours.discard(record.lease)
             if is_addressed(channel):
                 rows.append((entry, record.device_id, result.at_ms, result.outcome.value, result.reason, result.apns_id))
-            elif entry and (not record.lease or record.lease in ours):
-                ours.discard(record.lease)
+            elif entry and is_ours:
                 counts.setdefault((entry, channel), Counter())[result.outcome] += 1
         write_many(self._ledger.db, _INSERT, rows, _NEWEST_STANDS)
         if counts:

@@ -36,7 +36,7 @@ from streampush.push.values import (
 )
 from streampush.store.presence import OneProcessPresence
 from streampush.store.sqlite.appending import DURABILITY
-from streampush.store.sqlite.batches import APPEND, RECORD, make_reader, make_writer
+from streampush.store.sqlite.batches import APPEND, RECORD, RECORD_PUSHES, make_reader, make_writer
 from streampush.store.sqlite.file import Abandoned, FileLock, identity, prepare
 from streampush.store.sqlite.worker import Executor, InlineExecutor, Observer, ReactorThreads, Report, ThreadExecutor
 
@@ -87,7 +87,7 @@ class SqliteStore(OneProcessPresence):
         else:
             queue, batch = limits.max_queue, limits.max_batch
             self._writer = ThreadExecutor(
-                "writer", writer, observe_writes, reactor, max_queue=queue, max_batch=batch, patient=(RECORD,)
+                "writer", writer, observe_writes, reactor, max_queue=queue, max_batch=batch, patient=(RECORD, RECORD_PUSHES)
             )
             self._reader = ThreadExecutor("reader", reader, observe_reads, reactor, max_queue=queue, max_batch=batch)
 
@@ -286,7 +286,7 @@ class SqliteStore(OneProcessPresence):
         return appended
 
     async def record_pushes(self, records: Sequence[PushRecord]) -> None:
-        await self._write("record_pushes", tuple(records))
+        await self._write(RECORD_PUSHES, tuple(records))
 
     async def push_of(self, apns_id: str) -> PushRecord | None:
         found: PushRecord | None = await self._read("push_of", apns_id)
