@@ -45,6 +45,12 @@ class Carrier(Protocol):
     def cancel(self, exchange: Exchange) -> Verdict | None:
         """For the pool: ends the exchange without calling it."""
 
+    def rest(self, seconds: float) -> None:
+        """The connection takes no new requests for so long; those under way go on."""
+
+    def drain(self, why: str) -> None:
+        """The connection takes no new requests any more, and closes when those under way are over."""
+
     def deadline_moved(self, deadline: float) -> None:
         """The exchange's deadline is now earlier than it was; for later ones there is no need to say so."""
 

@@ -50,13 +50,17 @@ class Lanes:
         """An outcome of a push to this device."""
         suspects = self._suspects
         if isinstance(outcome, Delivered):
-            if suspects:
-                suspects.pop(device_token, None)
+            self.clear(device_token)
         elif isinstance(outcome, Rejected) and treatment(outcome.status, outcome.reason).action in _SUSPICIOUS:
             suspects[device_token] = None
             suspects.move_to_end(device_token)
             if len(suspects) > self._max_suspects:
                 suspects.popitem(last=False)
+
+    def clear(self, device_token: str) -> None:
+        """A push to this device was taken."""
+        if self._suspects:
+            self._suspects.pop(device_token, None)
 
     def width(self, lane: Lane, limit: int) -> int:
         """Pushes of this lane that may be under way when `limit` may be in all. Suspects have at least one, or they would never

@@ -84,6 +84,7 @@ class Link(Protocol):
         self._full = False  # the transport has enough to write
         self._starved: set[int] = set()  # streams that wait for the transport, not for a window
         self._doubted = False  # an answer is late, and nothing was heard since
+        self._resting_until = inf  # until then no new requests; inf: it does not rest
         self._connected = False
         self._closing = False
         self._busy = False  # within a turn, which ends with _settle
@@ -154,6 +155,15 @@ class Link(Protocol):
             self._core.close()
             self._move(LinkState.DRAINING, why)
             self._touched()
+
+    def rest(self, seconds: float) -> None:
+        """See exchange.Carrier. Whoever asks for the longer rest gets it."""
+        until = self._clock.seconds() + seconds
+        if self._resting_until == inf or until > self._resting_until:
+            self._resting_until = until
+            self.room = 0
+            self._note(f"rests for {seconds:g} s")
+            self._arm()
 
     def abort(self, end: LinkEnd) -> None:
         """Ends it now; what is under way is returned."""
@@ -297,7 +307,7 @@ class Link(Protocol):
     def _measure(self) -> None:
         """Counts the room anew. It is kept, not asked for, because every request looks at it."""
         room = 0
-        if not (self._full or self._doubted or self._closing):
+        if not (self._full or self._doubted or self._closing or self._resting_until != inf):
             if self.state is LinkState.OPEN:
                 room = self._core.room()
             elif self.state is LinkState.PROBING:
@@ -388,6 +398,7 @@ class Link(Protocol):
             self._connecting_until,
             self._probing_until,
             self._closing_until,
+            self._resting_until,
             self._worn_at,
             self._idle_at,
             inf if core_deadline is None else core_deadline,
@@ -426,6 +437,8 @@ class Link(Protocol):
             self._probing_until = inf
             if self.state is LinkState.PROBING:
                 self._open()
+        if now >= self._resting_until:
+            self._resting_until = inf
         if now >= self._worn_at:
             ids = self._worn_at == 0.0
             self._worn_at = inf

@@ -40,6 +40,8 @@ class Why(StrEnum):
     BREAKER_OPEN = "breaker_open"
     CREDENTIAL_STOPPED = "credential_stopped"
     """Apple refuses the key or the certificate, and nobody has replaced it."""
+    TOPIC_STOPPED = "topic_stopped"
+    """Apple does not let this key or certificate push to the topic, and nobody has replaced it."""
     DEVICE_RESTS = "device_rests"
     """Apple said that this device gets too many."""
     NO_ROOM = "no_room"
@@ -92,9 +94,10 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Not a byte of it was written."""
+    """Not a byte of it was written. `retry_after`: seconds after which it is worth another try, where that is known."""
 
     why: Why
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

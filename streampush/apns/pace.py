@@ -113,33 +113,72 @@ class Pace:
         return Ticket(breaker.permit(now), lane, now)
 
     def leave(
-        self, ticket: Ticket, device_token: str, outcome: Outcome, attempt: Attempt, now: float, wall: float, *, wait: float = 0.0
+        self,
+        ticket: Ticket,
+        device_token: str,
+        outcome: Outcome,
+        attempt: Attempt,
+        now: float,
+        wall: float,
+        *,
+        wait: float = 0.0,
+        sent_at: float | None = None,
     ) -> Decision:
         """The push of this ticket has ended; what is to be done with it. `attempt` counts this try.
 
-        `wait`: seconds until there is a new provider token, from `ProviderToken.expired`.
+        `wait`: seconds until there is a new provider token, from `ProviderToken.expired`. `sent_at`: when it got its stream, if it
+        had to wait for a connection behind its ticket: that time says nothing about the other side.
         """
+        if sent_at is None:
+            sent_at = ticket.entered_at
+        if isinstance(outcome, Delivered):
+            self.delivered(ticket, device_token, sent_at, now)
+            return GiveUp(outcome)
         in_flight = self.in_flight
         self.in_flight = in_flight - 1
         if ticket.lane is Lane.SUSPECT:
             self._suspects -= 1
         self._lanes.note(device_token, outcome)
-        if isinstance(outcome, Delivered):  # most of them, so without a detour
-            latency = now - ticket.entered_at
-            self._breaker.good(ticket.permit, latency, now)
-            self._concurrency.answered(latency, in_flight, now)
-            self._budget.succeeded()
-            self._devices.delivered(device_token)
-            return GiveUp(outcome)
-        self._judge(ticket, outcome, in_flight, now)
+        self._judge(ticket, outcome, in_flight, now - sent_at, now)
         if isinstance(outcome, Rejected) and treatment(outcome.status, outcome.reason).action is Action.REST_DEVICE:
             wait = max(wait, self._devices.too_many(device_token, now, outcome.retry_after))
         return self._retries.plan(outcome, attempt, now, wall, wait=wait)
 
-    def _judge(self, ticket: Ticket, outcome: Outcome, in_flight: int, now: float) -> None:
+    def delivered(self, ticket: Ticket, device_token: str, sent_at: float, now: float) -> None:
+        """As `leave`, for a push that Apple took: most of them do, and nothing is to be decided about them."""
+        in_flight = self.in_flight
+        self.in_flight = in_flight - 1
+        if ticket.lane is Lane.SUSPECT:
+            self._suspects -= 1
+        self._lanes.clear(device_token)
+        latency = now - sent_at
+        self._breaker.good(ticket.permit, latency, now)
+        self._concurrency.answered(latency, in_flight, now)
+        self._budget.succeeded()
+        self._devices.delivered(device_token)
+
+    def lane(self, device_token: str) -> Lane:
+        """Where a push to this device waits its turn."""
+        return self._lanes.lane(device_token)
+
+    def has_room(self, lane: Lane) -> bool:
+        """Whether one more of this lane may be under way; other things may be in its way."""
+        limit = self._concurrency.limit
+        return self.in_flight < limit and (lane is Lane.HEALTHY or self._suspects < self._lanes.width(lane, limit))
+
+    @property
+    def limit(self) -> int:
+        """Pushes that may be under way."""
+        return self._concurrency.limit
+
+    @property
+    def state(self) -> State:
+        """Of the breaker."""
+        return self._breaker.state
+
+    def _judge(self, ticket: Ticket, outcome: Outcome, in_flight: int, latency: float, now: float) -> None:
         sign = health(outcome)
         if sign is Health.GOOD:
-            latency = now - ticket.entered_at
             self._breaker.good(ticket.permit, latency, now)
             self._concurrency.answered(latency, in_flight, now)
         elif sign is Health.BAD:

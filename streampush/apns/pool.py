@@ -73,7 +73,7 @@ class Pool:
         self._past: deque[LinkFigures] = deque(maxlen=self._limits.kept_timelines)
         self._born: dict[int, float] = {}
         self._number = 0
-        self._waiting = Waiting(self._limits.max_queued, self._limits.max_queued_bytes)
+        self._waiting: Waiting[Exchange] = Waiting(self._limits.max_queued, self._limits.max_queued_bytes)
         self._resting: dict[Exchange, IDelayedCall] = {}
         self._redialing = Redialing(self._limits, self._random)
         self._full_since: float | None = None  # since when something waits although there are connections

@@ -9,8 +9,10 @@ from streampush.apns.outcome import Why
 
 
 class ApnsMetrics(Protocol):
-    """Counters of a pool's rare events; what there is at the moment `Pool.figures` tells. All values are few, so they can be
-    labels.
+    """Counters of rare events; what there is at the moment, and how much was delivered, `figures` of pool and client tell. All
+    values are few, so they can be labels.
+
+    `app`: its name in the configuration. `outcome`, `reason`: see client_figures.named.
     """
 
     def link_moved(self, old: LinkState | None, new: LinkState) -> None:
@@ -24,6 +26,18 @@ class ApnsMetrics(Protocol):
 
     def returned(self, why: Why, again: bool) -> None:
         """A request ended without an answer; `again`: it is sent once more."""
+
+    def push_ended(self, app: str, outcome: str, reason: str) -> None:
+        """A push ended, and was not delivered."""
+
+    def push_repeated(self, app: str, outcome: str, reason: str) -> None:
+        """A push ended like that for now; it will be tried again."""
+
+    def credential_stopped(self, app: str, reason: str) -> None:
+        """Apple refuses the app's key or certificate; nothing goes out until it is replaced."""
+
+    def clock_skewed(self, seconds: float) -> None:
+        """Our clock differs from Apple's by so much, or does so no more; above 0: ours is behind."""
 
 
 class NoMetrics:
@@ -39,4 +53,16 @@ class NoMetrics:
         pass
 
     def returned(self, why: Why, again: bool) -> None:
+        pass
+
+    def push_ended(self, app: str, outcome: str, reason: str) -> None:
+        pass
+
+    def push_repeated(self, app: str, outcome: str, reason: str) -> None:
+        pass
+
+    def credential_stopped(self, app: str, reason: str) -> None:
+        pass
+
+    def clock_skewed(self, seconds: float) -> None:
         pass

@@ -1,0 +1,136 @@
+"""One push on its way through a client: the exchange that carries it, over all its tries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from streampush.apns.answers import MAX_BODY, read_answer
+from streampush.apns.exchange import Exchange, Fault
+from streampush.apns.http2 import HeaderList, Verdict
+from streampush.apns.outcome import NotSent, Outcome, Refused, Unknown
+from streampush.apns.pace import Ticket
+from streampush.apns.push import ApnsPush
+from streampush.apns.retry import Attempt
+from streampush.apns.waiting import Waiting
+
+
+class SendingOwner(Protocol):
+    """What a push on its way asks of its client. One of `delivered` and `came_back` is called for each try."""
+
+    def seconds(self) -> float:
+        """The time of its clock."""
+
+    def delivered(self, sending: Sending, headers: HeaderList) -> None:
+        """Apple took it."""
+
+    def came_back(self, sending: Sending, outcome: Outcome, headers: HeaderList | None) -> None:
+        """It ended otherwise; `headers` of the answer if there was one."""
+
+    def retry_after(self, headers: HeaderList) -> float | None:
+        """Seconds that an answer asks to wait."""
+
+
+class Sending(Exchange):
+    """For who sent it: `apns_id`, and `cancel` of the client. The rest belongs to the client.
+
+    `until`: seconds of the client's clock by which it has ended. `ticket`: it is under way, or waits in the pool; without one it
+    waits in `place`, or is over. `made`: tries. `charged`: see Attempt. `earlier`: how the tries before ended, put together.
+    `sent_at`: when it last got a stream. `stamp`: of its request head, and `generation` of the credential.
+    """
+
+    __slots__ = (
+        "_body",
+        "_headers",
+        "_owner",
+        "apns_id",
+        "charged",
+        "done",
+        "earlier",
+        "generation",
+        "made",
+        "over",
+        "place",
+        "push",
+        "sent_at",
+        "stamp",
+        "ticket",
+        "until",
+    )
+
+    def __init__(
+        self, owner: SendingOwner, push: ApnsPush, apns_id: str, until: float, done: Callable[[Outcome], None] | None
+    ) -> None:
+        # In place of Exchange.__init__, with the same effect: there is one of these for each push.
+        self.block = b""
+        self.body = push.payload
+        self.deadline = until
+        self.more = self.waiting = self.charged = self.over = False
+        self.repeatable = False  # the client decides about repeats, not the pool
+        self.carrier = None
+        self.stream_id = self.tries = self.made = self.stamp = self.generation = 0
+        self.push = push
+        self.apns_id = apns_id
+        self.until = until
+        self.done = done
+        self.ticket: Ticket | None = None
+        self.place: Waiting[Sending] | None = None
+        self.earlier: Outcome | None = None
+        self.sent_at = 0.0
+        self._owner = owner
+        self._headers: HeaderList | None = None
+        self._body = b""
+
+    def attempt(self) -> Attempt:
+        """For the policies."""
+        push = self.push
+        return Attempt(self.made, push.expiration, self.until, bool(push.collapse_id), self.charged)
+
+    # ------------------------------------------------------------------------------------------------------------- for the pool
+
+    def began(self) -> None:
+        self.sent_at = self._owner.seconds()
+
+    def answered(self, headers: HeaderList, ended: bool) -> None:
+        if not ended:
+            self._headers = headers
+            self._body = b""
+        elif headers.status == 200:
+            self._owner.delivered(self, headers)
+        else:
+            self._read(headers, b"")
+
+    def received(self, data: bytes, ended: bool) -> None:
+        if len(self._body) <= MAX_BODY:  # what is longer is none of Apple's answers
+            self._body += data
+        if ended:
+            self._whole()
+
+    def trailed(self, headers: HeaderList) -> None:
+        self._whole()
+
+    def failed(self, fault: Fault) -> None:
+        if self.ticket is None:
+            return  # it has ended already, and what was called then failed
+        self._headers = None
+        if fault.verdict is Verdict.UNKNOWN:
+            self._owner.came_back(self, Unknown(fault.why), None)
+        elif fault.verdict is Verdict.REFUSED:
+            self._owner.came_back(self, Refused(fault.why), None)
+        else:
+            self._owner.came_back(self, NotSent(fault.why), None)
+
+    # ----------------------------------------------------------------------------------------------------------------- its work
+
+    def _whole(self) -> None:
+        headers, self._headers = self._headers, None
+        if headers is None:
+            return
+        if headers.status == 200:
+            self._owner.delivered(self, headers)
+        else:
+            self._read(headers, self._body)
+
+    def _read(self, headers: HeaderList, body: bytes) -> None:
+        outcome = read_answer(headers.status, body, apns_id=self.apns_id, retry_after=self._owner.retry_after(headers))
+        self._owner.came_back(self, outcome, headers)
