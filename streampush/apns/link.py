@@ -223,6 +223,9 @@ class Link(Protocol):
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
+        if self.state is LinkState.CLOSED:  # given up while it came about
+            transport.abortConnection()
+            return
         self._connected = True
         transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)

@@ -192,7 +192,9 @@ class Pool:
         now = self._clock.seconds()
         self._links.remove(link)
         self._past.append(figures_of(link))
-        if not end.answered and not end.ours and now - self._born.pop(link.number, now) < _GOOD_LIFE:
+        if end.answered:
+            self._redialing.succeeded()
+        elif not end.ours and now - self._born.pop(link.number, now) < _GOOD_LIFE:
             self._redialing.failed(end, now)
             self._metrics.link_failed(end.permanent)
             if not self._usable and self._redialing.hopeless(now):
@@ -274,15 +276,15 @@ class Pool:
 
     def _fail_waiting(self, fault: Fault) -> None:
         """Ends all that is not under way; not what is added meanwhile."""
-        ended = []
-        while (exchange := self._waiting.pop()) is not None:
-            ended.append(exchange)
-        for exchange, rest in self._resting.items():
-            rest.cancel()
-            ended.append(exchange)
-        self._resting.clear()
-        for exchange in ended:
-            self._fail(exchange, fault)
+        for _ in range(len(self._waiting)):
+            exchange = self._waiting.pop()
+            if exchange is not None:
+                self._fail(exchange, fault)
+        for exchange in list(self._resting):
+            rest = self._resting.pop(exchange, None)  # one that is told may cancel another
+            if rest is not None:
+                rest.cancel()
+                self._fail(exchange, fault)
 
     def _no_connection(self) -> Fault:
         last = self._redialing.last
@@ -315,7 +317,9 @@ class Pool:
             return
         if len(fresh) >= self._limits.max_connections or any(link.coming for link in fresh):
             return
-        at = max(self._redialing.next_at, self._dialed_at + self._limits.dial_interval if fresh or self._redialing.last else -inf)
+        if len(self._links) - len(fresh) >= self._limits.max_leaving:
+            return  # link_closed comes here again
+        at = max(self._redialing.next_at, self._dialed_at + self._limits.dial_interval)
         if fresh and not worn:  # all are full
             self._full_since = now if self._full_since is None else self._full_since
             at = max(at, self._full_since + self._limits.full_patience)

@@ -15,6 +15,8 @@ class PoolLimits:
 
     - `max_connections`: that take new requests. One carries a thousand requests at a time, so more help only where the server
       allows few streams, and Apple takes many connections for an attack.
+    - `max_leaving`: connections beside those that drain or are to be replaced; a server that sends GOAWAY on each and leaves
+      requests without an answer gets no more until some have ended.
     - `full_patience`: for which all connections must have been full before another is opened. A limit that the server raises
       within some round trips needs no second connection.
     - `dial_interval`: at least between the openings of two connections.
@@ -55,6 +57,7 @@ class PoolLimits:
     """
 
     max_connections: int = 4
+    max_leaving: int = 16
     full_patience: float = 0.5
     dial_interval: float = 0.25
     connect_timeout: float = 10.0

@@ -18,6 +18,7 @@ from streampush.apns.link import Link
 from streampush.apns.link_state import LinkEnd, LinkState
 from streampush.apns.pool import Pool
 from streampush.apns.pool_limits import PoolLimits
+from streampush.apns.ports import ApnsMetrics
 from streampush.apns.simulator import Orders, SimulatedApple, Validation
 from streampush.apns.simulator.orders import Order
 from streampush.apns.simulator.server import AppleProtocol
@@ -126,12 +127,21 @@ class World:
         seed: int = 1,
         max_streams: int = 1000,
         first_stream_id: int = 1,
+        metrics: ApnsMetrics | None = None,
     ) -> None:
         self.clock = Clock()
         self.apple = SimulatedApple(Validation(), Orders(orders, seed), max_streams=max_streams)
         self.servers: list[AppleProtocol] = []
         self.dialer = MemoryDialer(self.clock, self.make_server, latency)
-        self.pool = Pool(self.dialer, self.clock, limits=limits, http2=http2, random=Random(seed), first_stream_id=first_stream_id)
+        self.pool = Pool(
+            self.dialer,
+            self.clock,
+            limits=limits,
+            http2=http2,
+            random=Random(seed),
+            first_stream_id=first_stream_id,
+            metrics=metrics,
+        )
         self.pushes: list[Push] = []
 
     def make_server(self) -> AppleProtocol:

@@ -39,7 +39,7 @@ from streampush.apns.tls import NO_HTTP2, ClientCredential, Http2Tls
 from streampush.cli.pki import Issued
 from tests.apns.pooling import Push
 from tests.apns.simulator.providers import MINTED, TOPIC, make_jwt
-from tests.support import authority, device_issued, server_issued
+from tests.support import authority, device_issued, make_files, server_issued
 
 reactor: Any = any_reactor
 
@@ -460,6 +460,14 @@ class CredentialTests(SynchronousTestCase):
     def test_a_file_that_is_not_there_is_named(self) -> None:
         with self.assertRaisesRegex(BadCredential, "/nowhere/push.pem cannot be read: No such file"):
             ClientCredential.from_files("/nowhere/push.pem", "/nowhere/push.key")
+
+    def test_it_is_read_from_files(self) -> None:
+        files = make_files(self.mktemp()).device("phone-1")
+        self.assertEqual(len(ClientCredential.from_files(files.certificate, files.key).options), 3)
+
+    def test_what_is_no_host_name_is_said(self) -> None:
+        with self.assertRaises(BadCredential):
+            Http2Tls("a..b", None, CA)
 
     def test_trust_must_be_certificates(self) -> None:
         with self.assertRaisesRegex(BadCredential, "trust: no certificate"):

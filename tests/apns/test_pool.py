@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.protocol import Protocol
 
 from streampush.apns.http2 import Limits, Verdict
-from streampush.apns.http2.frames import MAX_STREAM_ID, PREFACE, FrameReader, FrameType
+from streampush.apns.http2.frames import MAX_STREAM_ID, PREFACE, FrameReader, FrameType, goaway
+from streampush.apns.http2.frames import settings as settings_frame
 from streampush.apns.link_state import LinkEnd, LinkState
 from streampush.apns.outcome import Why
 from streampush.apns.pool_limits import PoolLimits
+from streampush.apns.ports import NoMetrics
 from streampush.apns.simulator import PRESETS, When
 from streampush.apns.simulator.orders import Delay, GoAway, Order, RefuseStream, Stall
 from tests.apns.pooling import Push, World
@@ -301,6 +306,86 @@ def test_the_successor_of_a_connection_that_is_taken_away_is_there_before_the_ne
     world.advance(1)
     assert world.apple.ledger.connections == 2
     assert world.states() == [LinkState.PROBING]
+    world.stop()
+
+
+class Leaving(Protocol):
+    """A server that goes away at each first request, and leaves it without an answer."""
+
+    def __init__(self) -> None:
+        self._heard = b""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(settings_frame([]))
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard += data
+        found = FrameReader().feed(self._heard.removeprefix(PREFACE))
+        if any(frame[0] == FrameType.HEADERS for frame in found):
+            assert self.transport is not None
+            self.transport.write(goaway(1, 0))
+
+
+def test_a_server_that_goes_away_without_answers_does_not_get_any_number_of_connections() -> None:
+    limits = PoolLimits(max_leaving=5)
+    world = World(limits=limits)
+    world.dialer.make_server = Leaving
+    world.push(100, timeout=20.0)
+    world.advance(10.0)
+    assert len(world.pool.figures().links) == 5
+    world.advance(10.0)
+    assert all(push.ended for push in world.pushes)
+    world.stop()
+
+
+class Counting(NoMetrics):
+    """What the pool tells of itself."""
+
+    def __init__(self) -> None:
+        self.states: Counter[LinkState] = Counter()
+        self.failed = 0
+        self.codes: list[str] = []
+        self.whys: Counter[tuple[Why, bool]] = Counter()
+
+    def link_moved(self, old: LinkState | None, new: LinkState) -> None:
+        self.states[new] += 1
+        if old is not None:
+            self.states[old] -= 1
+
+    def link_failed(self, permanent: bool) -> None:
+        self.failed += 1
+
+    def gone_away(self, code: str) -> None:
+        self.codes.append(code)
+
+    def returned(self, why: Why, again: bool) -> None:
+        self.whys[why, again] += 1
+
+
+def test_rare_events_are_counted() -> None:
+    metrics = Counting()
+    world = World(GoAway(When(at=20), code=0x77), RefuseStream(When(at=5)), metrics=metrics)
+    world.push(60)
+    world.advance(5)
+    assert metrics.codes == ["other"]
+    assert metrics.whys[Why.REFUSED_STREAM, True] == 1
+    assert metrics.whys[Why.GONE_AWAY, True] + metrics.whys[Why.NOT_WRITTEN, True] > 0
+    assert +metrics.states == Counter({link.state: 1 for link in world.pool.figures().links}) + Counter({LinkState.CLOSED: 1})
+    world.dialer.refusing = LinkEnd("nobody is there")
+    world.stop()
+    assert +metrics.states == Counter({LinkState.CLOSED: 2})
+
+
+def test_what_has_ended_is_not_kept() -> None:
+    world = warm(RefuseStream(When(every=7)), GoAway(When(every=500)))
+    for _ in range(10):
+        world.push(300)
+        world.advance(2)
+    world.check()
+    world.pushes.clear()
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, Push)]
     world.stop()
 
 
