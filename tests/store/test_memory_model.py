@@ -13,7 +13,19 @@ from twisted.internet.defer import Deferred
 from streampush.config import StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.terms import Milestone
-from streampush.push.values import CursorMove, DeviceRecord, Draft, Mark, Undeliverable, Want
+from streampush.push.values import (
+    FALLBACK,
+    CursorMove,
+    DeviceRecord,
+    Draft,
+    Mark,
+    OutboxWork,
+    PushOutcome,
+    PushRecord,
+    PushResult,
+    Undeliverable,
+    Want,
+)
 from streampush.store.memory import MemoryStore
 
 CHANNELS = ("news", "device:d")
@@ -30,6 +42,7 @@ APPEND = st.tuples(
     st.sampled_from(("", "k", "l")),  # collapse key
     st.sampled_from((0, 0, 1, 2, 3)),  # version
     st.sampled_from((0, 0, 20)),  # delay, ms
+    st.sampled_from((0, 0, 7)),  # bytes of the fallback
 )
 OPERATION = st.one_of(
     APPEND,
@@ -40,6 +53,8 @@ OPERATION = st.one_of(
     st.tuples(st.just("move"), st.sampled_from(CHANNELS), BACK, BACK, st.sampled_from((9, 9, 3, 1))),
     st.tuples(st.just("mark"), st.sampled_from(CHANNELS), BACK, st.integers(0, 3)),
     st.tuples(st.just("bury"), st.sampled_from(CHANNELS), BACK),
+    st.tuples(st.just("push"), st.integers(0, 5), st.sampled_from("de"), st.sampled_from(list(PushOutcome)), st.integers(-1, 1)),
+    st.tuples(st.just("work"), st.booleans()),
     st.tuples(st.just("wait"), st.sampled_from((1, 10, 10, 30_000))),
     st.tuples(st.just("sweep")),
 )
@@ -59,6 +74,8 @@ class Row:
     superseded_by: int = 0
     devices: dict[Milestone, int] = field(default_factory=dict)
     counts: dict[Milestone, int] = field(default_factory=dict)
+    pushes: dict[str, PushResult] = field(default_factory=dict)
+    push_counts: dict[PushOutcome, int] = field(default_factory=dict)
 
     def readable(self, now_ms: int) -> bool:
         return not (self.recalled_ms or self.superseded_by) and not self.expired(now_ms)
@@ -77,6 +94,7 @@ class Model:
         self.waiting: list[Row] = []
         self.letters: dict[str, Row] = {}
         self.cursors: dict[str, tuple[int, int]] = {}
+        self.works: dict[str, tuple[int, int]] = {}  # by key: when it is due, and its bytes
 
     def top(self, channel: str) -> int:
         rows = self.logs[channel]
@@ -97,6 +115,8 @@ class Model:
     def add(self, row: Row) -> None:
         rows, draft = self.logs[row.draft.channel], row.draft
         row.offset = self.top(draft.channel) + 1
+        if draft.fallback:
+            self.works[draft.message_id] = row.published_ms, len(draft.fallback)
         for other in rows:
             if draft.collapse_key and other.draft.collapse_key == draft.collapse_key and not other.superseded_by:
                 other.superseded_by, other.held = row.offset, 0
@@ -149,6 +169,22 @@ class Model:
             if max(old_processed, begun) < row.offset <= processed and delivered:
                 self.reach(row, Milestone.PROCESSED)
 
+    def push(self, message_id: str, device_id: str, result: PushResult) -> None:
+        for channel, rows in self.logs.items():
+            for row in rows:
+                if row.draft.message_id != message_id:
+                    continue
+                if channel == "news":
+                    row.push_counts[result.outcome] = row.push_counts.get(result.outcome, 0) + 1
+                elif device_id not in row.pushes or row.pushes[device_id].at_ms <= result.at_ms:
+                    row.pushes[device_id] = result
+
+    def work(self, *, goes_on: bool) -> None:
+        key = min(self.works, key=lambda key: (self.works[key][0], int(key[1:])))
+        _, size = self.works.pop(key)
+        if goes_on:
+            self.works[key] = self.now_ms + 50, size
+
     def mark(self, channel: str, first: int, last: int) -> None:
         for row in self.logs[channel]:
             if first <= row.offset <= last:
@@ -181,7 +217,7 @@ class Pair:
         self.ids += 1
         return f"m{self.ids}"
 
-    def do_append(self, channel: str, size: int, ttl: int, key: str, version: int, delay: int) -> None:
+    def do_append(self, channel: str, size: int, ttl: int, key: str, version: int, delay: int, fallback: int) -> None:
         now_ms = self.model.now_ms
         wish = bool(size % 2)
         expires_ms, due_ms = (now_ms + ttl if ttl else 0), (now_ms + delay if delay else 0)
@@ -195,6 +231,7 @@ class Pair:
             version=version,
             deliver_at_ms=due_ms,
             want_receipt=wish,
+            fallback=b"f" * fallback,
         )
         run(self.store.append(draft))
         self.model.append(draft)
@@ -228,6 +265,21 @@ class Pair:
         run(self.store.record([], [], [Undeliverable("d", channel, "e", offset, 3, "poison", self.model.now_ms)]))
         self.model.bury(channel, offset)
 
+    def do_push(self, back: int, device_id: str, outcome: PushOutcome, late: int) -> None:
+        message_id = f"m{self.ids - back}"
+        result = PushResult(self.model.now_ms + late, outcome, "why", f"{message_id}/{device_id}/{late}")
+        run(self.store.record_pushes([PushRecord(message_id, device_id, result)]))
+        self.model.push(message_id, device_id, result)
+
+    def do_work(self, goes_on: bool) -> None:
+        due = [key for key, (due_ms, _) in self.model.works.items() if due_ms <= self.model.now_ms]
+        leased = run(self.store.outbox_lease(FALLBACK, 1, self.model.now_ms, 0))
+        assert len(leased) == (1 if due else 0)
+        for entry in leased:
+            more = [OutboxWork(FALLBACK, entry.key, entry.body, self.model.now_ms + 50)] if goes_on else []
+            assert run(self.store.outbox_replace(entry.token, more))
+            self.model.work(goes_on=goes_on)
+
     def do_wait(self, milliseconds: int) -> None:
         self.model.now_ms += milliseconds
 
@@ -255,8 +307,11 @@ class Pair:
         assert letters == model.letters.keys()
         held = [row.held for rows in (*model.logs.values(), model.waiting) for row in rows]
         held += [len(letter.publication.payload) for letter in run(self.store.dead_letters("d", 0, 100))]
+        held += [len(row.draft.fallback) for row in model.waiting] + [size for _, size in model.works.values()]
         status = run(self.store.status())
         assert (status.bytes, status.publications, status.scheduled) == (sum(held), len(known), len(waiting))
+        assert status.outbox == len(model.works)
+        assert run(self.store.outbox_next_ms(FALLBACK)) == min((due_ms for due_ms, _ in model.works.values()), default=None)
 
     def compare_log(self, channel: str) -> None:
         model, now_ms = self.model, self.model.now_ms
@@ -277,7 +332,13 @@ class Pair:
             record = run(self.store.message(row.draft.message_id, 10))
             assert (record.offset, record.superseded_by, record.recalls) == (row.offset, row.superseded_by, row.recalls)
             assert (record.recalled_at_ms, dict(record.counts)) == (row.recalled_ms, row.counts)
-            assert [dict(receipt.times) for receipt in record.devices] == ([row.devices] if row.devices else [])
+            assert {one.device_id: dict(one.times) for one in record.devices if one.times} == (
+                {"d": row.devices} if row.devices else {}
+            )
+            assert {one.device_id: one.push for one in record.devices if one.push} == row.pushes
+            assert record.push_counts == row.push_counts
+            for device_id, push in row.pushes.items():
+                assert run(self.store.push_of(push.apns_id)) == PushRecord(row.draft.message_id, device_id, push)
 
 
 @settings(max_examples=100, deadline=None)
