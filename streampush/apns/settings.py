@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from streampush.apns.client_limits import ClientLimits
 from streampush.apns.outcome import UnknownPolicy
 from streampush.apns.pool_limits import PoolLimits
 from streampush.apns.proxy import Proxy
@@ -21,6 +24,11 @@ def pool_limits(apns: ApnsConfig) -> PoolLimits:
         max_queued_bytes=apns.max_queued_bytes,
         max_wait=apns.max_wait,
     )
+
+
+def client_limits(apns: ApnsConfig) -> ClientLimits:
+    """Of the client of each app."""
+    return ClientLimits(max_queued=apns.max_queued, max_queued_bytes=apns.max_queued_bytes)
 
 
 def proxy(config: Config) -> Proxy | None:
@@ -43,6 +51,6 @@ def retry_policy(app: ApnsAppConfig) -> RetryPolicy:
     return RetryPolicy(server_error_wait=app.server_error_wait, unknown=UnknownPolicy(app.repeat_unknown))
 
 
-def app_rates(apns: ApnsConfig) -> dict[str, AppRate]:
+def app_rates(apps: Iterable[ApnsAppConfig]) -> dict[str, AppRate]:
     """Of the apps that have one, by name."""
-    return {app.name: AppRate(app.rate, app.burst) for app in apns.apps if app.rate}
+    return {app.name: AppRate(app.rate, app.burst) for app in apps if app.rate}

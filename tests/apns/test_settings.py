@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from streampush.apns.client_limits import ClientLimits
 from streampush.apns.outcome import UnknownPolicy
 from streampush.apns.pool_limits import PoolLimits
 from streampush.apns.proxy import Proxy
 from streampush.apns.rates import AppRate
 from streampush.apns.retry import RetryPolicy
-from streampush.apns.settings import app_rates, pool_limits, proxy, retry_policy
+from streampush.apns.settings import app_rates, client_limits, pool_limits, proxy, retry_policy
 from streampush.config import ApnsAppConfig, ApnsConfig, Config
 from streampush.errors import ConfigError
 from tests.apns.minting import write_private
@@ -20,6 +21,7 @@ from tests.apns.minting import write_private
 
 def test_the_defaults_are_those_of_the_parts() -> None:
     assert pool_limits(ApnsConfig()) == PoolLimits()
+    assert client_limits(ApnsConfig()) == ClientLimits()
     assert retry_policy(ApnsAppConfig()) == RetryPolicy()
 
 
@@ -30,6 +32,11 @@ def test_each_limit_of_a_pool_that_has_a_setting_follows_it() -> None:
     assert (limits.max_connections, limits.max_queued, limits.max_queued_bytes, limits.max_wait) == (1, 2, 3, 4.0)
 
 
+def test_a_client_keeps_no_more_than_is_configured() -> None:
+    limits = client_limits(ApnsConfig(max_queued=2, max_queued_bytes=3))
+    assert (limits.max_queued, limits.max_queued_bytes) == (2, 3)
+
+
 def test_an_app_decides_when_its_pushes_are_repeated() -> None:
     policy = retry_policy(ApnsAppConfig(repeat_unknown="never", server_error_wait=5.0))
     assert (policy.unknown, policy.server_error_wait) == (UnknownPolicy.NEVER, 5.0)
@@ -37,7 +44,7 @@ def test_an_app_decides_when_its_pushes_are_repeated() -> None:
 
 def test_an_app_without_a_rate_is_not_limited() -> None:
     apps = (ApnsAppConfig("fast"), ApnsAppConfig("slow", rate=10.0, burst=5))
-    assert app_rates(ApnsConfig(apps=apps)) == {"slow": AppRate(10.0, 5)}
+    assert app_rates(apps) == {"slow": AppRate(10.0, 5)}
 
 
 def test_without_a_proxy_the_way_is_straight() -> None:

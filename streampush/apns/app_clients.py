@@ -1,0 +1,172 @@
+"""A client for each app in force, over one pool for each route: made, changed and ended as the apps are.
+
+Theory of operation. A reload that gives an app another route (a new key, a renewed certificate) makes a new pool and hands it to
+the app's client, which sends over it from then on; the old pool drains, and what it could not send any more comes back to the
+client and goes out over the new one. So no push is lost, and none has to wait. A client is made anew only for what it cannot
+change, its host and its policies; what waits in the old one is told that it was not sent, which is for the outbox to repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from types import MappingProxyType
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+
+from streampush.apns.apps import App, Apps, Route
+from streampush.apns.breaker import Breaker
+from streampush.apns.client import ApnsClient
+from streampush.apns.concurrency import Concurrency
+from streampush.apns.dialing import Dialer
+from streampush.apns.lanes import Lanes
+from streampush.apns.pace import Pace
+from streampush.apns.pool import Pool
+from streampush.apns.ports import ApnsMetrics
+from streampush.apns.rates import AppRates, RestingDevices
+from streampush.apns.retry import Retries, RetryBudget
+from streampush.apns.settings import app_rates, client_limits, pool_limits, retry_policy
+from streampush.config import ApnsConfig
+
+
+@dataclass(slots=True)
+class _Running:
+    """An app with its client, as they are now."""
+
+    app: App
+    client: ApnsClient
+
+
+class AppClients:
+    """`dialer` makes what opens the connections of a route. `wall`: Unix seconds. `new_id`: makes apns-ids."""
+
+    def __init__(
+        self,
+        apps: Apps,
+        limits: ApnsConfig,
+        clock: IReactorTime,
+        dialer: Callable[[Route], Dialer],
+        *,
+        wall: Callable[[], float],
+        new_id: Callable[[], str],
+        metrics: ApnsMetrics,
+        random: Random,
+    ) -> None:
+        self._apps = apps
+        self._limits = limits
+        self._clock = clock
+        self._dialer = dialer
+        self._wall = wall
+        self._new_id = new_id
+        self._metrics = metrics
+        self._random = random
+        self._pools: dict[Route, Pool] = {}
+        self._ending: list[Deferred[None]] = []  # pools that drain
+        self._running: dict[str, _Running] = {}
+        self._rates = AppRates({}, clock.seconds())
+        self._stopping = False
+        self._follow()
+        apps.watch(self._follow)
+
+    def of(self, app: App) -> ApnsClient | None:
+        """The app's client, None if it is in force no more."""
+        running = self._running.get(app.name)
+        return None if running is None else running.client
+
+    @property
+    def all(self) -> Mapping[str, ApnsClient]:
+        """By the name of the app."""
+        return MappingProxyType({name: running.client for name, running in self._running.items()})
+
+    @property
+    def pools(self) -> Mapping[Route, Pool]:
+        """Those in use."""
+        return MappingProxyType(self._pools)
+
+    def stop(self) -> Deferred[None]:
+        """Takes no pushes any more; what waits is told now that it was not sent. Fires when all connections are closed."""
+        self._stopping = True
+        for running in self._running.values():
+            running.client.stop()
+        for pool in self._pools.values():
+            self._end(pool)
+        stopped: Deferred[None] = DeferredList(self._ending).addCallback(lambda _: None)
+        return stopped
+
+    # ---------------------------------------------------------------------------------------------------------------- its work
+
+    def _follow(self) -> None:
+        """The apps are these from now on; also if none has changed: what Apple refused before may have been mended there."""
+        if self._stopping:
+            return
+        apps = self._apps.all
+        self._rates.reload(app_rates(app.settings for app in apps.values()), self._clock.seconds())
+        for name in [name for name in self._running if name not in apps]:
+            self._running.pop(name).client.stop()
+        for name, app in apps.items():
+            running = self._running.get(name)
+            if running is not None and _fixed(running.app) == _fixed(app):
+                pool = self._pool(app.route) if app.route != running.app.route else None
+                running.app = app
+                running.client.use(self._apps.provider_token(app.route), pool)
+                continue
+            if running is not None:
+                running.client.stop()
+            self._running[name] = _Running(app, self._make(app))
+        routes = self._apps.routes()
+        for route in [route for route in self._pools if route not in routes]:
+            self._end(self._pools.pop(route))
+
+    def _end(self, pool: Pool) -> None:
+        ended = pool.stop()
+        self._ending.append(ended)
+        ended.addCallback(lambda _: self._ending.remove(ended))
+
+    def _pool(self, route: Route) -> Pool:
+        pool = self._pools.get(route)
+        if pool is None:
+            limits = pool_limits(self._limits)
+            pool = self._pools[route] = Pool(
+                self._dialer(route), self._clock, limits=limits, metrics=self._metrics, random=self._random
+            )
+        return pool
+
+    def _make(self, app: App) -> ApnsClient:
+        now = self._clock.seconds()
+        budget = RetryBudget(now)
+        pace = Pace(
+            app.name,
+            breaker=Breaker(now),
+            concurrency=Concurrency(now, ceiling=self._limits.max_in_flight),
+            lanes=Lanes(),
+            devices=RestingDevices(),
+            rates=self._rates,
+            retries=Retries(retry_policy(app.settings), budget, self._random),
+            budget=budget,
+        )
+        return ApnsClient(
+            app.name,
+            _authority(app.route),
+            self._pool(app.route),
+            pace,
+            self._clock,
+            token=self._apps.provider_token(app.route),
+            wall=self._wall,
+            new_id=self._new_id,
+            limits=client_limits(self._limits),
+            metrics=self._metrics,
+            unique_ids=app.settings.environment == "sandbox",
+        )
+
+
+def _fixed(app: App) -> tuple[object, ...]:
+    """What a client has for good."""
+    return (app.route.host, app.route.port, app.settings.environment, retry_policy(app.settings))
+
+
+def _authority(route: Route) -> str:
+    """Of the requests: RFC 9110 section 7.2, which leaves out the port of the scheme."""
+    host = f"[{route.host}]" if ":" in route.host else route.host
+    return host if route.port == 443 else f"{host}:{route.port}"
