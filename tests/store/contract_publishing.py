@@ -93,6 +93,12 @@ class PublishingContract:
         assert record.recalled_at_ms == self.now_ms
         assert record.devices[0].times[Milestone.PROCESSED] == self.now_ms
 
+    async def test_what_is_recalled_and_too_old_at_once_takes_its_bytes_along_once(self) -> None:
+        store, epoch = await self.household()
+        self.now_ms += int(StoreConfig().history_age * 1000) + 1
+        assert len(await self.processed(store, epoch, 3)) == 3
+        assert (await store.status()).bytes == 0
+
     async def test_it_is_recalled_once(self) -> None:
         store, epoch = await self.household()
         await self.processed(store, epoch, 1)

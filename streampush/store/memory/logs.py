@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from streampush.config import StoreConfig
@@ -83,11 +83,18 @@ class Logs:
         publication = published(draft, log.top_offset + 1, published_at_ms)
         return self._add(log, Entry(publication, draft.publisher, draft.version, draft.deliver_at_ms))
 
-    def take_back(self, entry: Entry, notice_id: str, at_ms: int) -> Appended:
-        """Frees what the entry holds and adds the notice of its recall to its log."""
+    def take_back(self, entries: Sequence[Entry], notice_id: Callable[[str], str], at_ms: int) -> list[Appended]:
+        """Frees what entries hold and adds the notices of their recalls to their logs, in the same order.
+
+        `notice_id` gives the id of the notice for a message's. All are freed first: a notice may trim the next entry away.
+        """
+        for entry in entries:
+            entry.recalled_at_ms = at_ms
+            self._space.used -= self.channels[entry.publication.channel].free(entry)
+        return [self._give_notice(entry, notice_id(entry.publication.message_id), at_ms) for entry in entries]
+
+    def _give_notice(self, entry: Entry, notice_id: str, at_ms: int) -> Appended:
         log = self.channels[entry.publication.channel]
-        entry.recalled_at_ms = at_ms
-        self._space.used -= log.free(entry)
         notice = Publication(log.channel, log.top_offset + 1, notice_id, b"", at_ms, recalls=entry.publication.message_id)
         return self._add(log, Entry(notice, entry.publisher))
 

@@ -231,8 +231,7 @@ class MemoryStore(OneProcessPresence):
             log = self._logs.get(move.channel)
             if before is not None and log is not None:
                 done = receipts.moved(log, move, before, dead.get((move.device_id, move.channel), ()), now_ms)
-                at_ms = move.at_ms or now_ms
-                notices += [self._logs.take_back(entry, clearing_id(entry.publication.message_id), at_ms) for entry in done]
+                notices += self._logs.take_back(done, clearing_id, move.at_ms or now_ms)
         return notices
 
     def _bury(self, failed: Undeliverable, now_ms: int) -> bool:
@@ -332,7 +331,7 @@ class MemoryStore(OneProcessPresence):
             raise Refused(Code.UNKNOWN_RECIPIENT, "no message of this id is scheduled or in a log")
         if entry.recalled_at_ms:
             return None
-        return self._logs.take_back(entry, notice_id, at_ms)
+        return self._logs.take_back([entry], lambda _: notice_id, at_ms)[0]
 
     async def record_pushes(self, records: Sequence[PushRecord]) -> None:
         for record in records:
