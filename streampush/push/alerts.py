@@ -11,12 +11,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from streampush.config import INTERRUPTION_LEVELS
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.values import Alert
-
-INTERRUPTION_LEVELS = ("passive", "active", "time-sensitive", "critical")
-"""Apple's words."""
 
 MAX_BADGE = (1 << 31) - 1
 """What a badge on any device can hold."""

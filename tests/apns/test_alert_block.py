@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streampush.apns.alert_block import NO_DEFAULTS, payload_of
 from streampush.apns.push import MAX_PAYLOAD, PushType, check_payload
-from streampush.config import ApnsAppConfig
+from streampush.config import INTERRUPTION_LEVELS, ApnsAppConfig
 from streampush.errors import Refused
 from streampush.push import alerts
 from streampush.push.alerts import canonical, max_alert_bytes, split
@@ -34,7 +34,7 @@ shown = st.builds(
     sound=st.just("") | st.just("default") | texts,
     category=texts,
     thread_id=texts,
-    interruption_level=st.sampled_from(("", *alerts.INTERRUPTION_LEVELS)),
+    interruption_level=st.sampled_from(("", *INTERRUPTION_LEVELS)),
     relevance_score=st.none() | st.floats(0.0, 1.0),
     custom=customs.map(lambda custom: json.dumps(custom) if custom else ""),
 ).filter(lambda alert: alert.title or alert.subtitle or alert.body or alert.sound or alert.badge is not None)
@@ -50,7 +50,7 @@ apps = st.builds(
     ApnsAppConfig,
     sound=words,
     category=words,
-    interruption_level=st.sampled_from(("", *alerts.INTERRUPTION_LEVELS)),
+    interruption_level=st.sampled_from(("", *INTERRUPTION_LEVELS)),
     mutable_content=st.booleans(),
 )
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from streampush.config import INTERRUPTION_LEVELS
 from streampush.observe.metrics import REST_STATUSES
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import AppState, Priority
-from streampush.push.alerts import INTERRUPTION_LEVELS, MAX_BADGE, MAX_FALLBACK_AFTER_MS
+from streampush.push.alerts import MAX_BADGE, MAX_FALLBACK_AFTER_MS
 from streampush.push.explain import MAX_LETTERS
 from streampush.push.progress import ORDER, MessageState
 from streampush.push.publish_rules import MAX_IDEMPOTENCY_KEY_BYTES
