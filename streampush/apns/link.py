@@ -17,6 +17,7 @@ does not want us (a certificate, a GOAWAY) has said so before a request was writ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -46,6 +48,8 @@ from streampush.apns.link_state import LinkEnd, LinkState, may_follow
 from streampush.apns.pool_limits import PoolLimits
 from streampush.apns.timeline import Timeline, printable
 from streampush.apns.traffic import OfConnection, Traffic
+
+_log = Logger()
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -324,7 +328,15 @@ class Link(Protocol):
 
     def _flush(self) -> None:
         self._flush_call = None
-        self._settle()
+        self._guarded(self._settle)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """A step that the reactor began. A fault of ours ends this connection and what is on it: nothing waits for ever."""
+        try:
+            step()
+        except Exception:  # noqa: BLE001 - any; the reactor would log it and leave the connection as it is
+            _log.failure("A connection is ended for a fault of our own")
+            self.abort(LinkEnd("a fault of our own"))
 
     def _settle(self) -> None:
         """The end of a turn."""
@@ -411,7 +423,10 @@ class Link(Protocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer_at = at
-        self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._due)
+        self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._timer_due)
+
+    def _timer_due(self) -> None:
+        self._guarded(self._due)
 
     def _due(self) -> None:
         now = max(self._clock.seconds(), self._timer_at)  # a clock may come a rounding error too early

@@ -74,10 +74,13 @@ class Pool:
         self._born: dict[int, float] = {}
         self._number = 0
         self._waiting: Waiting[Exchange] = Waiting(self._limits.max_queued, self._limits.max_queued_bytes)
+        full = f"as many wait already as may: {self._limits.max_queued} requests or {self._limits.max_queued_bytes} bytes"
+        self._queue_full = Fault(Verdict.NOT_WRITTEN, Why.QUEUE_FULL, full)  # one for all: there may be very many
         self._resting: dict[Exchange, IDelayedCall] = {}
         self._redialing = Redialing(self._limits, self._random)
         self._full_since: float | None = None  # since when something waits although there are connections
         self._dialed_at = -inf
+        self._seek_at = -inf  # before that, or until a connection changes, to seek is of no use
         self._successor_wanted = False  # the server takes away a connection that was in use
         self._timer: IDelayedCall | None = None
         self._timer_at = inf
@@ -99,11 +102,11 @@ class Pool:
         elif not self._usable and self._redialing.hopeless(now):
             self._fail(exchange, self._no_connection())
         elif not self._waiting.has_room(exchange):
-            text = f"{len(self._waiting)} requests with {self._waiting.size} bytes wait already"
-            self._fail(exchange, Fault(Verdict.NOT_WRITTEN, Why.QUEUE_FULL, text))
+            self._fail(exchange, self._queue_full)
         else:
             self._wait(exchange, now)
-            self._seek(now)
+            if now >= self._seek_at:
+                self._seek(now)
 
     def cancel(self, exchange: Exchange) -> Verdict | None:
         """Takes it back without calling it; gives what the server can know of it, or None if it has ended already."""
@@ -161,6 +164,7 @@ class Pool:
     def link_moved(self, link: Link, old: LinkState) -> None:
         """See LinkOwner."""
         self._metrics.link_moved(old, link.state)
+        self._seek_at = -inf
         if link.state is LinkState.PROBING:
             self._usable.append(link)
             self._successor_wanted = False
@@ -315,6 +319,7 @@ class Pool:
         worn = self._usable_worn()
         if not (self._waiting or worn or self._successor_wanted):
             return
+        self._seek_at = inf
         if len(fresh) >= self._limits.max_connections or any(link.coming for link in fresh):
             return
         if len(self._links) - len(fresh) >= self._limits.max_leaving:
@@ -324,6 +329,7 @@ class Pool:
             self._full_since = now if self._full_since is None else self._full_since
             at = max(at, self._full_since + self._limits.full_patience)
         if at > now:
+            self._seek_at = at
             self._arm(at)
         else:
             self._dial(now)

@@ -294,6 +294,21 @@ def test_a_reset_stream_is_unknown(code: int) -> None:
     assert bench.owner.returned[0][1].why is Why.STREAM_RESET
 
 
+def test_a_fault_of_our_own_ends_the_connection_and_what_is_on_it() -> None:
+    bench = Bench()
+    push = bench.push()
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    bench.owner.link_ready = broken  # type: ignore[method-assign]  # as a bug in the pool would do
+    bench.clock.advance(0)
+    assert bench.transport.disconnected
+    bench.link.connectionLost()
+    assert [exchange for exchange, _ in bench.owner.returned] == [push]
+    assert bench.clock.getDelayedCalls() == []
+
+
 def test_an_old_link_says_so_once() -> None:
     bench = Bench(age=50.0)
     bench.clock.advance(49.0)
