@@ -39,6 +39,7 @@ RECALLED = ("stored", "scheduled", "recalled", "processed")
 REST_STATUSES = ("200", "201", "400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "500", "503", "507")
 IGNORED = ("older", "other_epoch")
 IN_VAIN = ("timeout", "retry_later")
+FELL_BACK = ("delivered", "rejected", "not_sent", "unknown", "cancelled")
 
 MILLISECOND_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From what one turn of the reactor takes to what a person would notice."""
@@ -122,6 +123,12 @@ class Metrics:
         self._dead_lettered = Tally("streampush_dead_letters_total", "Messages given up for a device.", ("reason",), (IN_VAIN,))
         losses = [reason.name.lower() for reason in LossReason if reason]
         self._lost = Tally("streampush_positions_lost_total", "Positions not recovered without loss.", ("reason",), (losses,))
+        self._fell_back = Tally(
+            "streampush_fallbacks_total", "Messages with an alert, by device and what came of the push.", ("outcome",), (FELL_BACK,)
+        )
+        self._fallback_stalled = Tally(
+            "streampush_fallback_stalled_total", "Times the store was not there for what was to be pushed."
+        )
         self._marks_dropped = Tally("streampush_marks_dropped_total", "Milestones of receipts that could not be stored.")
 
     def _count_process(self) -> None:
@@ -191,6 +198,14 @@ class Metrics:
     def positions_lost(self, reason: str) -> None:
         """A position was not recovered; `reason` is the lower-case name of a terms.LossReason."""
         self._lost.add(reason)
+
+    def fell_back(self, outcome: str, count: int) -> None:
+        """Follow-ups of messages to devices ended so."""
+        self._fell_back.add(outcome, amount=count)
+
+    def fallback_stalled(self) -> None:
+        """The store was not there when follow-ups were due."""
+        self._fallback_stalled.add()
 
     def marks_dropped(self, count: int) -> None:
         """So many milestones were dropped: the store was away for too long."""
@@ -315,7 +330,13 @@ class Metrics:
         for tally in (self._refused, self._acknowledged, self._lost, self._marks_dropped, self._receipts, self._receipts_dropped):
             yield tally.export()
         yield GaugeMetricFamily("streampush_event_streams", "Event streams of the REST API.", value=self._event_streams)
-        for tally in (self._acknowledgements_ignored, self._redelivered, self._dead_lettered):
+        for tally in (
+            self._acknowledgements_ignored,
+            self._redelivered,
+            self._dead_lettered,
+            self._fell_back,
+            self._fallback_stalled,
+        ):
             yield tally.export()
         for tally in (self._reloads, self._probes, self._rest, self._rest_refused, self._clock_steps):
             yield tally.export()

@@ -204,6 +204,10 @@ class Feed:
             self.store_cursor()
         return changed
 
+    def has_answered(self, offset: int) -> bool:
+        """Whether the device is done with a publication, for better or worse. What it wants later it is not done with."""
+        return offset <= self.done and offset not in self.held
+
     def _settle(self, offset: int, outcome: Outcome) -> bool:
         changed = False
         held = self.held.pop(offset, None)

@@ -26,7 +26,10 @@ from streampush.push.values import (
     OutboxWork,
     Page,
     Publication,
+    PushAnswer,
+    PushOrder,
     PushRecord,
+    PushToken,
     Reach,
     Session,
     StoreStatus,
@@ -327,6 +330,24 @@ class Link(Protocol):
         """Closes the connection for a reason of the application's."""
 
 
+class PushSender(Protocol):
+    """The way to devices that are away."""
+
+    @property
+    def max_in_flight(self) -> int:
+        """How many pushes it takes at once."""
+
+    def fallback_after(self, token: PushToken) -> float:
+        """Seconds that a connected device with this token has to acknowledge a message that does not say how long."""
+
+    async def send(self, order: PushOrder) -> PushAnswer:
+        """Sends one push, and says how it ended; many are sent at once.
+
+        Ends within half of leasing.LEASE, whatever happens; what could not be sent until then is an answer with `again_in`. When
+        the process stops, pushes that are not sent yet end at once with `again_in` 0. Raises nothing but faults of its own.
+        """
+
+
 class PushMetrics(Protocol):
     """What `push/` counts. All methods are cheap and never raise."""
 
@@ -368,6 +389,12 @@ class PushMetrics(Protocol):
 
     def positions_lost(self, reason: str) -> None:
         """A subscription could not be recovered without loss."""
+
+    def fell_back(self, outcome: str, count: int) -> None:
+        """Follow-ups of messages to devices ended so: the words of PushOutcome."""
+
+    def fallback_stalled(self) -> None:
+        """The store was not there when follow-ups were due."""
 
     def marks_dropped(self, count: int) -> None:
         """Milestones were not stored: the store was away for too long."""

@@ -21,7 +21,8 @@ class Publishing:
     """The one way by which a message enters, whoever brings it.
 
     `clock` gives monotonic seconds, `wall_ms` Unix milliseconds, `new_id` a message id for a time in Unix milliseconds.
-    `scheduled` is told when a message waits for a time, Unix milliseconds.
+    `scheduled` is told when a message waits for a time, `falls_back` when there is one with an alert to follow up, Unix
+    milliseconds; without `falls_back` nobody does that, and alerts are checked but not kept.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Publishing:
         wall_ms: Callable[[], int],
         new_id: Callable[[int], str],
         scheduled: Callable[[int], None],
+        falls_back: Callable[[int], None] | None = None,
     ) -> None:
         self._store = store
         self._fanout = fanout
@@ -44,6 +46,7 @@ class Publishing:
         self._wall_ms = wall_ms
         self._new_id = new_id
         self._scheduled = scheduled
+        self._falls_back = falls_back
         self._publisher_rates = KeyedBuckets(limits.publisher_rate, limits.publisher_burst)
         self._device_rates = KeyedBuckets(limits.device_rate, limits.device_burst)
 
@@ -68,7 +71,7 @@ class Publishing:
                     raise
                 accepted = first
             else:
-                accepted = await self._store.append(self._draft(publisher, request, now_ms, expires_at_ms, idempotency))
+                accepted = await self._store.append(self._draft(publisher, request, alert, now_ms, expires_at_ms, idempotency))
         except Refused as refused:
             self._metrics.refused(refused.code)
             raise
@@ -123,7 +126,13 @@ class Publishing:
         return Idempotency(publisher, request.idempotency_key, fingerprint(request, alert), forgotten_at_ms)
 
     def _draft(
-        self, publisher: str, request: PublishRequest, now_ms: int, expires_at_ms: int, idempotency: Idempotency | None
+        self,
+        publisher: str,
+        request: PublishRequest,
+        alert: bytes,
+        now_ms: int,
+        expires_at_ms: int,
+        idempotency: Idempotency | None,
     ) -> Draft:
         return Draft(
             request.channel,
@@ -141,6 +150,7 @@ class Publishing:
             request.clear_on_processed,
             publisher,
             idempotency,
+            b"" if self._falls_back is None else alert,
         )
 
     def _told(self, principal: Principal, request: PublishRequest, accepted: Accepted, accepted_at: float) -> Published:
@@ -157,6 +167,8 @@ class Publishing:
             self._metrics.published(principal.kind, len(request.payload))
             if accepted.deliver_at_ms:
                 self._scheduled(accepted.deliver_at_ms)
+            elif request.alert is not None and self._falls_back is not None:
+                self._falls_back(self._wall_ms())
         return Published(
             accepted.message_id,
             accepted.channel,

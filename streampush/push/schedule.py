@@ -27,7 +27,8 @@ RETRY_PAUSE = 1.0
 
 
 class Schedule:
-    """Fires what is due, between `start` and `stop`. `clock` gives monotonic seconds, `wall_ms` Unix milliseconds."""
+    """Fires what is due, between `start` and `stop`. `clock` gives monotonic seconds, `wall_ms` Unix milliseconds. `falls_back` is
+    told when some of it may have an alert to follow up, Unix milliseconds."""
 
     _log = Logger()
 
@@ -41,6 +42,7 @@ class Schedule:
         wall_ms: Callable[[], int],
         call_later: Delayer,
         spawn: Spawner,
+        falls_back: Callable[[int], None] | None = None,
     ) -> None:
         self._store = store
         self._fanout = fanout
@@ -49,6 +51,7 @@ class Schedule:
         self._wall_ms = wall_ms
         self._call_later = call_later
         self._spawn = spawn
+        self._falls_back = falls_back
         self._running = False
         self._working = False
         self._stalled = False  # and that was said
@@ -122,6 +125,8 @@ class Schedule:
         at = self._clock()
         for appended in fired:
             self._fanout.appended(appended, at)
+        if fired and self._falls_back is not None:
+            self._falls_back(now_ms)
         if fired:
             self._metrics.fired(len(fired), max(0.0, (now_ms - (due_ms or now_ms)) / 1000))
         return await self._store.next_due_ms()

@@ -19,7 +19,8 @@ from streampush.push.delivery import Attachment, DeliverySurroundings
 from streampush.push.devices import Devices
 from streampush.push.explaining import Explainer
 from streampush.push.fanout import FanOut
-from streampush.push.ports import Delayer, Encoder, Link, PushMetrics, Scheduler, Spawner, Store
+from streampush.push.follow_ups import FollowUps
+from streampush.push.ports import Delayer, Encoder, Link, PushMetrics, PushSender, Scheduler, Spawner, Store
 from streampush.push.presence import Presence
 from streampush.push.publishing import Publishing
 from streampush.push.reading import ReadQueue
@@ -28,6 +29,7 @@ from streampush.push.receipts import Receipts
 from streampush.push.recovery import locate, wants
 from streampush.push.redelivery import Patience
 from streampush.push.schedule import Schedule
+from streampush.push.standing import Standings
 from streampush.push.subscriptions import Subscriptions
 from streampush.push.turns import Turns
 from streampush.push.values import (
@@ -51,7 +53,10 @@ from streampush.push.values import (
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the service needs of the process it lives in. `retry_later` calls its argument after a pause; `node` is its name."""
+    """What the service needs of the process it lives in. `retry_later` calls its argument after a pause; `node` is its name.
+
+    `sender`: the way to devices that are away; None: there is none, and alerts of messages are checked but not kept.
+    """
 
     store: Store
     encode: Encoder
@@ -64,6 +69,7 @@ class Surroundings:
     retry_later: Callable[[Callable[[], None]], object]
     spawn: Spawner
     node: str = ""
+    sender: PushSender | None = None
 
 
 class PushService:
@@ -88,6 +94,7 @@ class PushService:
         self.backlog = Backlog(store, self._cursors, delivery.page_bytes)
         self.devices = Devices(store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms)
         self.dead_letters = DeadLetters(store, self.publish)
+        self.follow_ups = self._make_follow_ups()
         self.explainer = self._make_explainer(delivery)
         self._stopping = ""
 
@@ -115,6 +122,7 @@ class PushService:
             wall_ms=around.wall_ms,
             call_later=around.call_later,
             spawn=around.spawn,
+            falls_back=None if around.sender is None else self._falls_back,
         )
 
     def _make_publishing(self, publish: PublishConfig) -> Publishing:
@@ -128,6 +136,7 @@ class PushService:
             wall_ms=around.wall_ms,
             new_id=around.new_id,
             scheduled=self._schedule.expect,
+            falls_back=None if around.sender is None else self._falls_back,
         )
 
     def _make_recalls(self) -> Recalls:
@@ -199,15 +208,40 @@ class PushService:
             max_attempts=delivery.max_attempts,
         )
 
+    def _make_follow_ups(self) -> FollowUps | None:
+        around = self._around
+        if around.sender is None:
+            return None
+        return FollowUps(
+            around.store,
+            around.sender,
+            Standings(around.store, self._cursors, self.connections, around.node),
+            self.devices.drop_token,
+            around.metrics,
+            wall_ms=around.wall_ms,
+            call_soon=around.call_soon,
+            call_later=around.call_later,
+            spawn=around.spawn,
+            retry_later=around.retry_later,
+        )
+
+    def _falls_back(self, at_ms: int) -> None:
+        if self.follow_ups is not None:
+            self.follow_ups.expect(at_ms)
+
     # ------------------------------------------------------------------------------------------------ beginning and ending
 
     def start(self) -> None:
-        """Scheduled messages go out from now on."""
+        """Scheduled messages go out from now on, and those with an alert are followed up."""
         self._schedule.start()
+        if self.follow_ups is not None:
+            self.follow_ups.start()
 
     def stop(self) -> None:
-        """Scheduled messages wait in the store for the next start."""
+        """Scheduled messages, and what is to be followed up, wait in the store for the next start."""
         self._schedule.stop()
+        if self.follow_ups is not None:
+            self.follow_ups.stop()
 
     def _written(self, channel: str, epoch: str, first: int, last: int, connections: int) -> None:
         """Messages of a topic, of some of which receipts are wanted, were written to so many connections."""
@@ -244,6 +278,8 @@ class PushService:
     async def settle(self) -> bool:
         """Stores what devices have reached, and how they left; for the end of the node. False if the store could not take it."""
         reached = await self._cursors.settle()
+        if self.follow_ups is not None:
+            reached = await self.follow_ups.settle() and reached
         return await self.presence.settle() and reached
 
     def charge(self, principal: Principal) -> None:

@@ -132,6 +132,8 @@ def test_push_figures(registry: CollectorRegistry, metrics: Metrics) -> None:
     push.acknowledged("processed")
     push.positions_lost("trimmed")
     push.marks_dropped(3)
+    push.fell_back("not_sent", 2)
+    push.fallback_stalled()
     push.acknowledgement_ignored("older")
     push.redelivered("timeout")
     push.dead_lettered("retry_later")
@@ -141,6 +143,8 @@ def test_push_figures(registry: CollectorRegistry, metrics: Metrics) -> None:
     assert registry.get_sample_value("streampush_acknowledgements_total", {"outcome": "processed"}) == 1
     assert registry.get_sample_value("streampush_positions_lost_total", {"reason": "trimmed"}) == 1
     assert registry.get_sample_value("streampush_marks_dropped_total") == 3
+    assert registry.get_sample_value("streampush_fallbacks_total", {"outcome": "not_sent"}) == 2
+    assert registry.get_sample_value("streampush_fallback_stalled_total") == 1
     assert registry.get_sample_value("streampush_acknowledgements_ignored_total", {"reason": "older"}) == 1
     assert registry.get_sample_value("streampush_redelivered_total", {"reason": "timeout"}) == 1
     assert registry.get_sample_value("streampush_dead_letters_total", {"reason": "retry_later"}) == 1

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from streampush.config import DeliveryConfig, PublishConfig, StoreConfig
 from streampush.protocol.codes import Code
 from streampush.push.delivery import Attachment
-from streampush.push.ports import Store
+from streampush.push.ports import PushSender, Store
 from streampush.push.service import PushService, Surroundings
 from streampush.push.steady import NANOSECONDS, SteadyClock
 from streampush.push.values import (
@@ -107,6 +107,12 @@ class RecordingMetrics:
     def positions_lost(self, reason: str) -> None:
         self.calls.append(("positions_lost", reason))
 
+    def fell_back(self, outcome: str, count: int) -> None:
+        self.calls.append(("fell_back", str(outcome), count))
+
+    def fallback_stalled(self) -> None:
+        self.calls.append(("fallback_stalled",))
+
     def marks_dropped(self, count: int) -> None:
         self.calls.append(("marks_dropped", count))
 
@@ -175,6 +181,7 @@ class World:
         publish: PublishConfig | None = None,
         delivery: DeliveryConfig | None = None,
         encoder: Callable[[Publication], bytes] = encode,
+        sender: PushSender | None = None,
     ) -> None:
         self.now = 1000.0
         self.system_ahead = 0.0  # seconds by which somebody has set the wall clock
@@ -201,6 +208,7 @@ class World:
             retry_later=self.later.append,
             spawn=self.spawn,
             node="node",
+            sender=sender,
         )
         self.service = PushService(around, publish or PublishConfig(), delivery or DeliveryConfig())
         self.fanout = self.service._fanout

@@ -47,6 +47,10 @@ from streampush.push.values.places import (
     Survey,
     Want,
 )
+from streampush.push.values.pushes import (
+    PushAnswer,
+    PushOrder,
+)
 from streampush.push.values.receipts import (
     NO_COUNTS,
     NO_PUSHES,
@@ -61,6 +65,7 @@ from streampush.push.values.receipts import (
 )
 from streampush.push.values.store import (
     FALLBACK,
+    PUSH,
     OutboxEntry,
     OutboxWork,
     StoreStatus,
@@ -71,6 +76,7 @@ __all__ = [
     "NO_COUNTS",
     "NO_HEADERS",
     "NO_PUSHES",
+    "PUSH",
     "Accepted",
     "Alert",
     "Appended",
@@ -104,6 +110,8 @@ __all__ = [
     "PushOutcome",
     "PushRecord",
     "PushResult",
+    "PushAnswer",
+    "PushOrder",
     "PushToken",
     "Reach",
     "Recalled",

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 FALLBACK = "fallback"
 """The kind of work that a publication with a `fallback` leads to: its key is the message id, its body the fallback."""
 
+PUSH = "push"
+"""The kind of work that such work leads to for each device that is to be pushed to; its key names both."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxWork:

@@ -1,0 +1,228 @@
+"""Fallback: messages with an alert are followed up for every device that they are meant for. docs/protocol.md section 10.9.
+
+Theory of operation. The store adds work of the kind FALLBACK in the same step as the message. Here it is looked at who is to be
+reached, and how each device stands: for those that need a push the work is replaced, in one step, by work of the kind PUSH, which
+`pushing` does when its time has come; what is settled already is recorded. A crash before that step repeats it.
+
+A topic's followers are read in batches, in order of their ids. The work for one batch leads to the work for the next, whose key
+has the last id, so the place is kept by the store; and there is no next batch while pushes wait for the sender, so a million
+followers are never a million entries of the outbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.logger import Logger
+
+from streampush.errors import Refused, StoreUnavailable
+from streampush.push.alerts import FallbackRule, split
+from streampush.push.channels import Kind, kind_of
+from streampush.push.leasing import Leasing
+from streampush.push.ports import Delayer, PushMetrics, Spawner, Store
+from streampush.push.standing import DeviceStanding, Standing, Standings, over
+from streampush.push.values import (
+    FALLBACK,
+    PUSH,
+    MessageRecord,
+    OutboxEntry,
+    OutboxWork,
+    PushOutcome,
+    PushRecord,
+    PushResult,
+    PushToken,
+)
+
+MAX_IN_WORK = 64
+"""Messages that are followed up at the same time: each costs some reads of the store."""
+
+MAX_DEVICES = 1_000
+"""Devices of one user that a message is followed up for."""
+
+BATCH = 200
+"""Followers of a topic that are looked at in one step."""
+
+PAUSE = 1.0
+"""Seconds until a topic goes on whose pushes would wait for the sender, or for which the outbox has no room."""
+
+AWAY_LOOK = 30.0
+"""Seconds between two looks at a device that is connected, of a message that is only for devices that are away."""
+
+MAX_FAULTS = 10
+"""Tries at work that fails by a fault of ours; then it is given up."""
+
+NO_TOKEN = "no token"  # noqa: S105 - a word for people
+
+
+def push_key(message_id: str, device_id: str) -> str:
+    """The key of the work of the kind PUSH."""
+    return f"{message_id}/{device_id}"
+
+
+def next_batch_key(message_id: str, last_device: str) -> str:
+    """The key of the work that goes on with a topic's followers behind this one."""
+    return f"{message_id}/{last_device}"
+
+
+class Fallback:
+    """Follows up messages, between `start` and `stop`.
+
+    `after` gives the seconds that a connected device with a token has to acknowledge, if the message does not say. `behind` says
+    whether pushes wait for the sender, `expect_push` is told when work of the kind PUSH is due. `wall_ms` gives Unix milliseconds.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: Store,
+        standings: Standings,
+        metrics: PushMetrics,
+        *,
+        after: Callable[[PushToken], float],
+        behind: Callable[[], bool],
+        expect_push: Callable[[int], None],
+        wall_ms: Callable[[], int],
+        call_later: Delayer,
+        spawn: Spawner,
+        retry_later: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._store = store
+        self._standings = standings
+        self._metrics = metrics
+        self._after = after
+        self._behind = behind
+        self._expect_push = expect_push
+        self._wall_ms = wall_ms
+        self._spawn = spawn
+        self._retry_later = retry_later
+        self._in_work = 0
+        self._leasing = Leasing(
+            store,
+            FALLBACK,
+            metrics,
+            take=self._take,
+            room=lambda: MAX_IN_WORK - self._in_work,
+            wall_ms=wall_ms,
+            call_later=call_later,
+            spawn=spawn,
+        )
+        self.start = self._leasing.start
+        self.stop = self._leasing.stop
+        self.expect = self._leasing.expect
+
+    def _take(self, entries: Sequence[OutboxEntry]) -> None:
+        self._in_work += len(entries)
+        for entry in entries:
+            self._begin(entry)
+
+    def _begin(self, entry: OutboxEntry) -> None:
+        self._spawn(self._follow_up(entry))
+
+    async def _follow_up(self, entry: OutboxEntry) -> None:
+        try:
+            await self._step(entry)
+        except StoreUnavailable:  # if it is away for longer than the lease lasts, somebody else may be quicker: that does no harm
+            self._retry_later(lambda: self._begin(entry))
+            return
+        except Exception:
+            if entry.attempts >= MAX_FAULTS:
+                self._log.error("work is given up after {attempts} tries: {key}", attempts=entry.attempts, key=entry.key)
+                self._spawn(self._give_up(entry))
+            self._done()
+            raise
+        self._done()
+
+    async def _give_up(self, entry: OutboxEntry) -> None:
+        await self._store.outbox_complete(entry.token)
+
+    def _done(self) -> None:
+        self._in_work -= 1
+        self._leasing.room_again()
+
+    # ------------------------------------------------------------------------------------------------------------ one step
+
+    async def _step(self, entry: OutboxEntry) -> None:
+        message_id, _, after = entry.key.partition("/")
+        record = await self._store.message(message_id, 0)
+        why = over(record, self._wall_ms())
+        if record is None or why:
+            self._metrics.fell_back(PushOutcome.CANCELLED, 1)
+            await self._store.outbox_complete(entry.token)
+            return
+        kind, name = kind_of(record.channel)
+        if kind is Kind.TOPIC and self._behind():
+            await self._later(entry)
+            return
+        device_ids, more = await self._audience(kind, name, after)
+        standings = await self._standings.of(record, device_ids)
+        works, results = self._sort(record, entry.body, standings)
+        if more:
+            works.append(OutboxWork(FALLBACK, next_batch_key(message_id, device_ids[-1]), entry.body, self._wall_ms()))
+        if await self._settle(entry, works, results, counted=kind is Kind.TOPIC):
+            self._tell(works, results)
+
+    async def _audience(self, kind: Kind, name: str, after: str) -> tuple[Sequence[str], bool]:
+        """Some of those who are meant, and whether there may be more behind them."""
+        if kind is Kind.DEVICE:
+            return (name,), False
+        if kind is Kind.USER:
+            return [device.device_id for device in await self._store.devices_of_user(name, MAX_DEVICES)], False
+        followers = await self._store.subscribers(name, after, BATCH)
+        return followers, len(followers) == BATCH
+
+    def _sort(
+        self, record: MessageRecord, body: bytes, standings: Sequence[DeviceStanding]
+    ) -> tuple[list[OutboxWork], list[PushRecord]]:
+        """What is to be pushed and when, and what is settled."""
+        now_ms = self._wall_ms()
+        rule, _ = split(body)
+        works: list[OutboxWork] = []
+        results: list[PushRecord] = []
+        for one in standings:
+            if one.token is not None:
+                due_ms = now_ms if one.standing is Standing.AWAY else self._due_ms(rule, record, one.token, now_ms)
+                works.append(OutboxWork(PUSH, push_key(record.message_id, one.device_id), body, due_ms))
+            elif one.standing is Standing.NO_TOKEN:
+                result = PushResult(now_ms, PushOutcome.NOT_SENT, NO_TOKEN)
+                results.append(PushRecord(record.message_id, one.device_id, result))
+            else:
+                result = PushResult(now_ms, PushOutcome.CANCELLED, one.standing.value)
+                results.append(PushRecord(record.message_id, one.device_id, result))
+        return works, results
+
+    def _due_ms(self, rule: FallbackRule, record: MessageRecord, token: PushToken, now_ms: int) -> int:
+        """When a device that is connected is looked at again."""
+        if rule.only_when_away:
+            return now_ms + int(AWAY_LOOK * 1000)
+        return max(now_ms, record.published_at_ms + (rule.after_ms or int(self._after(token) * 1000)))
+
+    async def _settle(self, entry: OutboxEntry, works: list[OutboxWork], results: list[PushRecord], *, counted: bool) -> bool:
+        """Records first, because a step that is repeated records the same again; but last what is counted. False if the step is to
+        be repeated, or somebody else has done it."""
+        if results and not counted:
+            await self._store.record_pushes(results)
+        try:
+            replaced = await self._store.outbox_replace(entry.token, works)
+        except StoreUnavailable:
+            raise
+        except Refused:  # the outbox is full
+            await self._later(entry)
+            return False
+        if replaced and results and counted:
+            await self._store.record_pushes(results)
+        return replaced
+
+    def _tell(self, works: list[OutboxWork], results: list[PushRecord]) -> None:
+        for outcome in {result.result.outcome for result in results}:
+            self._metrics.fell_back(outcome, sum(result.result.outcome is outcome for result in results))
+        for work in works:
+            if work.kind == PUSH:
+                self._expect_push(work.not_before_ms)
+            else:
+                self.expect(work.not_before_ms)
+
+    async def _later(self, entry: OutboxEntry) -> None:
+        again_ms = self._wall_ms() + int(PAUSE * 1000)
+        await self._store.outbox_release(entry.token, again_ms)
+        self.expect(again_ms)

@@ -1,0 +1,76 @@
+"""Following up messages with an alert: `fallback` decides who is to be pushed to, `pushing` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from streampush.push.fallback import Fallback
+from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner, Store
+from streampush.push.pushing import Pushing
+from streampush.push.standing import Standings
+
+
+class FollowUps:
+    """Both of them, from `start` to `stop`. `drop_token` forgets a device's token if it was not registered after a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        sender: PushSender,
+        standings: Standings,
+        drop_token: Callable[[str, bytes, int], Awaitable[bool]],
+        metrics: PushMetrics,
+        *,
+        wall_ms: Callable[[], int],
+        call_soon: Scheduler,
+        call_later: Delayer,
+        spawn: Spawner,
+        retry_later: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._pushing = Pushing(
+            store,
+            sender,
+            standings,
+            drop_token,
+            metrics,
+            wall_ms=wall_ms,
+            call_soon=call_soon,
+            call_later=call_later,
+            spawn=spawn,
+            retry_later=retry_later,
+        )
+        self._fallback = Fallback(
+            store,
+            standings,
+            metrics,
+            after=sender.fallback_after,
+            behind=lambda: self._pushing.behind,
+            expect_push=self._pushing.expect,
+            wall_ms=wall_ms,
+            call_later=call_later,
+            spawn=spawn,
+            retry_later=retry_later,
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Pushes that are looked at or sent now."""
+        return self._pushing.in_flight
+
+    def start(self) -> None:
+        """Messages are followed up from now on."""
+        self._fallback.start()
+        self._pushing.start()
+
+    def stop(self) -> None:
+        """What is not sent yet waits in the store for the next start. Results of what is under way are still stored."""
+        self._fallback.stop()
+        self._pushing.stop()
+
+    def expect(self, at_ms: int) -> None:
+        """A message with an alert was stored."""
+        self._fallback.expect(at_ms)
+
+    async def settle(self) -> bool:
+        """Stores the results that are there; False if the store cannot take them now."""
+        return await self._pushing.settle()

@@ -1,0 +1,135 @@
+"""What became of pushes, on its way to the store: in batches, apart from sending, so that neither has to wait for the other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from itertools import islice
+from typing import Any
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+
+from streampush.errors import StoreUnavailable
+from streampush.push.ports import Scheduler, Spawner, Store
+from streampush.push.values import PushRecord, PushResult, PushToken
+
+BATCH = 500
+"""Results that are stored in one step."""
+
+
+class PushInWork:
+    """A push that this node has taken from the outbox. `lease`: the newest token of its work, which changes if the work is leased
+    again while it is still in work here."""
+
+    __slots__ = ("again_ms", "body", "dead", "device_id", "key", "lease", "message_id", "result")
+
+    def __init__(self, key: str, body: bytes, lease: str) -> None:
+        self.key = key
+        self.message_id, _, self.device_id = key.partition("/")
+        self.body = body
+        self.lease = lease
+        self.result: PushResult | None = None
+        self.again_ms = 0  # without a result: when the work is to be done again, Unix milliseconds
+        self.dead: tuple[PushToken, int] | None = None  # the device's token, and until when it was good at most
+
+
+class PushResults:
+    """Stores how pushes ended, and that their work is done or to be done later. `stored` is told of each; `drop_token` forgets a
+    device's token if it was not registered after a time.
+
+    Bounded by what is in work: the owner leases no more than it can hold.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        drop_token: Callable[[str, bytes, int], Awaitable[bool]],
+        stored: Callable[[PushInWork], None],
+        *,
+        call_soon: Scheduler,
+        spawn: Spawner,
+        retry_later: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._store = store
+        self._drop_token = drop_token
+        self._stored = stored
+        self._call_soon = call_soon
+        self._spawn = spawn
+        self._retry_later = retry_later
+        self._due: dict[str, PushInWork] = {}
+        self._begun = False  # a write is under way, or will be
+        self._waiting: list[Deferred[None]] = []  # for the end of the write
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._due
+
+    def add(self, push: PushInWork) -> None:
+        """The push has its result, or is to be sent again later."""
+        self._due[push.key] = push
+        if not self._begun:
+            self._begun = True
+            self._call_soon(self._start)
+
+    def _start(self) -> None:
+        self._spawn(self._run())
+
+    async def settle(self) -> bool:
+        """Stores what is due; False if the store cannot take it now."""
+        if self._begun and self._due:
+            done: Deferred[None] = Deferred()
+            self._waiting.append(done)
+            await done
+        return not self._due
+
+    async def _run(self) -> None:
+        try:
+            while self._due:
+                await self._write(list(islice(self._due.values(), BATCH)))
+        except StoreUnavailable:
+            self._retry_later(self._start)
+            return
+        except Exception:
+            self._begun = False
+            raise
+        else:
+            self._begun = False
+        finally:
+            waiting, self._waiting = self._waiting, []
+            for done in waiting:
+                done.callback(None)
+
+    async def _write(self, batch: list[PushInWork]) -> None:
+        """Dead tokens first: of what is recorded nobody knows any more that there is something left to do."""
+        leases = [push.lease for push in batch]
+        await _all(self._drop_token(push.device_id, push.dead[0].token, push.dead[1]) for push in batch if push.dead is not None)
+        records = [
+            PushRecord(push.message_id, push.device_id, push.result, lease)
+            for push, lease in zip(batch, leases, strict=True)
+            if push.result is not None
+        ]
+        if records:
+            await self._store.record_pushes(records)
+        again = [(lease, push.again_ms) for push, lease in zip(batch, leases, strict=True) if push.result is None]
+        await _all(self._store.outbox_release(lease, at_ms) for lease, at_ms in again)
+        for push, lease in zip(batch, leases, strict=True):
+            if push.lease == lease:  # else the work was leased anew meanwhile, and that lease is to be ended too
+                del self._due[push.key]
+                self._stored(push)
+
+
+async def _all(works: Iterable[Awaitable[Any]]) -> None:
+    """Runs them together: the store does what comes together in one step. Raises what the first failure was."""
+    runs = [Deferred.fromCoroutine(_one(work)) for work in works]
+    try:
+        await gatherResults(runs, consumeErrors=True)
+    except FirstError as first:
+        first.subFailure.raiseException()
+
+
+def _one(work: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
+    async def run() -> Any:
+        return await work
+
+    return run()

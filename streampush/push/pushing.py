@@ -1,0 +1,186 @@
+"""Pushing: work of the kind PUSH is taken from the outbox, looked at once more, and sent.
+
+Theory of operation. A push that was leased is *in work* here until the store knows what became of it; work that is leased again
+meanwhile, because the store was slow, is not sent a second time by this process. Pushes of one message that are due together are
+looked at together: one read of the message, one of all its devices. What is looked at is as of the moment of sending: who has
+acknowledged since is not pushed to, and the token is the one of now.
+
+A crash between the claim and the answer leads to a second try when the lease has run out, with the same id, so that the push
+service and we can tell it from the first. Results go their own way (`push_results`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID, uuid5
+
+from streampush.errors import StoreUnavailable
+from streampush.push.alerts import FallbackRule, split
+from streampush.push.fallback import AWAY_LOOK, NO_TOKEN
+from streampush.push.leasing import Leasing
+from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner, Store
+from streampush.push.push_results import PushInWork, PushResults
+from streampush.push.standing import DeviceStanding, Standing, Standings, over
+from streampush.push.values import PUSH, MessageRecord, OutboxEntry, PushAnswer, PushOrder, PushOutcome, PushResult, PushToken
+
+MAX_UNSTORED = 10_000
+"""Pushes whose results wait for the store; then nothing more is sent. About 10 MB."""
+
+NAMESPACE = UUID("6f7b1f0e-0f6f-5d0c-9d0a-6b1a6d2f4c11")
+"""Of the ids of pushes. Must never change: a push of before would not be known as the same."""
+
+FAULT = "internal error"
+
+
+def push_id(message_id: str, device_id: str) -> str:
+    """The id of the push of a message to a device: the same whoever makes it, a UUID of version 5 (RFC 9562)."""
+    return str(uuid5(NAMESPACE, f"{message_id}/{device_id}"))
+
+
+class Pushing:
+    """Sends what is due, between `start` and `stop`. `wall_ms` gives Unix milliseconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        sender: PushSender,
+        standings: Standings,
+        drop_token: Callable[[str, bytes, int], Awaitable[bool]],
+        metrics: PushMetrics,
+        *,
+        wall_ms: Callable[[], int],
+        call_soon: Scheduler,
+        call_later: Delayer,
+        spawn: Spawner,
+        retry_later: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._store = store
+        self._sender = sender
+        self._standings = standings
+        self._metrics = metrics
+        self._wall_ms = wall_ms
+        self._spawn = spawn
+        self._retry_later = retry_later
+        self._in_work: dict[str, PushInWork] = {}
+        self._results = PushResults(store, drop_token, self._stored, call_soon=call_soon, spawn=spawn, retry_later=retry_later)
+        self._leasing = Leasing(
+            store, PUSH, metrics, take=self._take, room=self._room, wall_ms=wall_ms, call_later=call_later, spawn=spawn
+        )
+        self.start = self._leasing.start
+        self.stop = self._leasing.stop
+        self.expect = self._leasing.expect
+        self.settle = self._results.settle
+
+    @property
+    def in_flight(self) -> int:
+        """Pushes that are looked at or sent now."""
+        return len(self._in_work) - len(self._results)
+
+    @property
+    def behind(self) -> bool:
+        """Whether what is due has to wait."""
+        return self._room() <= 0
+
+    def _room(self) -> int:
+        return min(self._sender.max_in_flight - self.in_flight, MAX_UNSTORED - len(self._results))
+
+    # -------------------------------------------------------------------------------------------------------------- taking
+
+    def _take(self, entries: Sequence[OutboxEntry]) -> None:
+        by_message: dict[str, list[PushInWork]] = {}
+        for entry in entries:
+            known = self._in_work.get(entry.key)
+            if known is not None:
+                known.lease = entry.token
+                continue
+            push = self._in_work[entry.key] = PushInWork(entry.key, entry.body, entry.token)
+            by_message.setdefault(push.message_id, []).append(push)
+        for pushes in by_message.values():
+            self._begin(pushes)
+
+    def _begin(self, pushes: list[PushInWork]) -> None:
+        self._spawn(self._look(pushes))
+
+    async def _look(self, pushes: list[PushInWork]) -> None:
+        """Pushes of one message. If the store is away they stay in work, and are looked at when it is there again."""
+        try:
+            record = await self._store.message(pushes[0].message_id, 0)
+            why = over(record, self._wall_ms())
+            if record is None or why:
+                for push in pushes:
+                    self._cancel(push, why)
+                return
+            standings = await self._standings.of(record, [push.device_id for push in pushes])
+        except StoreUnavailable:
+            self._retry_later(lambda: self._begin(pushes))
+            return
+        except Exception:
+            for push in pushes:
+                self._end(push, PushOutcome.NOT_SENT, FAULT)
+            raise
+        rule, alert = split(pushes[0].body)
+        for push, standing in zip(pushes, standings, strict=True):
+            self._decide(push, record, rule, alert, standing)
+
+    def _decide(self, push: PushInWork, record: MessageRecord, rule: FallbackRule, alert: bytes, one: DeviceStanding) -> None:
+        if one.standing is Standing.NO_TOKEN:
+            self._end(push, PushOutcome.NOT_SENT, NO_TOKEN)
+        elif one.token is None:
+            self._cancel(push, one.standing.value)
+        elif rule.only_when_away and one.standing is Standing.CONNECTED:
+            self._again(push, self._wall_ms() + int(AWAY_LOOK * 1000))
+        else:
+            self._spawn(self._send(push, record, alert, one.token))
+
+    # ------------------------------------------------------------------------------------------------------------- sending
+
+    async def _send(self, push: PushInWork, record: MessageRecord, alert: bytes, token: PushToken) -> None:
+        order = PushOrder(
+            push_id(push.message_id, push.device_id),
+            push.message_id,
+            record.channel,
+            push.device_id,
+            token,
+            alert,
+            record.priority,
+            record.collapse_key,
+            record.expires_at_ms,
+        )
+        try:
+            answer = await self._sender.send(order)
+        except Exception:  # a fault of ours: whether it was sent is not known, and a repeat would fail as well
+            self._end(push, PushOutcome.UNKNOWN, FAULT, order.push_id)
+            raise
+        self._answered(push, record, token, answer)
+
+    def _answered(self, push: PushInWork, record: MessageRecord, token: PushToken, answer: PushAnswer) -> None:
+        if answer.token_dead_at_ms is not None:
+            push.dead = token, answer.token_dead_at_ms - 1  # one that was registered in that millisecond is alive
+        if answer.again_in is not None:
+            again_ms = self._wall_ms() + int(answer.again_in * 1000)
+            if not record.expires_at_ms or again_ms < record.expires_at_ms:
+                self._again(push, again_ms)
+                return
+        self._end(push, answer.outcome, answer.reason, answer.apns_id)
+
+    def _cancel(self, push: PushInWork, why: str) -> None:
+        self._end(push, PushOutcome.CANCELLED, why)
+
+    def _end(self, push: PushInWork, outcome: PushOutcome, reason: str, apns_id: str = "") -> None:
+        push.result = PushResult(self._wall_ms(), outcome, reason, apns_id)
+        self._metrics.fell_back(outcome, 1)
+        self._finished(push)
+
+    def _again(self, push: PushInWork, at_ms: int) -> None:
+        push.again_ms = at_ms
+        self._finished(push)
+
+    def _finished(self, push: PushInWork) -> None:
+        self._results.add(push)
+        self._leasing.room_again()
+
+    def _stored(self, push: PushInWork) -> None:
+        del self._in_work[push.key]
+        self._leasing.room_again()
+        if push.result is None:
+            self._leasing.expect(push.again_ms)

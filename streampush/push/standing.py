@@ -1,0 +1,88 @@
+"""How a device stands to a message: has it, is there, or is to be reached otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from streampush.push.channels import Kind, kind_of
+from streampush.push.connections import Connections
+from streampush.push.cursors import CursorWriter
+from streampush.push.ports import Store
+from streampush.push.values import Cursor, CursorMove, MessageRecord, PushToken, Reach
+
+
+class Standing(Enum):
+    """See `Standings.of`."""
+
+    LEFT = "left"
+    """The message is no longer meant for it: it was forgotten, or belongs to another user."""
+    ACKNOWLEDGED = "acknowledged"
+    NO_TOKEN = "no token"  # noqa: S105 - a word for people
+    AWAY = "away"
+    CONNECTED = "connected"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStanding:
+    """`token` is there if it is AWAY or CONNECTED."""
+
+    device_id: str
+    standing: Standing
+    token: PushToken | None = None
+
+
+def over(record: MessageRecord | None, now_ms: int) -> str:
+    """Why a message need not reach anybody any more; empty: it does."""
+    if record is None:
+        return "gone"
+    if record.recalled_at_ms:
+        return "recalled"
+    if record.superseded_by:
+        return "superseded"
+    return "expired" if 0 < record.expires_at_ms <= now_ms else ""
+
+
+class Standings:
+    """What the store knows of devices, and what only this node knows: its connections, and what they have acknowledged but the
+    store has not taken yet. `node` is this one's name."""
+
+    def __init__(self, store: Store, cursors: CursorWriter, connections: Connections, node: str) -> None:
+        self._store = store
+        self._cursors = cursors
+        self._connections = connections
+        self._node = node
+
+    async def of(self, record: MessageRecord, device_ids: Sequence[str]) -> list[DeviceStanding]:
+        """How each of the devices stands to the message, in their order. Raises StoreUnavailable."""
+        kind, name = kind_of(record.channel)
+        known: Mapping[str, Reach] = {
+            reach.device_id: reach
+            for reach in await self._store.reach(record.channel, device_ids)
+            if kind is not Kind.USER or reach.user_id == name
+        }
+        return [self._judge(record, device_id, known.get(device_id)) for device_id in device_ids]
+
+    def _judge(self, record: MessageRecord, device_id: str, reach: Reach | None) -> DeviceStanding:
+        if reach is None:
+            return DeviceStanding(device_id, Standing.LEFT)
+        if _is_behind(reach.cursor, record) or self.acknowledged_here(record, device_id):
+            return DeviceStanding(device_id, Standing.ACKNOWLEDGED)
+        if reach.token is None:
+            return DeviceStanding(device_id, Standing.NO_TOKEN)
+        here = self._connections.get(device_id) is not None
+        elsewhere = reach.node not in ("", self._node)  # of this node the connections are known exactly
+        return DeviceStanding(device_id, Standing.CONNECTED if here or elsewhere else Standing.AWAY, reach.token)
+
+    def acknowledged_here(self, record: MessageRecord, device_id: str) -> bool:
+        """Whether a connection of this node, also one that is gone, has acknowledged the message, and the store may not know."""
+        if _is_behind(self._cursors.pending(device_id, record.channel), record):
+            return True
+        connected = self._connections.get(device_id)
+        feed = None if connected is None else connected.attachment.feeds.get(record.channel)
+        return feed is not None and feed.epoch == record.epoch and feed.has_answered(record.offset)
+
+
+def _is_behind(place: Cursor | CursorMove | None, record: MessageRecord) -> bool:
+    return place is not None and place.epoch == record.epoch and place.offset >= record.offset

@@ -1,0 +1,112 @@
+"""A node whose messages with an alert are followed up: a World with a sender that the test answers for."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from twisted.internet.defer import Deferred
+
+from streampush.config import DeliveryConfig
+from streampush.protocol.terms import Outcome
+from streampush.push.delivery import Attachment
+from streampush.push.ports import Store
+from streampush.push.values import (
+    Alert,
+    DeviceRecord,
+    MessageRecord,
+    Published,
+    PublishRequest,
+    PushAnswer,
+    PushOrder,
+    PushOutcome,
+    PushResult,
+    PushToken,
+)
+from tests.push.world import PUBLISHER, RecordingLink, World, device
+
+TAKEN = PushAnswer(PushOutcome.DELIVERED, apns_id="apns")
+ALERT = Alert(title="Hello")
+
+
+@dataclass
+class FakeSender:
+    """See push.ports.PushSender. Answers at once from `answers`, or else with `usual`; with `slow`, when the test says."""
+
+    usual: PushAnswer = TAKEN
+    slow: bool = False
+    max_in_flight: int = 1000
+    after: float = 5.0
+    orders: list[PushOrder] = field(default_factory=list)
+    answers: deque[PushAnswer | Exception] = field(default_factory=deque)
+    waiting: deque[Deferred[PushAnswer]] = field(default_factory=deque)
+
+    def fallback_after(self, token: PushToken) -> float:
+        return self.after
+
+    async def send(self, order: PushOrder) -> PushAnswer:
+        self.orders.append(order)
+        if self.slow:
+            self.waiting.append(Deferred())
+            return await self.waiting[-1]
+        answer = self.answers.popleft() if self.answers else self.usual
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class FallbackWorld(World):
+    """`sender` is what pushes go to. Devices have a token when `known`."""
+
+    def __init__(self, *, store: Store | None = None, sender: FakeSender | None = None, start: bool = True) -> None:
+        self.sender = sender or FakeSender()
+        super().__init__(store=store, sender=self.sender, delivery=DeliveryConfig(subscribe=("*",)))
+        if start:
+            self.service.start()
+            self.settle()
+
+    def known(self, device_id: str, user_id: str = "", token: bytes = b"token") -> None:
+        """The device is known, and away."""
+        push_token = PushToken(token + device_id.encode(), "app", sandbox=False) if token else None
+        self.run(self.memory.remember_device(DeviceRecord(device_id, user_id, push_token=push_token)))
+
+    def alert(self, channel: str, alert: Alert = ALERT, **wishes: object) -> Published:
+        """Publishes a message with an alert, and lets what follows happen at once."""
+        request = replace(PublishRequest(channel, b"x", alert=alert), **wishes)  # type: ignore[arg-type]  # any field
+        published = self.run(self.service.publish(PUBLISHER, request))
+        self.advance(0.0)
+        return published
+
+    def online(self, device_id: str, user_id: str = "") -> tuple[Attachment, RecordingLink]:
+        """The device connects and follows what it should."""
+        attachment, link = self.connected(device(device_id, user_id))
+        self.settle()
+        return attachment, link
+
+    def offline(self, attachment: Attachment) -> None:
+        self.service.detach(attachment, 2001, "lost")
+        self.settle()
+
+    def acknowledge(self, attachment: Attachment, channel: str, offset: int, outcome: Outcome = Outcome.DELIVERED) -> None:
+        attachment.acknowledge(channel, offset, outcome)
+
+    def record(self, published: Published) -> MessageRecord:
+        record = self.run(self.memory.message(published.message_id, 1000))
+        assert record is not None
+        return record
+
+    def result(self, published: Published, device_id: str) -> PushResult | None:
+        """How the push of the message to the device ended, as stored."""
+        return {row.device_id: row.push for row in self.record(published).devices}.get(device_id)
+
+    def outcome(self, published: Published, device_id: str) -> tuple[str, str]:
+        result = self.result(published, device_id)
+        return ("", "") if result is None else (str(result.outcome), result.reason)
+
+    def pushed(self) -> list[str]:
+        """Whom was pushed to, in order."""
+        return [order.device_id for order in self.sender.orders]
+
+    def work(self) -> int:
+        """How much work the outbox has."""
+        return self.run(self.memory.status()).outbox

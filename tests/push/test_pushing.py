@@ -1,0 +1,302 @@
+"""Sending what is due: once each as far as one process can, again where that is of use, and the store never in the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from streampush.config import StoreConfig
+from streampush.push import pushing
+from streampush.push.leasing import LEASE, LONGEST_WAIT, RETRY_PAUSE
+from streampush.push.pushing import push_id
+from streampush.push.values import PushAnswer, PushOutcome, PushToken
+from streampush.store.memory import MemoryStore
+from tests.push.fallback_world import TAKEN, FakeSender, FallbackWorld
+from tests.store.slow import Call, SlowStore
+
+LATER = PushAnswer(PushOutcome.NOT_SENT, "no connection", again_in=7.0)
+DEAD = PushAnswer(PushOutcome.REJECTED, "Unregistered", "id", token_dead_at_ms=1_000_000)
+
+
+KNOWN = "eab6f325-eaf4-57a9-a4fe-e315c86ad390"
+"""Must never change: see pushing.NAMESPACE."""
+
+
+def known(sender: FakeSender | None = None) -> FallbackWorld:
+    world = FallbackWorld(sender=sender)
+    world.known("phone")
+    return world
+
+
+def test_the_id_of_a_push_is_a_uuid_of_message_and_device() -> None:
+    assert push_id("m1", "phone") == push_id("m1", "phone") == KNOWN
+    assert UUID(push_id("m1", "phone")).version == 5
+    assert len({push_id("m1", "phone"), push_id("m2", "phone"), push_id("m1", "tablet")}) == 3
+
+
+def test_neither_token_nor_alert_is_shown_in_an_order() -> None:
+    world = known()
+    world.alert("device:phone")
+    assert "tokenphone" not in repr(world.sender.orders[0])
+    assert "Hello" not in repr(world.sender.orders[0])
+
+
+def test_what_cannot_be_sent_now_is_sent_again_with_the_same_id() -> None:
+    world = known()
+    world.sender.answers.extend([LATER, LATER])
+    published = world.alert("device:phone")
+    assert world.outcome(published, "phone") == ("", "")
+    world.advance(6.9)
+    assert len(world.sender.orders) == 1
+    world.advance(8.0)
+    assert len({order.push_id for order in world.sender.orders}) == 1
+    assert len(world.sender.orders) == 3
+    assert world.outcome(published, "phone") == ("delivered", "")
+    assert world.metrics.named("fell_back") == [("delivered", 1)]
+
+
+def test_nothing_is_sent_again_once_the_message_has_expired() -> None:
+    world = known()
+    world.sender.answers.append(LATER)
+    published = world.alert("device:phone", ttl=7.0)
+    world.advance(60.0)
+    assert len(world.sender.orders) == 1
+    assert world.outcome(published, "phone") == ("not_sent", "no connection")
+    assert world.work() == 0
+
+
+def test_a_device_that_acknowledges_while_its_push_waits_is_not_pushed_to_again() -> None:
+    world = known()
+    world.sender.answers.append(LATER)
+    published = world.alert("device:phone")
+    attachment, _ = world.online("phone")
+    world.acknowledge(attachment, "device:phone", 1)
+    world.advance(60.0)
+    assert len(world.sender.orders) == 1
+    assert world.outcome(published, "phone") == ("cancelled", "acknowledged")
+
+
+def test_a_dead_token_is_forgotten() -> None:
+    world = known(FakeSender(DEAD))
+    published = world.alert("device:phone")
+    assert world.outcome(published, "phone") == ("rejected", "Unregistered")
+    record = world.run(world.memory.device("phone"))
+    assert record is not None
+    assert record.push_token is None
+    assert world.outcome(world.alert("device:phone"), "phone") == ("not_sent", "no token")
+
+
+@pytest.mark.parametrize(("registered_ms", "stays"), [(999_999, False), (1_000_000, True)])
+def test_a_token_that_was_registered_again_since_then_stays(registered_ms: int, stays: bool) -> None:
+    world = known(FakeSender(DEAD))
+    record = world.run(world.memory.device("phone"))
+    assert record is not None
+    token = PushToken(b"tokenphone", "app", sandbox=False, registered_at_ms=registered_ms)
+    world.run(world.memory.remember_device(replace(record, push_token=token)))
+    world.alert("device:phone")
+    record = world.run(world.memory.device("phone"))
+    assert record is not None
+    assert (record.push_token is not None) is stays
+
+
+def test_the_token_is_that_of_the_moment_of_sending() -> None:
+    world = known()
+    world.online("phone")
+    world.alert("device:phone")
+    world.known("phone", token=b"new")
+    world.advance(5.0)
+    assert world.sender.orders[0].token.token == b"newphone"
+
+
+def test_a_fault_of_the_sender_ends_that_push_only() -> None:
+    world = known()
+    world.sender.answers.append(ZeroDivisionError("a bug"))
+    broken = world.alert("device:phone")
+    fine = world.alert("device:phone")
+    assert [type(failure) for failure in world.failures] == [ZeroDivisionError]
+    assert world.outcome(broken, "phone") == ("unknown", "internal error")
+    assert world.outcome(fine, "phone") == ("delivered", "")
+
+
+def test_no_more_than_the_sender_takes_are_in_flight() -> None:
+    world = FallbackWorld(sender=FakeSender(slow=True, max_in_flight=3))
+    for number in range(5):
+        world.known(f"d{number}", "alice")
+    world.alert("user:alice")
+    assert len(world.sender.orders) == 3
+    world.sender.waiting.popleft().callback(TAKEN)
+    world.advance(0.0)
+    assert len(world.sender.orders) == 4
+
+
+# ------------------------------------------------------------------------------------------------------- crashes and stops
+
+
+def reborn(world: FallbackWorld, sender: FakeSender | None = None) -> FallbackWorld:
+    """Another process with the same store, at the same time."""
+    other = FallbackWorld(store=world.memory, sender=sender, start=False)
+    other.memory = world.memory
+    other.now = world.now
+    other.service.start()
+    other.settle()
+    return other
+
+
+def test_after_a_crash_the_push_is_sent_again_with_the_same_id_when_the_lease_is_over() -> None:
+    world = known(FakeSender(slow=True))
+    published = world.alert("device:phone")
+    (first,) = world.sender.orders
+    world.service.stop()
+    other = reborn(world)
+    other.advance(LEASE - 1.0)
+    assert other.sender.orders == []
+    other.advance(LONGEST_WAIT)
+    assert [order.push_id for order in other.sender.orders] == [first.push_id]
+    assert other.outcome(published, "phone") == ("delivered", "")
+
+
+def test_a_node_that_stops_takes_nothing_more_and_leaves_no_timer() -> None:
+    world = known()
+    world.service.stop()
+    world.alert("device:phone")
+    world.advance(60.0)
+    assert world.sender.orders == []
+    assert world.timers == []
+    other = reborn(world)
+    other.advance(0.0)
+    assert other.pushed() == ["phone"]
+
+
+def test_what_another_process_has_stored_is_found() -> None:
+    world = known()
+    other = reborn(world)
+    world.service.stop()
+    world.alert("device:phone")
+    other.now = world.now
+    other.advance(LONGEST_WAIT)
+    assert other.pushed() == ["phone"]
+
+
+# ------------------------------------------------------------------------------------------------------------- slow stores
+
+
+def slow(sender: FakeSender, *held: str) -> tuple[FallbackWorld, SlowStore]:
+    """A store whose calls of these names wait for the test."""
+    worlds: list[FallbackWorld] = []
+    memory = MemoryStore(StoreConfig(), lambda: worlds[0].wall_ms(), lambda: "epoch")
+
+    def begun(call: Call) -> None:
+        if call.name not in held:
+            store.calls.remove(call)
+            call.finish()
+
+    store = SlowStore(memory, begun)
+    world = FallbackWorld(store=store, sender=sender, start=False)
+    worlds.append(world)
+    world.memory = memory
+    world.service.start()
+    world.settle()
+    return world, store
+
+
+def test_a_store_that_is_slow_to_take_results_does_not_hold_up_sending() -> None:
+    world, store = slow(FakeSender(max_in_flight=2), "record_pushes")
+    for number in range(10):
+        world.known(f"d{number}", "alice")
+    published = world.alert("user:alice")
+    assert len(world.sender.orders) == 10
+    while store.calls:
+        store.finish("record_pushes")
+        world.advance(0.0)
+    assert [world.outcome(published, f"d{number}")[0] for number in range(10)] == ["delivered"] * 10
+    assert world.work() == 0
+
+
+def test_a_push_whose_result_is_not_stored_when_the_lease_ends_is_not_sent_again_by_this_process() -> None:
+    world, store = slow(FakeSender(), "record_pushes")
+    world.known("phone")
+    published = world.alert("device:phone")
+    world.advance(2 * LEASE)
+    assert len(world.sender.orders) == 1
+    while store.calls:
+        store.finish("record_pushes")
+        world.advance(0.0)
+    world.advance(2 * LEASE)
+    assert len(world.sender.orders) == 1
+    assert world.outcome(published, "phone") == ("delivered", "")
+    assert world.work() == 0
+
+
+def test_results_that_the_store_could_not_take_are_stored_later() -> None:
+    world, store = slow(FakeSender(), "record_pushes")
+    world.known("phone")
+    published = world.alert("device:phone")
+    store.fail("record_pushes")
+    world.settle()
+    world.pause()
+    store.finish("record_pushes")
+    world.settle()
+    assert world.outcome(published, "phone") == ("delivered", "")
+
+
+def test_sending_stops_when_too_many_results_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pushing, "MAX_UNSTORED", 3)
+    world, store = slow(FakeSender(max_in_flight=1), "record_pushes")
+    for number in range(5):
+        world.known(f"d{number}", "alice")
+    world.alert("user:alice")
+    assert len(world.sender.orders) == 3
+    while store.calls:
+        store.finish("record_pushes")
+        world.advance(0.0)
+    assert len(world.sender.orders) == 5
+
+
+@pytest.mark.parametrize("name", ["message", "reach", "outbox_lease", "outbox_next_ms", "outbox_replace"])
+def test_a_store_that_fails_anywhere_delays_the_push_and_loses_nothing(name: str) -> None:
+    world, store = slow(FakeSender(), name)
+    for _ in range(20):  # the first question of each part of the node is answered
+        while store.calls:
+            store.finish()
+            world.settle()
+    world.known("phone")
+    published = world.alert("device:phone")
+    for _ in range(12):
+        if store.calls:
+            store.fail()
+        world.settle()
+        world.pause()
+        world.advance(RETRY_PAUSE)
+    while store.calls:
+        store.finish()
+        world.advance(2 * RETRY_PAUSE)
+        world.pause()
+    for _ in range(4):
+        world.advance(LEASE)
+        while store.calls:
+            store.finish()
+            world.advance(0.0)
+    assert len(world.sender.orders) == 1
+    assert world.outcome(published, "phone") == ("delivered", "")
+    assert world.failures == []
+
+
+def test_the_end_of_the_node_waits_for_results_that_are_there() -> None:
+    world, store = slow(FakeSender(), "record_pushes")
+    world.known("phone")
+    published = world.alert("device:phone")
+    world.service.stop()
+    ends: list[bool] = []
+
+    async def end() -> None:
+        ends.append(await world.service.settle())
+
+    world.spawn(end())
+    world.settle()
+    assert ends == []
+    store.finish("record_pushes")
+    world.settle()
+    assert ends == [True]
+    assert world.outcome(published, "phone") == ("delivered", "")
