@@ -155,6 +155,12 @@ class BatchTests(SynchronousTestCase):
         self.assertEqual([report.outcomes[index].appended.publication.offset for index in (0, 2)], [1, 2])
         self.assertEqual(done(self.store.status()).publications, 2)
 
+    def test_a_message_that_begins_its_channel_can_be_recalled_in_the_same_batch(self) -> None:
+        done(self.store.append(draft("news", "later", deliver_at_ms=NOW_MS + 1)))
+        report = self.run_batch(Task("fire_due", (NOW_MS + 1, 10)), Task("recall", ("later", "notice", NOW_MS + 1, NOW_MS + 1)))
+        self.assertEqual((report.fault, report.bug), (None, None))
+        self.assertEqual(report.outcomes[1].publication.recalls, "later")
+
     def test_an_error_of_ours_fails_its_own_operation_only(self) -> None:
         report = self.run_batch(self.append("news"), Task("sweep", ("no time",)), self.append("news"))
         self.assertIsInstance(report.outcomes[1], StoreUnavailable)

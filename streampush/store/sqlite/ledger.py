@@ -99,6 +99,7 @@ _READ_LOGS = (
     "SELECT json_group_array(json_array(id, name, top, floor, floor_id, size, expiring, urgent, receipted, oldest_at, pushed))"
     " FROM channels WHERE name IN (SELECT value FROM json_each(?))"
 )
+_READ_NAMES = "SELECT json_group_array(json_array(id, name)) FROM channels WHERE id IN (SELECT value FROM json_each(?))"
 _WRITE_LOGS = f"INSERT INTO channels ({LOG_COLUMNS}) VALUES"
 _UPDATE_LOGS = (
     "ON CONFLICT (id) DO UPDATE SET top = excluded.top, floor = excluded.floor, floor_id = excluded.floor_id,"
@@ -138,6 +139,13 @@ class Ledger:
         if log is not None:
             self._logs.move_to_end(name)
         return log
+
+    def names(self, ids: Iterable[int]) -> dict[int, str]:
+        """The names of the logs with these ids, also of those that are begun in this transaction and not written yet."""
+        wanted = set(ids)
+        names = {log.id: log.name for log in self._touched.values() if log.id in wanted}
+        missing = wanted - names.keys()
+        return names | dict(read_list(self.db, _READ_NAMES, (as_json(list(missing)),))) if missing else names
 
     def begin(self, name: str) -> Log:
         """A new log."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from streampush.push.values import Appended, Draft
 from streampush.store.sqlite.appending import Appending
 from streampush.store.sqlite.ledger import Ledger
-from streampush.store.sqlite.rows import FREED, OFFSET_BITS, as_json, read_list
+from streampush.store.sqlite.rows import FREED, OFFSET_BITS, as_json
 
 _MARK = f"""
 UPDATE entries SET recalled_at = json_extract(j.value, '$[1]'), payload = x'', headers = '', weight = length(content_type),
@@ -41,8 +41,7 @@ class Recalling:
             return []
         ledger = self._ledger
         numbers = [one.entry >> OFFSET_BITS for one in entries]
-        query = "SELECT json_group_array(json_array(id, name)) FROM channels WHERE id IN (SELECT value FROM json_each(?))"
-        names = dict(read_list(ledger.db, query, (as_json(numbers),)))
+        names = ledger.names(numbers)
         ledger.fetch(names.values())
         ledger.db.execute(_MARK, (as_json([(one.entry, one.at_ms) for one in entries]),))
         notices = []
