@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from streampush.config import StoreConfig
+from streampush.push.values import DeviceRecord, PushToken
 from streampush.store.sqlite import FileFault
 from streampush.store.sqlite.checking import examine
 from tests.store.folders import quick_folder
@@ -57,6 +58,9 @@ def test_a_trimmed_store_has_no_faults(path: Path) -> None:
         ("UPDATE channels SET size = size + 1", "2 channels count their bytes or what expires wrongly"),
         ("UPDATE channels SET expiring = 1 WHERE name = 'news'", "1 channels count their bytes"),
         ("UPDATE channels SET oldest_at = 1 WHERE name = 'news'", "1 channels are wrong about the age"),
+        ("UPDATE channels SET pushed = 99 WHERE name = 'news'", "1 channels count their bytes"),
+        ("INSERT INTO push_counts VALUES (1, 1, 0, 0, 0, 0)", "1 receipts are of no entry"),
+        ("INSERT INTO push_counts SELECT id, 1, 0, 0, 0, 0 FROM entries WHERE message_id = 'm7'", "1 pushes are counted that"),
         ("UPDATE entries SET superseded_by = 1 WHERE message_id = 'm3'", "1 entries are superseded by none that is newer"),
         ("UPDATE entries SET payload = x'00' WHERE message_id = 'm3'", "1 payloads have another size"),
         ("UPDATE entries SET collapse_key = 'other' WHERE message_id = 'collapsed'", "1 collapse keys name an entry"),
@@ -114,3 +118,11 @@ def test_what_is_no_store_cannot_be_checked(tmp_path: Path) -> None:
     for name, words in (("none.db", "is not there"), ("empty.db", "is empty"), ("text.db", "is not an SQLite database")):
         with pytest.raises(FileFault, match=words):
             examine(str(tmp_path / name))
+
+
+def test_devices_with_the_same_push_token_are_found(path: Path) -> None:
+    with opened(path) as store:
+        for name, token in (("a", b"1"), ("b", b"2"), ("c", b"3")):
+            done(store.remember_device(DeviceRecord(name, push_token=PushToken(token, "org.example", False))))
+    change(path, "UPDATE devices SET push_token = x'31' WHERE id IN ('b', 'c')")
+    assert examine(str(path)).faults == ("2 devices have the push token of another",)

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from streampush.protocol.terms import Milestone
-from streampush.push.values import CursorMove, Mark
+from streampush.push.values import FALLBACK, CursorMove, Mark
 from streampush.store.sqlite.checking import examine
 from tests.store.folders import quick_folder
 from tests.store.sqlite_file import NOW_MS, done, draft, everything, fill, opened
@@ -32,7 +32,7 @@ def crashed() -> Iterator[tuple[Path, Commits]]:
             wal = Path(f"{source}-wal")
             commits = [(wal.stat().st_size, top, cursor)]
             for number in range(50):
-                done(store.append(draft("news", payload=b"x" * (number % 9) * 100)))
+                done(store.append(draft("news", f"f{number:02}", b"x" * (number % 9) * 100, fallback=b"alert")))
                 top += 1
                 commits.append((wal.stat().st_size, top, cursor))
                 mark = Mark("d", "news", head.epoch, top, top, Milestone.WRITTEN, NOW_MS)
@@ -57,7 +57,10 @@ def test_a_log_that_ends_anywhere_gives_the_commits_before(crashed: tuple[Path, 
     with opened(path) as store:
         assert done(store.head("news")).top_offset == top
         assert done(store.cursors("d"))["news"].offset == cursor
-        assert [one.offset for one in everything(store, "news")] == list(range(1, top + 1))
+        messages = list(everything(store, "news"))
+        assert [one.offset for one in messages] == list(range(1, top + 1))
+        works = done(store.outbox_lease(FALLBACK, 100, NOW_MS, 10))  # a message has its work, and no work is without its message
+        assert {work.key for work in works} == {one.message_id for one in messages if one.message_id.startswith("f")}
     assert examine(str(path)).faults == ()
 
 
