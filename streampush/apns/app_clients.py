@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
@@ -20,15 +21,15 @@ from streampush.apns.apps import App, Apps, Route
 from streampush.apns.breaker import Breaker
 from streampush.apns.client import ApnsClient
 from streampush.apns.concurrency import Concurrency
-from streampush.apns.dialing import Dialer
+from streampush.apns.dialing import Dialer, TlsDialer
 from streampush.apns.lanes import Lanes
 from streampush.apns.pace import Pace
 from streampush.apns.pool import Pool
 from streampush.apns.ports import ApnsMetrics
 from streampush.apns.rates import AppRates, RestingDevices
-from streampush.apns.retry import Retries, RetryBudget
-from streampush.apns.settings import app_rates, client_limits, pool_limits, retry_policy
-from streampush.config import ApnsConfig
+from streampush.apns.retry import Retries, RetryBudget, RetryPolicy
+from streampush.apns.settings import app_rates, client_limits, pool_limits, proxy, retry_policy
+from streampush.config import ApnsAppConfig, ApnsConfig, Config
 
 
 @dataclass(slots=True)
@@ -40,7 +41,8 @@ class _Running:
 
 
 class AppClients:
-    """`dialer` makes what opens the connections of a route. `wall`: Unix seconds. `new_id`: makes apns-ids."""
+    """`dialer` makes what opens the connections of a route. `wall`: Unix seconds. `new_id`: makes apns-ids. `retry`: when an app's
+    pushes are repeated."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class AppClients:
         new_id: Callable[[], str],
         metrics: ApnsMetrics,
         random: Random,
+        retry: Callable[[ApnsAppConfig], RetryPolicy] = retry_policy,
     ) -> None:
         self._apps = apps
         self._limits = limits
@@ -62,6 +65,7 @@ class AppClients:
         self._new_id = new_id
         self._metrics = metrics
         self._random = random
+        self._retry = retry
         self._pools: dict[Route, Pool] = {}
         self._ending: list[Deferred[None]] = []  # pools that drain
         self._running: dict[str, _Running] = {}
@@ -107,7 +111,7 @@ class AppClients:
             self._running.pop(name).client.stop()
         for name, app in apps.items():
             running = self._running.get(name)
-            if running is not None and _fixed(running.app) == _fixed(app):
+            if running is not None and self._fixed(running.app) == self._fixed(app):
                 pool = self._pool(app.route) if app.route != running.app.route else None
                 running.app = app
                 running.client.use(self._apps.provider_token(app.route), pool)
@@ -118,6 +122,10 @@ class AppClients:
         routes = self._apps.routes()
         for route in [route for route in self._pools if route not in routes]:
             self._end(self._pools.pop(route))
+
+    def _fixed(self, app: App) -> tuple[object, ...]:
+        """What a client has for good."""
+        return (app.route.host, app.route.port, app.settings.environment, self._retry(app.settings))
 
     def _end(self, pool: Pool) -> None:
         ended = pool.stop()
@@ -143,7 +151,7 @@ class AppClients:
             lanes=Lanes(),
             devices=RestingDevices(),
             rates=self._rates,
-            retries=Retries(retry_policy(app.settings), budget, self._random),
+            retries=Retries(self._retry(app.settings), budget, self._random),
             budget=budget,
         )
         return ApnsClient(
@@ -161,9 +169,11 @@ class AppClients:
         )
 
 
-def _fixed(app: App) -> tuple[object, ...]:
-    """What a client has for good."""
-    return (app.route.host, app.route.port, app.settings.environment, retry_policy(app.settings))
+def tls_dialer(reactor: Any, config: Config) -> Callable[[Route], Dialer]:
+    """For real connections, through the proxy of the configuration if it has one. Raises ConfigError. `reactor`: see TlsDialer."""
+    way = proxy(config)
+    patience = pool_limits(config.apns).attempt_timeout
+    return lambda route: TlsDialer(reactor, route.host, route.port, route.tls(), patience, way)
 
 
 def _authority(route: Route) -> str:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import click
 
+from streampush.cli.apns import apns
 from streampush.cli.apns_sim import apns_sim
 from streampush.cli.check import check
 from streampush.cli.decode import decode
@@ -23,5 +24,5 @@ def main() -> None:
     """Push messages to native apps. The server itself is started with `twistd -n streampush --config FILE`."""
 
 
-for command in (init, issue, check, decode, listen, publish, recall, status, explain, store, apns_sim):
+for command in (init, issue, check, decode, listen, publish, recall, status, explain, store, apns, apns_sim):
     main.add_command(command)
