@@ -89,6 +89,7 @@ class Link(Protocol):
         self._starved: set[int] = set()  # streams that wait for the transport, not for a window
         self._doubted = False  # an answer is late, and nothing was heard since
         self._resting_until = inf  # until then no new requests; inf: it does not rest
+        self._doubt_at = now  # not before that again
         self._connected = False
         self._closing = False
         self._busy = False  # within a turn, which ends with _settle
@@ -471,7 +472,8 @@ class Link(Protocol):
 
     def _doubt(self, now: float) -> None:
         """An answer is overdue. The server may be slow with one request, or gone."""
-        if not self._doubted and self._core.state is not ConnectionState.CLOSED:
+        if now >= self._doubt_at and self._core.state is not ConnectionState.CLOSED:
+            self._doubt_at = now + self._limits.doubt_interval
             self._doubted = True
             self.room = 0
             self._note("an answer is late: asking for a sign of life")

@@ -26,6 +26,7 @@ class PoolLimits:
       us.
     - `probing_timeout`: after which a connection counts as good without an answer, so that one slow answer does not hold all
       others.
+    - `doubt_interval`: between two PINGs that ask after a late answer; where deadlines are shorter than answers take, all are late.
     - `max_age`: of a connection, until another takes its place; servers that were added get their share. `age_jitter`: share of
       it by which ages differ, so that connections that began together do not end together.
     - `spare_ids`: requests that a connection can still take when it begins to be replaced because its stream ids, 2**30 in all,
@@ -64,6 +65,7 @@ class PoolLimits:
     attempt_timeout: float = 3.0
     probing_streams: int = 1
     probing_timeout: float = 1.0
+    doubt_interval: float = 1.0
     max_age: float = 6 * 3600.0
     age_jitter: float = 0.2
     spare_ids: int = 20_000

@@ -12,7 +12,7 @@ from streampush.apns.dialing import TlsDialer
 from streampush.apns.http2 import hpack
 from streampush.apns.pool import Pool
 from streampush.apns.pool_limits import PoolLimits
-from streampush.apns.simulator import Orders, Reason, SimulatedApple, Validation, When
+from streampush.apns.simulator import PRESETS, Orders, Reason, SimulatedApple, Validation, When
 from streampush.apns.simulator.orders import Freeze, GoAway, OneStreamFirst, Order, RefuseStream, Reject
 from streampush.apns.simulator.server import listen
 from streampush.apns.tls import Http2Tls
@@ -28,7 +28,7 @@ class TlsCase(TestCase):
     timeout = 60
 
     def pool(self, port: int) -> Pool:
-        limits = PoolLimits()
+        limits = PoolLimits(close_timeout=0.5)
         dialer = TlsDialer(reactor, "localhost", port, Http2Tls("localhost", None, CA), limits.attempt_timeout)
         pool = Pool(dialer, reactor, limits=limits)
         self.addCleanup(pool.stop)
@@ -103,6 +103,33 @@ class AppleTests(TlsCase):
         pushes = await self.push(pool, 20)
         self.assertEqual(self.delivered(pushes), 20)
         self.assertLess(reactor.seconds() - began, 0.5)
+
+    async def test_whatever_apple_does_every_push_ends_once_and_in_time(self) -> None:
+        late: list[tuple[str, float]] = []
+
+        async def suffer(name: str) -> None:
+            pool = self.serve(*PRESETS[name].orders.orders)
+            ledger = self.apple.ledger
+            pushes = [Ended(2.0) for _ in range(60)]
+            for push in pushes:
+                pool.submit(push)
+            for push in pushes:
+                await push.done
+                late.append((name, reactor.seconds() - push.deadline))
+            for push in pushes:
+                times = ledger.times_accepted(push.apns_id)
+                self.assertLessEqual(times, 1, name)
+                self.assertEqual(push.calls, 1, name)
+                if push.fault is None:
+                    self.assertEqual(times == 1, push.status == 200, name)
+                elif push.fault.repeatable:
+                    self.assertEqual(times, 0, name)
+
+        results = await DeferredList([ensureDeferred(suffer(name)) for name in PRESETS], consumeErrors=True)
+        for good, result in results:
+            if not good:
+                result.raiseException()
+        self.assertLess(max(late, key=lambda one: one[1])[1], 0.5)  # all of them share a processor
 
 
 class Plain(Ended):

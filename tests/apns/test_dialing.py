@@ -91,6 +91,10 @@ class Ended(Push):
         super().received(data, ended)
         self._look()
 
+    def trailed(self, headers: Any) -> None:
+        super().trailed(headers)
+        self._look()
+
     def failed(self, fault: Any) -> None:
         super().failed(fault)
         self._look()

@@ -234,6 +234,19 @@ def test_a_late_answer_casts_doubt_until_something_is_heard() -> None:
     assert bench.link.room > 0
 
 
+def test_many_late_answers_cost_few_pings() -> None:
+    bench = Bench(limits=PoolLimits(probing_streams=1000, doubt_interval=1.0))
+    pings = 0
+    for _ in range(40):
+        bench.push(timeout=0.06)
+        bench.clock.advance(0)
+        bench.clock.advance(0.1)
+        pings += sum(frame[0] == FrameType.PING for frame in bench.written())
+        bench.serve(frames.window_update(0, 1))
+    assert len(bench.owner.returned) == 40
+    assert 3 <= pings <= 5
+
+
 def test_exchanges_end_no_later_than_their_deadlines_and_hardly_before() -> None:
     bench = Bench()
     pushes = [bench.push(timeout=5.0 + number / 100) for number in range(100)]
