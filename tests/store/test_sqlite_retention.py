@@ -67,6 +67,14 @@ class RetentionTests(SynchronousTestCase):
             assert len(seen) < 10_000
         return [*seen, self.held()]
 
+    def test_the_age_of_the_oldest_is_known_also_when_more_go_than_were_likely_to(self) -> None:
+        self.reopen(StoreConfig(history_bytes=200))
+        for size in (*[0] * 8, 150, 100):
+            self.now_ms += 1
+            done(self.store.append(draft("news", payload=bytes(size), published_at_ms=self.now_ms)))
+        self.assertEqual(self.sweep_all()[-1].bytes, 100)
+        self.assertEqual(examine(str(self.path)).faults, ())
+
     # -------------------------------------------------------------------------------------------------------------- sweeps
 
     def test_what_is_too_old_goes_in_bounded_steps_but_for_the_newest(self) -> None:

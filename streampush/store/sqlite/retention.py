@@ -79,13 +79,15 @@ class Retention:
         if not over or (len(over) == 1 and self._trim_by_count(next(iter(over.values())), added, oldest_ms)):
             return
         spans, work = [], STEP
+        last: dict[int, int] = {}  # offsets that may go, by log; the one behind is read to know the age of what stays
         share = max(1, STEP // len(over))
         for log in over.values():
             entries, given = added.get(log.id, (0, 0))
             most = min(len(log) - 1, 2 * entries + share, self._excess(log, oldest_ms))
             work += 2 * given
+            last[log.id] = log.floor + most
             spans.append((entry_id(log.id, log.floor), entry_id(log.id, log.floor + most + 1)))
-        gone, touched_keys = self._choose(over, read_list(self._ledger.db, _OLDEST, (as_json(spans),)), oldest_ms, work)
+        gone, touched_keys = self._choose(over, last, read_list(self._ledger.db, _OLDEST, (as_json(spans),)), oldest_ms, work)
         self._drop(over.values(), gone, touched_keys)
         for log in over.values():
             self._ledger.touch(log)
@@ -143,11 +145,13 @@ class Retention:
             return len(log)
         excess = max(0, len(log) - self._limits.history_messages)
         too_large = log.size - self._limits.history_bytes
-        return max(excess, 2 * too_large * len(log) // log.size + 4) if too_large > 0 else excess
+        return max(excess, 2 * too_large * len(log) // log.size + 5) if too_large > 0 else excess
 
-    def _choose(self, over: dict[int, Log], rows: list[Any], oldest_ms: int, work: int) -> tuple[list[int], list[int]]:
+    def _choose(
+        self, over: dict[int, Log], last: Mapping[int, int], rows: list[Any], oldest_ms: int, work: int
+    ) -> tuple[list[int], list[int]]:
         """Moves the floors of the logs; gives the keys of the entries that go, and of those among them that may be the newest
-        of a collapse key. `work`: units; at least one entry goes."""
+        of a collapse key. `last`: the last offset of each log that may go; `work`: units; at least one entry goes."""
         gone, newest = [], []
         totals = self._ledger.totals
         for entry, message_id, weight, published_at, expires_at, has_key in rows:
@@ -156,7 +160,7 @@ class Retention:
             if offset != log.floor + 1:
                 continue  # an entry before this one stays, and so does this
             log.oldest_at = published_at
-            if work <= 0 or not self._is_over(log, published_at, oldest_ms):
+            if work <= 0 or offset > last[log.id] or not self._is_over(log, published_at, oldest_ms):
                 continue
             work -= units(weight)
             gone.append(entry)
