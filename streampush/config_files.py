@@ -219,7 +219,7 @@ class _Checker:
 def _read(path: str) -> bytes:
     """The file's bytes. Raises _Unusable."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise _Unusable(f"{path} is not a regular file")
             data = file.read(MAX_FILE_BYTES + 1)
@@ -228,6 +228,11 @@ def _read(path: str) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise _Unusable(f"{path} is longer than {MAX_FILE_BYTES} bytes")
     return data
+
+
+def _open(path: str, flags: int) -> int:
+    """Does not wait: to open a pipe that nobody writes to would take for ever, and a reload is done while devices are served."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _certificates(path: str) -> list[x509.Certificate]:

@@ -60,6 +60,12 @@ def test_a_device_file_is_not_read(files: DevelopmentFiles, name: str) -> None:
     assert only(configured(files, **{name: "/dev/zero"})).text == "/dev/zero is not a regular file"
 
 
+@pytest.mark.parametrize("name", ["certificate", "key", "client_ca", "crl", "deny_list"])
+def test_a_pipe_is_not_waited_for(files: DevelopmentFiles, tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    assert only(configured(files, **{name: str(tmp_path / "pipe")})).text == f"{tmp_path}/pipe is not a regular file"
+
+
 @pytest.mark.parametrize(
     ("name", "part"),
     [

@@ -217,12 +217,7 @@ class Apps:
         Raises KeyError for a route that is no app's any more.
         """
         key = route.credential
-        if isinstance(key, PushCertificate):
-            return None
-        token = self._tokens.of(key.team_id, key.key_id)
-        if token.key != key:
-            raise KeyError(key.key_id)
-        return token
+        return self._tokens.of(key) if isinstance(key, SigningKey) else None
 
     def routes(self) -> frozenset[Route]:
         """Those in use: what a pool has another one of is for nobody any more."""

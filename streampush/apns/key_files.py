@@ -26,7 +26,7 @@ _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 def read_file(path: str, *, private: bool, limit: int = MAX_KEY_FILE) -> bytes:
     """The bytes of a regular file, at most `limit`. `private`: nobody but its owner may use it. Raises ConfigError."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise bad_file(path, "is not a regular file")
@@ -39,6 +39,11 @@ def read_file(path: str, *, private: bool, limit: int = MAX_KEY_FILE) -> bytes:
     if len(data) > limit:
         raise bad_file(path, f"is longer than {limit} bytes: it is no key file")
     return data
+
+
+def _open(path: str, flags: int) -> int:
+    """Does not wait: to open a pipe that nobody writes to would take for ever, and a reload is done while devices are served."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def parse_private_key(pem: bytes, source: str) -> PrivateKeyTypes:

@@ -142,27 +142,27 @@ class ProviderToken:
 
 
 class ProviderTokens:
-    """The tokens of all keys of the configuration, by team and key id."""
+    """The tokens of all keys of the configuration."""
 
     def __init__(self, keys: Iterable[SigningKey] = ()) -> None:
-        self._tokens: dict[tuple[str, str], ProviderToken] = {}
+        self._tokens: dict[SigningKey, ProviderToken] = {}
         self.reload(keys)
 
-    def of(self, team_id: str, key_id: str) -> ProviderToken:
+    def of(self, key: SigningKey) -> ProviderToken:
         """The token of this key. Raises KeyError for one that is not configured."""
-        return self._tokens[team_id, key_id]
+        return self._tokens[key]
 
     def reload(self, keys: Iterable[SigningKey]) -> None:
         """The keys are these from now on. One that stays the same keeps its token, so that a reload costs no update at Apple's;
-        what has a ProviderToken of a key that is gone may finish with it."""
-        tokens: dict[tuple[str, str], ProviderToken] = {}
-        for key in keys:
-            name = (key.team_id, key.key_id)
-            known = self._tokens.get(name)
-            if known is None or known.key != key:
-                known = ProviderToken(key, epoch=known.epoch if known else 0)
-            tokens[name] = known
-        self._tokens = tokens
+        what has a ProviderToken of a key that is gone may finish with it. Another key under the ids of one that was there goes on
+        with its epochs."""
+        epochs: dict[tuple[str, str], int] = {}
+        for token in self._tokens.values():
+            name = (token.key.team_id, token.key.key_id)
+            epochs[name] = max(token.epoch, epochs.get(name, 0))
+        self._tokens = {
+            key: self._tokens.get(key) or ProviderToken(key, epoch=epochs.get((key.team_id, key.key_id), 0)) for key in keys
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,6 +318,19 @@ def test_a_new_app_with_a_broken_file_is_left_out_until_it_is_mended(by_key: Apn
     assert set(apps.all) == {"shop", "late"}
 
 
+def test_an_app_that_stays_as_it_was_keeps_its_key_though_another_app_has_a_new_one_under_its_id(
+    by_key: ApnsAppConfig, tmp_path: Path
+) -> None:
+    apps = in_force(by_key)
+    new = write_private(tmp_path / "new.p8", pem(ec.generate_private_key(ec.SECP256R1())))
+    Path(by_key.key).unlink()
+    apps.reload(configured(by_key, replace(by_key, name="other", bundle_id="com.example.other", key=new)))
+    shop, other = (apps.provider_token(apps.all[name].route) for name in ("shop", "other"))
+    assert shop is not None
+    assert other is not None
+    assert shop.key != other.key
+
+
 def test_who_watches_is_told_of_each_reload(by_key: ApnsAppConfig) -> None:
     apps = in_force(by_key)
     seen: list[dict[str, App]] = []

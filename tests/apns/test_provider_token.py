@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from itertools import pairwise
@@ -187,27 +188,36 @@ def test_times_that_apple_does_not_allow_are_refused(renew_after: float, min_int
 
 def test_a_reload_keeps_the_token_of_a_key_that_is_the_same() -> None:
     tokens = ProviderTokens([KEY])
-    bearer = tokens.of("TEAM123456", "KEY1234567").bearer(0.0, WALL)
-    tokens.reload([new_key(key_id="KEY7654321"), KEY])
-    assert tokens.of("TEAM123456", "KEY1234567").bearer(1.0, WALL + 1) is bearer
-    assert tokens.of("TEAM123456", "KEY7654321").epoch == 0
+    bearer = tokens.of(KEY).bearer(0.0, WALL)
+    other = new_key(key_id="KEY7654321")
+    tokens.reload([other, replace(KEY)])
+    assert tokens.of(KEY).bearer(1.0, WALL + 1) is bearer
+    assert tokens.of(other).epoch == 0
 
 
 def test_a_reload_with_another_key_of_the_same_name_begins_anew() -> None:
     tokens = ProviderTokens([KEY])
-    old = tokens.of("TEAM123456", "KEY1234567")
+    old, other = tokens.of(KEY), new_key()
     bearer = old.bearer(0.0, WALL)
-    tokens.reload([new_key()])
-    assert tokens.of("TEAM123456", "KEY1234567").bearer(1.0, WALL + 1) != bearer
+    tokens.reload([other])
+    assert tokens.of(other).bearer(1.0, WALL + 1) != bearer
     assert old.bearer(1.0, WALL + 1) is bearer  # who has it finishes with it
+
+
+def test_two_keys_of_the_same_name_do_not_get_each_others_token() -> None:
+    other = new_key()
+    tokens = ProviderTokens([KEY])
+    tokens.reload([KEY, other])
+    assert tokens.of(KEY).key == KEY
+    assert tokens.of(other).key == other
 
 
 def test_an_epoch_never_means_two_tokens_of_a_key_not_even_over_a_reload() -> None:
     tokens = ProviderTokens([KEY])
-    old = tokens.of("TEAM123456", "KEY1234567")
+    old, other = tokens.of(KEY), new_key()
     old.bearer(0.0, WALL)
-    tokens.reload([new_key()])
-    new = tokens.of("TEAM123456", "KEY1234567")
+    tokens.reload([other])
+    new = tokens.of(other)
     new.bearer(0.0, WALL)
     assert new.epoch > old.epoch
 
@@ -216,7 +226,7 @@ def test_a_key_that_is_gone_is_not_found() -> None:
     tokens = ProviderTokens([KEY])
     tokens.reload([])
     with pytest.raises(KeyError):
-        tokens.of("TEAM123456", "KEY1234567")
+        tokens.of(KEY)
 
 
 def test_no_token_is_in_the_repr() -> None:

@@ -115,6 +115,13 @@ def test_a_device_is_refused() -> None:
         load_signing_key(os.devnull, TEAM, KEY_ID)
 
 
+def test_a_pipe_is_refused_without_waiting_for_its_other_end(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path, 0o600)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        load_signing_key(str(path), TEAM, KEY_ID)
+
+
 @pytest.mark.parametrize("bad", ["", "TEAM12345", "TEAM1234567", "team123456", "TEAM-12345", "TEAM12345\n", "TEAM\u00c412345"])
 def test_ids_that_apple_does_not_give_are_refused(bad: str) -> None:
     text = pem(p256())

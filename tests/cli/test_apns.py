@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -31,7 +32,7 @@ from streampush.cli.apns_sim import SimulatorFiles
 from streampush.cli.exits import Failure
 from streampush.cli.main import main
 from streampush.config import ApnsAppConfig, ApnsConfig, Config
-from tests.apns.minting import write_private
+from tests.apns.minting import BOTH, KEY, NOW, certificate, pem, write_private
 from tests.support import make_files
 
 TOKEN = "a1" * 32
@@ -237,7 +238,7 @@ class DeliverTests(TestCase):
         self.minted = mint_key()
         write_private(self.root / "apple.p8", self.minted.p8)
 
-    def start(self, *orders: Order, keys: tuple[SigningKey, ...] | None = None) -> SimulatedApple:
+    def start(self, *orders: Order, keys: tuple[SigningKey, ...] | None = None, client_ca: bytes = b"") -> SimulatedApple:
         apple = SimulatedApple(
             Validation(keys=(self.minted.key,) if keys is None else keys),
             Orders(orders),
@@ -248,6 +249,7 @@ class DeliverTests(TestCase):
             apple,
             certificate=self.files.certificate.read_bytes(),
             key=self.files.key.read_bytes(),
+            client_ca=client_ca,
             host="127.0.0.1",
             port=0,
         )
@@ -291,6 +293,16 @@ class DeliverTests(TestCase):
         sent = await self.sent()
         assert isinstance(sent.outcome, Rejected)
         self.assertEqual(sent.outcome.reason, "InvalidProviderToken")
+
+    @asynchronous
+    async def test_a_certificate_is_as_good_as_a_key(self) -> None:
+        today = (dt.datetime.now(dt.UTC) - NOW).days
+        chain = certificate(BOTH, uid="com.example.shop", days=(today - 10, today + 100))
+        apple = self.start(keys=(), client_ca=chain)
+        path = write_private(self.root / "push.pem", chain + pem(KEY))
+        sent = await self.sent(certificate=path, key="", team_id="", key_id="")
+        self.assertIsInstance(sent.outcome, Delivered, sent)
+        self.assertEqual(apple.ledger.times_accepted(sent.push.apns_id), 1)
 
     @asynchronous
     async def test_a_server_of_another_ca_is_named_as_the_fault(self) -> None:
