@@ -13,7 +13,7 @@ from streampush.cli.exits import Failure, RefusedByServer, describe_code
 from streampush.cli.outgoing import PublishRefused
 from streampush.cli.rest_client import RestClient
 from streampush.cli.rest_publisher import refusal
-from streampush.cli.target import find_target, read_key
+from streampush.cli.target import find_target, parse_rest_url, read_key
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,7 +43,12 @@ def rest_options(scope: str) -> Callable[[F], F]:
                 type=click.Path(exists=True, dir_okay=False, path_type=Path),
                 help=f"A file with the REST key, of the scope {scope}.  [default: the directory's]",
             ),
-            click.option("--url", help="Where the REST API is.  [default: as in the directory's configuration]"),
+            click.option(
+                "--url",
+                type=parse_rest_url,
+                metavar="URL",
+                help="Where the REST API is.  [default: as in the directory's configuration]",
+            ),
             click.option(
                 "--dir",
                 "directory",
@@ -65,7 +70,7 @@ def find_rest(directory: Path | None, url: str | None, key_file: Path | None) ->
         if url is None or key_file is None:
             raise click.UsageError("give --dir, or --url and --key")
         return Where(url.rstrip("/"), read_key(key_file), b"")
-    target = find_target(directory, rest_url=url)
+    target = find_target(directory, rest_url=url, framed=False)
     ca_pem = b""
     if target.rest_url.startswith("https:"):
         try:

@@ -18,6 +18,7 @@ from streampush.client.errors import (
 )
 from streampush.client.events import ClientEvent, Connected, Disconnected, Stopped, StopReason
 from streampush.client.tls import ClientTls
+from streampush.protocol.codes import Code
 from streampush.protocol.framing import MAX_FRAME_LIMIT
 from streampush.protocol.messages import Welcome
 from streampush.protocol.session import SessionSettings
@@ -62,6 +63,13 @@ def explain_error(error: ClientError) -> Failure:
     return Failure(str(error))
 
 
+def _no_connection(event: Disconnected) -> str:
+    """Why; behind any code but 1001, which is a silence, there was a server."""
+    if event.code not in (0, Code.CONNECTION_TIMED_OUT):
+        return describe_code(event.code, event.advice, event.detail)
+    return f"{event.detail.rstrip('.') or 'no connection'}; is the server running?"
+
+
 class FirstConnection:
     """Waits for the first connection: give it the client's events. `address` is for messages."""
 
@@ -80,13 +88,18 @@ class FirstConnection:
         elif isinstance(event, Stopped):
             self._settle(explain_stop(event))
         elif isinstance(event, Disconnected) and event.next_try_in is not None and not self._patient:
-            self._settle(NoConnection(f"{self._address}: {event.detail.rstrip('.') or 'no connection'}; is the server running?"))
+            self._settle(NoConnection(f"{self._address}: {_no_connection(event)}"))
 
     def _settle(self, outcome: Welcome | Failure) -> None:
         self._outcome = outcome
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(None)
+
+    @property
+    def failed(self) -> bool:
+        """There was none, and none is waited for."""
+        return isinstance(self._outcome, Failure)
 
     async def welcome(self) -> Welcome:
         """The server's greeting. Raises Failure if the first connection failed."""

@@ -17,6 +17,7 @@ from streampush.cli.exits import Failure, describe_code
 from streampush.cli.link import LARGEST_FRAMES, FirstConnection, explain_error, explain_stop, open_tls
 from streampush.cli.running import run
 from streampush.cli.target import directory_option, find_target, host_option, port_option
+from streampush.cli.words import counted
 from streampush.client.errors import ClientError
 from streampush.client.events import (
     ClientEvent,
@@ -177,10 +178,10 @@ class Listener:
     def _event(self, event: ClientEvent) -> None:
         if isinstance(event, Recalled):
             self._wanted.show(recalled_as_json(event) if self._wanted.as_json else recalled_as_line(event))
-        text = describe_event(event)
-        if text:
-            self._wanted.tell(text)
         self._first.event(event)
+        text = describe_event(event)
+        if text and not self._first.failed:  # else the command ends, and its error says it
+            self._wanted.tell(text)
         if isinstance(event, Stopped) and event.reason is not StopReason.REQUESTED and not self._over.called:
             self._over.errback(explain_stop(event))
 
@@ -197,7 +198,7 @@ def describe_event(event: ClientEvent) -> str:
     if isinstance(event, Degraded):
         return f"away for {event.tries} tries: short connections from now on"
     if isinstance(event, PositionLost):
-        most = f"at most {event.lost_at_most} messages" if event.lost_at_most else "messages, it is not known how many"
+        most = f"at most {counted(event.lost_at_most, 'message')}" if event.lost_at_most else "messages, it is not known how many"
         return f"{event.channel}: lost {most} ({event.reason.name.lower().replace('_', ' ')})"
     if isinstance(event, SubscriptionLost):
         return f"{event.channel}: no longer followed: {int(event.code)} {event.detail}"

@@ -15,6 +15,7 @@ from streampush.cli.asking import Where, find_rest, question, rest_options
 from streampush.cli.event_stream import Event, follow
 from streampush.cli.exits import Failure
 from streampush.cli.running import run
+from streampush.cli.words import counted
 
 
 @click.command(short_help="What became of a message?")
@@ -69,8 +70,7 @@ def recalled(answer: Mapping[str, Any]) -> str:
         return f"recalled {name}: it was scheduled, and goes out to nobody"
     if answer.get("was") == "recalled":
         return f"recalled before: {name}"
-    number = answer.get("connections", 0)
-    devices = "1 connection" if number == 1 else f"{number} connections"
+    devices = counted(answer.get("connections", 0), "connection")
     return f"recalled {name}: notice at offset {answer.get('notice_offset')}, {devices}"
 
 
@@ -78,7 +78,7 @@ def render(answer: Mapping[str, Any]) -> Iterator[str]:
     """The lines of a message's status for people."""
     where = f"offset {answer['offset']}" if answer["offset"] else f"for {_time(answer['deliver_at'])}"
     yield f"{_shown(answer['message_id'])} to {_shown(answer['channel'])}, {where}: {answer['state']}"
-    yield f"published     {_time(answer['published_at_ms'])} by {_shown(answer['publisher'])}, {answer['size']} bytes"
+    yield f"published     {_time(answer['published_at_ms'])} by {_shown(answer['publisher'])}, {counted(answer['size'], 'byte')}"
     if answer["expires_at"]:
         yield f"expires       {_time(answer['expires_at'])}"
     if answer["recalls"]:
@@ -94,8 +94,8 @@ def render(answer: Mapping[str, Any]) -> Iterator[str]:
             yield f"    {_push(row['push'], accepted)}"
     if answer["more_devices"]:
         yield "  and more devices"
-    for name, count in answer["counts"].items():
-        yield f"  {name}: {count} devices"
+    for name, number in answer["counts"].items():
+        yield f"  {name}: {counted(number, 'device')}"
     for name, count in answer.get("pushes", {}).items():
         yield f"  pushes {name.replace('_', ' ')}: {count}"
 

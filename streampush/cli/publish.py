@@ -21,7 +21,8 @@ from streampush.cli.rest_publisher import RestPublisher
 from streampush.cli.running import run
 from streampush.cli.sources import lines, once, read_payload
 from streampush.cli.stream_publisher import StreamPublisher
-from streampush.cli.target import Target, directory_option, find_target, host_option, port_option, read_key
+from streampush.cli.target import Target, directory_option, find_target, host_option, parse_rest_url, port_option, read_key
+from streampush.cli.words import counted
 from streampush.protocol.terms import Priority
 
 PRIORITIES = {"low": Priority.LOW, "normal": Priority.UNSPECIFIED, "high": Priority.HIGH}
@@ -99,7 +100,9 @@ def parse_moment(text: str) -> int:
 @click.option("--idempotency-key", default="", metavar="KEY", help="A second message with this key is stored only once.")
 @click.option("--publisher", metavar="NAME", help="Over the framed protocol, with the certificate of this publisher.")
 @click.option("--rest", "over_rest", is_flag=True, help="Over the REST API, with the key of the directory (the default).")
-@click.option("--rest-url", help="Where the REST API is.  [default: as in the directory's configuration]")
+@click.option(
+    "--rest-url", type=parse_rest_url, metavar="URL", help="Where the REST API is.  [default: as in the directory's configuration]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each message.")
 @host_option
 @port_option
@@ -131,7 +134,9 @@ def publish(
         raise click.UsageError("give --ttl or --expires-at, not both")
     if publisher is not None and (over_rest or rest_url):
         raise click.UsageError("give --publisher or REST, not both")
-    target = find_target(directory, host, port, rest_url)
+    if publisher is None and (host is not None or port is not None):
+        raise click.UsageError("--host and --port are where the framed protocol of --publisher is; for REST give --rest-url")
+    target = find_target(directory, host, port, rest_url, framed=publisher is not None)
     payloads = _payloads(payload, path, stdin_lines, repeat, target.max_payload)
     job = Job(_model(channel, options), payloads, None if stdin_lines else repeat, options["rate"], options["as_json"])
     make = _maker(target, publisher)
@@ -182,12 +187,11 @@ def _maker(target: Target, publisher: str | None) -> Callable[[Any], Publisher]:
 async def carry_out(reactor: Any, publisher: Publisher, job: Job) -> None:
     """Publishes, says what became of it, closes the publisher. Raises Failure, which tells how many went out before it."""
     many = job.total != 1 and not job.as_json
+    hidden = not (many and sys.stderr.isatty())
     sent: list[Sent] = []  # the first and the last
     count = 0
     started = reactor.seconds()
-    with click.progressbar(
-        _nothing(), length=job.total, label="publishing", file=sys.stderr, hidden=not many, show_pos=True
-    ) as bar:
+    with click.progressbar(_nothing(), length=job.total, label="publishing", file=sys.stderr, hidden=hidden, show_pos=True) as bar:
 
         def report(one: Sent) -> None:
             nonlocal count
@@ -252,7 +256,7 @@ def sentence(sent: Sent) -> str:
         return f"scheduled {sent.message_id} to {sent.channel} for {due}" + (" (was before)" if sent.duplicate else "")
     if sent.duplicate:
         return f"published before: {sent.message_id} to {sent.channel}, offset {sent.offset}"
-    devices = "1 connection" if sent.connections == 1 else f"{sent.connections} connections"
+    devices = counted(sent.connections, "connection")
     return f"published {sent.message_id} to {sent.channel}, offset {sent.offset}, {devices}"
 
 

@@ -6,6 +6,7 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -28,6 +29,18 @@ host_option = click.option("--host", help="Where the server is.  [default: as in
 port_option = click.option("--port", type=click.IntRange(1, 65535), help="Its port for devices.  [default: likewise]")
 
 
+def parse_rest_url(text: str) -> str:
+    """Where a REST API is, as an option gives it."""
+    try:
+        parts = urlsplit(text)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fits = False
+    if not fits or not text.isascii() or not text.isprintable() or " " in text or parts.query or parts.fragment:
+        raise click.BadParameter("must be as in http://HOST:PORT or https://HOST")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A server as a client sees it. `max_payload` in bytes."""
@@ -39,8 +52,13 @@ class Target:
     max_payload: int
 
 
-def find_target(directory: Path, host: str | None = None, port: int | None = None, rest_url: str | None = None) -> Target:
-    """The server that the configuration in `directory` describes; without one, the defaults. Raises Failure."""
+def find_target(
+    directory: Path, host: str | None = None, port: int | None = None, rest_url: str | None = None, *, framed: bool = True
+) -> Target:
+    """The server that the configuration in `directory` describes; without one, the defaults. Raises Failure.
+
+    `framed`: the framed protocol is wanted, so that its port must be known.
+    """
     files = DevelopmentDirectory(directory)
     config = Config()
     if files.toml.exists():
@@ -49,7 +67,7 @@ def find_target(directory: Path, host: str | None = None, port: int | None = Non
         except ConfigError as error:
             raise Failure(str(error)) from error
     port = port or config.listen.port
-    if not port:
+    if framed and not port:
         raise Failure(f"{files.toml}: listen.port: the server takes any free port, give --port")
     scheme = "https" if config.rest.certificate else "http"
     rest_host = reachable(config.rest.address)

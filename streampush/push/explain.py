@@ -214,7 +214,10 @@ def _stuck(facts: Facts) -> Iterator[Verdict]:
         since = _at(facts.at_ms - int(row.stuck_for * 1000), facts)
         text = f"has not acknowledged what is behind offset {row.acknowledged} of {row.channel}; "
         text += f"attempt {row.attempts + 1} of {facts.max_attempts} is unanswered since {since}"
-        return text if row.next_try is None else f"{text}, next in {max(0.0, row.next_try):.0f} s"
+        if row.next_try is None:
+            return text
+        end = "a dead letter" if row.attempts + 1 >= facts.max_attempts else "next"
+        return f"{text}, {end} in {max(0.0, row.next_try):.0f} s"
 
     yield from _each(facts, "unacknowledged", PROBLEM, _hangs, sentence)
 

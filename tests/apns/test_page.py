@@ -19,6 +19,7 @@ from streampush.apns.push import MAX_COLLAPSE_ID, MAX_DEVICE_TOKEN, MAX_PAYLOAD,
 from streampush.apns.rates import FIRST_REST, MAX_REST
 from streampush.apns.reasons import REASONS, Action
 from streampush.apns.retry import RetryPolicy
+from streampush.apns.simulator.order_files import KINDS
 from streampush.config import ApnsAppConfig, ApnsConfig, Config
 from streampush.config_apps import app_errors
 from streampush.loading import describe_range
@@ -45,6 +46,14 @@ def test_every_reason_has_its_row() -> None:
 
 def test_every_action_is_told() -> None:
     assert [row[0] for row in table("action | what happens")] == [f"`{action}`" for action in Action]
+
+
+def test_every_order_for_the_simulator_has_its_row_with_its_fields() -> None:
+    rows = {row[0].strip("`"): row[2] for row in table("kind | what happens | fields")}
+    assert set(rows) == set(KINDS)
+    for kind, order in KINDS.items():
+        told = set(re.findall(r"`([a-z_]+)`", rows[kind].partition(": `")[0]))
+        assert told == {item.name for item in fields(order)} - {"when"}, kind
 
 
 def test_every_push_type_has_its_row() -> None:

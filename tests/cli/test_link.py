@@ -53,6 +53,18 @@ class FirstConnectionTests(SynchronousTestCase):
         failure = self.failureResultOf(waiting, NoConnection)
         self.assertEqual(str(failure.value), "localhost:7443: connection refused; is the server running?")
 
+    def test_a_server_that_closes_with_a_code_is_not_said_to_be_away(self) -> None:
+        waiting = self.welcome()
+        self.first.event(Disconnected(Code.STORE_UNAVAILABLE, Advice.RETRY, "the disk is full", 0.5))
+        failure = self.failureResultOf(waiting, NoConnection)
+        self.assertEqual(str(failure.value), "localhost:7443: 3008 the disk is full; advice: retry")
+
+    def test_a_server_that_says_nothing_may_be_away(self) -> None:
+        waiting = self.welcome()
+        self.first.event(Disconnected(Code.CONNECTION_TIMED_OUT, Advice.RECONNECT, "TLS handshake not done in time", 0.5))
+        failure = self.failureResultOf(waiting, NoConnection)
+        self.assertEqual(str(failure.value), "localhost:7443: TLS handshake not done in time; is the server running?")
+
     def test_patience_waits_for_a_server(self) -> None:
         self.first = FirstConnection("localhost", 7443, patient=True)
         waiting = self.welcome()

@@ -41,6 +41,7 @@ from streampush.protocol.terms import LossReason, Priority
         (Disconnected(0, Advice.UNSPECIFIED, "x", None), ""),
         (Degraded(5), "away for 5 tries: short connections from now on"),
         (PositionLost("news/a", LossReason.TRIMMED, 7), "news/a: lost at most 7 messages (trimmed)"),
+        (PositionLost("news/a", LossReason.EXPIRED, 1), "news/a: lost at most 1 message (expired)"),
         (
             PositionLost("news/a", LossReason.EPOCH_CHANGED, 0),
             "news/a: lost messages, it is not known how many (epoch changed)",

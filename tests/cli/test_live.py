@@ -149,6 +149,15 @@ class ListenTests(ListenTestCase):
 
     test_a_server_that_comes_back_is_found_again.timeout = 60  # type: ignore[attr-defined]  # trial reads it
 
+    async def test_without_a_server_it_ends_and_promises_no_further_try(self) -> None:
+        target = self.target
+        tls = open_tls(target, self.files.device("phone-1"))
+        await self.stop()
+        with self.assertRaises(NoConnection) as caught:
+            await Listener(reactor, Listening(target.host, target.port, tls, show=self.shown.append, tell=self.tell)).work()
+        self.assertTrue(str(caught.exception).endswith("is the server running?"))
+        self.assertEqual(self.told, [])
+
     async def test_a_server_of_another_ca_is_not_trusted(self) -> None:
         self.files.ca.write_bytes(authority("another CA").issued.certificate_pem)
         with self.assertRaises(BadCredentials) as caught:
@@ -235,8 +244,8 @@ class CommandTests(LiveTestCase):
     async def test_many_messages_are_summed_up(self) -> None:
         key = self.files.directory.rest_key
         key.write_text(KEY)
-        url = self.target.rest_url
-        out, _, code = await self.run_command("publish", *self.where(), "--rest-url", url, "--repeat", "20", "news/a", "hi")
+        where = ["--dir", str(self.root), "--rest-url", self.target.rest_url]
+        out, _, code = await self.run_command("publish", *where, "--repeat", "20", "news/a", "hi")
         self.assertEqual(code, 0)
         self.assertRegex(out, r"^published 20 messages to news/a, offsets 1 to 20, \d+ a second\n$")
 

@@ -89,6 +89,12 @@ def test_pushes_of_a_topic_are_counted() -> None:
     assert lines(channel="news", pushes={"delivered": 3, "not_sent": 1})[2:] == ["  pushes delivered: 3", "  pushes not sent: 1"]
 
 
+def test_one_is_one() -> None:
+    shown = lines(channel="news", size=1, counts={"written": 1})
+    assert shown[1].endswith(", 1 byte")
+    assert shown[2] == "  written: 1 device"
+
+
 def test_control_characters_do_not_reach_the_terminal() -> None:
     push = {"outcome": "\x1b", "at_ms": 1, "reason": "\x1b", "apns_id": "\x1b"}
     rows = [{"device_id": "\x1b[2J", "state": "waiting", "milestones_ms": {}, "push": push}]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 from streampush.cli.exits import Failure
-from streampush.cli.target import find_target
+from streampush.cli.target import find_target, parse_rest_url
 
 TLS = '[tls]\ncertificate = "a"\nkey = "b"\nclient_ca = "c"\n'
 
@@ -43,3 +44,26 @@ def test_a_port_that_the_kernel_picks_must_be_given(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="give --port"):
         find_target(directory)
     assert find_target(directory, port=5).port == 5
+
+
+def test_only_the_framed_protocol_needs_the_port(tmp_path: Path) -> None:
+    assert find_target(configured(tmp_path, "[listen]\nport = 0\n"), framed=False).rest_url == "http://127.0.0.1:7480"
+
+
+@pytest.mark.parametrize(
+    "text", ["http://127.0.0.1:7480", "https://push.example.org", "http://[::1]:7480/", "https://a/behind/a/proxy"]
+)
+def test_a_url_of_the_rest_api_is_taken(text: str) -> None:
+    assert parse_rest_url(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "nonsense", "localhost:7480", "ftp://a", "http://", "http://:7480", "http://a:x", "http://a:0", "http://a:70000"),
+        *("http://[::1", "http://a b", "http://a\n", "http://pöst", "http://a?b=c", "http://a#b"),
+    ],
+)
+def test_what_is_no_url_of_a_rest_api_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="must be as in http://HOST:PORT or https://HOST"):
+        parse_rest_url(text)

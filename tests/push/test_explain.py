@@ -151,6 +151,12 @@ def test_delivery_that_is_not_acknowledged() -> None:
     assert told(facts)["unacknowledged"] == (PROBLEM, text)
 
 
+def test_last_attempt_ends_in_a_dead_letter() -> None:
+    facts = replace(HERE, channels=(row(attempts=9, stuck_for=60.0, next_try=80.0),))
+    _, text = told(facts)["unacknowledged"]
+    assert text.endswith("attempt 10 of 10 is unanswered since 12:02:05 UTC, a dead letter in 80 s")
+
+
 def test_messages_that_the_application_wants_later() -> None:
     facts = replace(HERE, channels=(row(held=2),))
     assert told(facts)["held"] == (NOTE, "the application asked to have 2 messages of news/today later")

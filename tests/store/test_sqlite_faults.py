@@ -117,6 +117,17 @@ class FullDiskTests(FaultTestCase):
         self.assertIn("the disk is full", self.reason)
         self.assertEqual(self.metrics.faults, ["full"])
 
+    def test_the_log_has_one_line_however_often_it_fails_and_one_when_it_is_over(self) -> None:
+        with capturedLogs() as lines:
+            self.fill_up()
+            self.refused(draft("news", "again", bytes(100_000)), "the disk is full")
+            self.clock.pump([INTERVAL] * 3)
+            self.ballast.unlink()
+            self.clock.advance(INTERVAL)
+        began, ended = map(formatEvent, lines)
+        self.assertRegex(began, "^the store cannot write: the disk is full")
+        self.assertRegex(ended, "^the store writes again, after ")
+
     def test_what_was_accepted_is_there_and_what_was_refused_is_not(self) -> None:
         accepted = self.fill_up()
         self.assertGreater(len(accepted), 10)

@@ -66,7 +66,7 @@ _KINDS: Final[tuple[type[Order], ...]] = (
     Http11,
 )
 
-_BETWEEN_WORDS: Final = re.compile(r"(?<=[a-z])(?=[A-Z0-9])")
+_BETWEEN_WORDS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 KINDS: Final[dict[str, type[Order]]] = {_BETWEEN_WORDS.sub("-", kind.__name__).lower(): kind for kind in _KINDS}
 """Orders by the `kind` that a file gives them: refuse-stream, go-away, ..."""
@@ -131,7 +131,8 @@ def _order(row: object, where: str) -> Order:
         arguments["when"] = _when(given, where)
     for name, value in values.items():
         if name not in known:
-            raise ValueError(f"{where}: {name}: unknown for {kind}")
+            fitting = ", ".join([*known, *(_WHEN_FIELDS if has_when else ())])
+            raise ValueError(f"{where}: {name}: unknown for {kind}; there are {fitting}")
         arguments[name] = _convert(value, str(known[name].type), f"{where}: {name}")
     try:
         return order(**arguments)

@@ -76,8 +76,9 @@ class Watch:
     def _failed(self, kind: str, text: str) -> None:
         if not self.reason:
             self._since = monotonic()
+        if kind != self._kind:  # it is tried again every second, and each publish fails, too: one line is enough
+            self._log.error("the store cannot {what}: {problem}", what=self._what.rstrip("s"), problem=text)
         self.reason, self._kind = text, kind
-        self._log.error("the store cannot {what}: {problem}", what=self._what.rstrip("s"), problem=text)
 
 
 class Upkeep:

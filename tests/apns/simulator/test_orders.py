@@ -144,7 +144,7 @@ class FileTests(TestCase):
             "[[order]]\nkind = 'explode'": "a: order 1: kind 'explode'; there are refuse-stream",
             "[[order]]\nkind = 'stall'\nevery = -1": "a: order 1: at, every, after and until are numbers from 0",
             "[[order]]\nkind = 'stall'\nevery = true": "a: order 1: every: True is not a whole number",
-            "[[order]]\nkind = 'stall'\nspeed = 1": "a: order 1: speed: unknown for stall",
+            "[[order]]\nkind = 'stall'\nspeed = 1": "a: order 1: speed: unknown for stall; there are processed, at,",
             "[[order]]\nkind = 'cold'": "a: order 1: kind 'cold'",
             "[[order]]\nkind = 'delay'": "a: order 1: delay needs mean",
             "[[order]]\nkind = 'delay'\nmean = -1": "a: order 1: mean: -1 is negative",
