@@ -89,9 +89,8 @@ class PushResults:
                 await self._write(list(islice(self._due.values(), BATCH)))
         except StoreUnavailable:
             self._retry_later(self._start)
-            return
-        except Exception:
-            self._begun = False
+        except Exception:  # a fault of ours, which must not keep results from being stored for good
+            self._retry_later(self._start)
             raise
         else:
             self._begun = False

@@ -241,6 +241,19 @@ def test_results_that_the_store_could_not_take_are_stored_later() -> None:
     assert world.outcome(published, "phone") == ("delivered", "")
 
 
+def test_results_are_stored_also_behind_a_fault_of_the_step_that_stores_them() -> None:
+    world, store = slow(FakeSender(), "record_pushes")
+    world.known("phone")
+    published = world.alert("device:phone")
+    store.take("record_pushes").done.errback(ZeroDivisionError("a bug"))
+    assert [type(failure) for failure in world.failures] == [ZeroDivisionError]
+    world.pause()
+    store.finish("record_pushes")
+    world.settle()
+    assert world.outcome(published, "phone") == ("delivered", "")
+    assert world.work() == 0
+
+
 def test_sending_stops_when_too_many_results_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pushing, "MAX_UNSTORED", 3)
     world, store = slow(FakeSender(max_in_flight=1), "record_pushes")
