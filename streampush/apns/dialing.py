@@ -8,7 +8,7 @@ from typing import Protocol as Port
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -71,7 +71,7 @@ class TlsDialer:
         return dialing
 
     def _broken(self, reason: Failure, link: Link) -> None:
-        if not isinstance(reason.value, CancelledError):
+        if not isinstance(reason.value, CancelledError | ConnectingCancelledError):
             _log.failure("A connection could not be begun", failure=reason)
             link.dialing_failed(LinkEnd("the connection could not be begun"))
 

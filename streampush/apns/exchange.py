@@ -59,7 +59,8 @@ class Exchange:
     """To be derived from: the methods `answered` to `failed` do nothing here.
 
     It ends once, with one of: `answered(..., ended=True)`, `received(..., ended=True)`, `trailed`, `failed`. `answered` may be
-    called without `ended` before; `failed` may follow that too. What is called must return soon, and may submit other exchanges.
+    called without `ended` before; `failed` may follow that too. What is called must return soon, and may submit other exchanges. If
+    it raises, `failed` is called with BAD_ANSWER: a field that cannot be decoded is met when it is read.
 
     `block`: the request's fields, encoded without a dynamic table (http2.hpack). `body`: all of it, or its beginning if `more`.
     `deadline`: seconds of the pool's clock; it ends by then, and may be moved while it is on its way. `more`: the rest of the body

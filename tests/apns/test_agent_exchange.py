@@ -415,3 +415,9 @@ def test_an_abandoned_body_is_reset(bench: Bench) -> None:
     assert len(reader.reasons) == 1
     bench.advance(0.1)
     assert bench.server.frames[-1][0] == FrameType.RST_STREAM
+
+
+@pytest.mark.parametrize("name", ["answer_timeout", "max_hosts", "gathered_body"])
+def test_limits_make_sense(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        AgentLimits(**{name: -1})

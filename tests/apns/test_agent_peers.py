@@ -306,6 +306,16 @@ class NodeTests(AgentCase):
             await readBody(await self.get(agent, f"{base}/count"))
         self.assertEqual(list(agent.figures()), [base.removeprefix("https://") for base in bases[1:]])
 
+    async def test_when_requests_to_all_hosts_are_under_way_another_is_told_so(self) -> None:
+        agent = self.agent(AgentLimits(max_hosts=1))
+        hanging = agent.request(b"GET", (await self.base() + "/hang").encode())
+        with self.assertRaises(RequestNotSent) as caught:
+            await agent.request(b"GET", b"https://localhost:1/")
+        self.assertIs(caught.exception.fault.why, Why.QUEUE_FULL)
+        hanging.cancel()
+        with self.assertRaises(CancelledError):
+            await hanging
+
     async def test_bad_requests_are_refused(self) -> None:
         agent = self.agent()
         for method, uri, headers in (

@@ -252,6 +252,22 @@ class DialingTests(TestCase):
     async def test_a_name_without_an_address(self) -> None:
         await self.assert_not_sent(self.pool(443, resolver=FixedResolver()), "localhost: no address")
 
+    async def test_stopping_while_it_connects_leaves_nothing_and_logs_nothing(self) -> None:
+        pool = self.pool(443, resolver=FixedResolver(("127.0.0.1", self.serve())))
+        push = Ended()
+        pool.submit(push)
+        await pool.stop()
+        assert push.fault is not None
+        self.assertEqual(push.fault.why, Why.STOPPING)
+
+    async def test_a_resolver_that_breaks_is_told(self) -> None:
+        class Breaking(FixedResolver):
+            def resolveHostName(self, *args: Any, **kwargs: Any) -> Any:
+                raise ZeroDivisionError
+
+        await self.assert_not_sent(self.pool(443, resolver=Breaking()), "the connection could not be begun")
+        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+
     async def test_the_next_address_is_tried_when_one_fails(self) -> None:
         port = self.serve()
         free = reactor.listenTCP(0, Factory(), interface="127.0.0.1")

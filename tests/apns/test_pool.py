@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.protocol import Protocol
 
+from streampush.apns.exchange import Fault
 from streampush.apns.http2 import Limits, Verdict
 from streampush.apns.http2.frames import MAX_STREAM_ID, PREFACE, FrameReader, FrameType, goaway
 from streampush.apns.http2.frames import settings as settings_frame
@@ -532,6 +533,48 @@ def test_a_fault_in_one_exchange_harms_no_other() -> None:
     world.stop()
 
 
+def test_an_exchange_that_cannot_take_its_fault_harms_no_other() -> None:
+    class Broken(Push):
+        def failed(self, fault: Fault) -> None:
+            raise ZeroDivisionError
+
+    world = World(limits=PoolLimits(max_queued=1))
+    world.push()
+    world.pool.submit(Broken(10.0))  # the queue is full
+    world.advance(1)
+    assert world.delivered() == 1
+    world.stop()
+
+
+def test_who_is_told_may_cancel_who_waits_behind_it() -> None:
+    class Cancelling(Push):
+        def failed(self, fault: Fault) -> None:
+            super().failed(fault)
+            assert world.pool.cancel(last) is Verdict.NOT_WRITTEN
+
+    world = World()
+    world.dialer.refusing = LinkEnd("no", permanent=True)
+    last = Push(60.0)
+    world.pool.submit(Cancelling(30.0))
+    world.pool.submit(last)
+    world.advance(1)
+    assert last.calls == 0
+    world.stop()
+
+
+def test_what_expires_in_the_instant_in_which_room_appears_is_not_sent() -> None:
+    world = warm(Stall(When(at=2)), max_streams=1, limits=PoolLimits(max_connections=1))
+    stalled, waiting = world.push(timeout=60)[0], world.push(timeout=5)[0]
+    world.advance(1)
+    world.pool.cancel(stalled)
+    world.pushes.remove(stalled)
+    world.clock.rightNow += 10  # the process was stopped for a while
+    world.advance(0)
+    assert whys([waiting]) == [Why.DEADLINE]
+    assert world.apple.ledger.requests == 2
+    world.stop()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     names=st.lists(st.sampled_from(sorted(PRESETS)), min_size=1, max_size=3, unique=True),
@@ -562,3 +605,10 @@ def test_whatever_happens_every_request_ends_once_and_in_time_and_none_twice_at_
 def test_a_limit_of_nothing_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         PoolLimits(**{name: 0})
+
+
+def test_limits_are_not_negative_and_jitter_is_a_share() -> None:
+    with pytest.raises(ValueError, match="first_rest"):
+        PoolLimits(first_rest=-1.0)
+    with pytest.raises(ValueError, match="age_jitter"):
+        PoolLimits(age_jitter=1.0)
