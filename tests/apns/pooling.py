@@ -29,7 +29,7 @@ from tests.apns.wire import End, advance, join
 class Push(Exchange):
     """Keeps what became of it."""
 
-    __slots__ = ("apns_id", "body_received", "calls", "ended_at", "fault", "status")
+    __slots__ = ("__weakref__", "apns_id", "body_received", "calls", "ended_at", "fault", "status")
 
     def __init__(self, deadline: float = 1e9, payload: bytes = PAYLOAD, token: str = TOKEN, jwt: bytes = b"") -> None:
         self.apns_id = str(uuid.uuid4())
