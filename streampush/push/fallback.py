@@ -2,7 +2,8 @@
 
 Theory of operation. The store adds work of the kind FALLBACK in the same step as the message. Here it is looked at who is to be
 reached, and how each device stands: for those that need a push the work is replaced, in one step, by work of the kind PUSH, which
-`pushing` does when its time has come; what is settled already is recorded. A crash before that step repeats it.
+`pushing` does when its time has come; what is settled already is recorded. A crash before that step repeats it, one behind it does
+not matter.
 
 A topic's followers are read in batches, in order of their ids. The work for one batch leads to the work for the next, whose key
 has the last id, so the place is kept by the store; and there is no next batch while pushes wait for the sender, so a million
@@ -11,7 +12,9 @@ followers are never a million entries of the outbox.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from twisted.logger import Logger
 
@@ -51,8 +54,6 @@ AWAY_LOOK = 30.0
 MAX_FAULTS = 10
 """Tries at work that fails by a fault of ours; then it is given up."""
 
-NO_TOKEN = "no token"  # noqa: S105 - a word for people
-
 
 def push_key(message_id: str, device_id: str) -> str:
     """The key of the work of the kind PUSH."""
@@ -62,6 +63,12 @@ def push_key(message_id: str, device_id: str) -> str:
 def next_batch_key(message_id: str, last_device: str) -> str:
     """The key of the work that goes on with a topic's followers behind this one."""
     return f"{message_id}/{last_device}"
+
+
+def settled_result(standing: Standing, now_ms: int) -> PushResult:
+    """What is stored of a device that needs no push, or cannot get one."""
+    outcome = PushOutcome.NOT_SENT if standing is Standing.NO_TOKEN else PushOutcome.CANCELLED
+    return PushResult(now_ms, outcome, standing.value)
 
 
 class Fallback:
@@ -156,11 +163,10 @@ class Fallback:
             return
         device_ids, more = await self._audience(kind, name, after)
         standings = await self._standings.of(record, device_ids)
-        works, results = self._sort(record, entry.body, standings)
-        if more:
-            works.append(OutboxWork(FALLBACK, next_batch_key(message_id, device_ids[-1]), entry.body, self._wall_ms()))
-        if await self._settle(entry, works, results, counted=kind is Kind.TOPIC):
-            self._tell(works, results)
+        if kind is Kind.TOPIC:
+            await self._batch(entry, record, standings, more=more)
+        else:
+            await self._each(entry, record, standings)
 
     async def _audience(self, kind: Kind, name: str, after: str) -> tuple[Sequence[str], bool]:
         """Some of those who are meant, and whether there may be more behind them."""
@@ -171,25 +177,43 @@ class Fallback:
         followers = await self._store.subscribers(name, after, BATCH)
         return followers, len(followers) == BATCH
 
-    def _sort(
-        self, record: MessageRecord, body: bytes, standings: Sequence[DeviceStanding]
-    ) -> tuple[list[OutboxWork], list[PushRecord]]:
-        """What is to be pushed and when, and what is settled."""
+    async def _each(self, entry: OutboxEntry, record: MessageRecord, standings: Sequence[DeviceStanding]) -> None:
+        """Of a message to a device or user there is a result for each device, stored in one step with the end of the work that it
+        is of: else a step that is repeated could put an old result in the place of a newer one."""
+        if any(one.token is not None for one in standings):
+            await self._replace(entry, [self._work(entry, record, one) for one in standings])
+            return
+        results = self._results(record, standings)
+        if not results:
+            await self._store.outbox_complete(entry.token)
+            return
+        results[-1] = replace(results[-1], lease=entry.token)
+        await self._store.record_pushes(results)
+        self._count(results)
+
+    async def _batch(self, entry: OutboxEntry, record: MessageRecord, standings: Sequence[DeviceStanding], *, more: bool) -> None:
+        """Of a topic's message results are counted, so the work comes first: a step that is repeated must not count twice."""
+        works = [self._work(entry, record, one) for one in standings if one.token is not None]
+        if more:
+            key = next_batch_key(record.message_id, standings[-1].device_id)
+            works.append(OutboxWork(FALLBACK, key, entry.body, self._wall_ms()))
+        results = self._results(record, [one for one in standings if one.token is None])
+        if await self._replace(entry, works) and results:
+            self._count(results)
+            await self._store.record_pushes(results)
+
+    def _work(self, entry: OutboxEntry, record: MessageRecord, one: DeviceStanding) -> OutboxWork:
+        """What `pushing` has to do for a device, and when."""
         now_ms = self._wall_ms()
-        rule, _ = split(body)
-        works: list[OutboxWork] = []
-        results: list[PushRecord] = []
-        for one in standings:
-            if one.token is not None:
-                due_ms = now_ms if one.standing is Standing.AWAY else self._due_ms(rule, record, one.token, now_ms)
-                works.append(OutboxWork(PUSH, push_key(record.message_id, one.device_id), body, due_ms))
-            elif one.standing is Standing.NO_TOKEN:
-                result = PushResult(now_ms, PushOutcome.NOT_SENT, NO_TOKEN)
-                results.append(PushRecord(record.message_id, one.device_id, result))
-            else:
-                result = PushResult(now_ms, PushOutcome.CANCELLED, one.standing.value)
-                results.append(PushRecord(record.message_id, one.device_id, result))
-        return works, results
+        due_ms = now_ms
+        if one.token is not None and one.standing is Standing.CONNECTED:
+            rule, _ = split(entry.body)
+            due_ms = self._due_ms(rule, record, one.token, now_ms)
+        return OutboxWork(PUSH, push_key(record.message_id, one.device_id), entry.body, due_ms)
+
+    def _results(self, record: MessageRecord, settled: Sequence[DeviceStanding]) -> list[PushRecord]:
+        now_ms = self._wall_ms()
+        return [PushRecord(record.message_id, one.device_id, settled_result(one.standing, now_ms)) for one in settled]
 
     def _due_ms(self, rule: FallbackRule, record: MessageRecord, token: PushToken, now_ms: int) -> int:
         """When a device that is connected is looked at again."""
@@ -197,11 +221,8 @@ class Fallback:
             return now_ms + int(AWAY_LOOK * 1000)
         return max(now_ms, record.published_at_ms + (rule.after_ms or int(self._after(token) * 1000)))
 
-    async def _settle(self, entry: OutboxEntry, works: list[OutboxWork], results: list[PushRecord], *, counted: bool) -> bool:
-        """Records first, because a step that is repeated records the same again; but last what is counted. False if the step is to
-        be repeated, or somebody else has done it."""
-        if results and not counted:
-            await self._store.record_pushes(results)
+    async def _replace(self, entry: OutboxEntry, works: list[OutboxWork]) -> bool:
+        """False if the step is to be repeated, or somebody else has done it."""
         try:
             replaced = await self._store.outbox_replace(entry.token, works)
         except StoreUnavailable:
@@ -209,18 +230,16 @@ class Fallback:
         except Refused:  # the outbox is full
             await self._later(entry)
             return False
-        if replaced and results and counted:
-            await self._store.record_pushes(results)
-        return replaced
-
-    def _tell(self, works: list[OutboxWork], results: list[PushRecord]) -> None:
-        for outcome in {result.result.outcome for result in results}:
-            self._metrics.fell_back(outcome, sum(result.result.outcome is outcome for result in results))
         for work in works:
             if work.kind == PUSH:
                 self._expect_push(work.not_before_ms)
             else:
                 self.expect(work.not_before_ms)
+        return replaced
+
+    def _count(self, results: Sequence[PushRecord]) -> None:
+        for outcome, count in Counter(result.result.outcome for result in results).items():
+            self._metrics.fell_back(outcome, count)
 
     async def _later(self, entry: OutboxEntry) -> None:
         again_ms = self._wall_ms() + int(PAUSE * 1000)

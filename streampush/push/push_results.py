@@ -18,12 +18,13 @@ BATCH = 500
 
 class PushInWork:
     """A push that this node has taken from the outbox. `lease`: the newest token of its work, which changes if the work is leased
-    again while it is still in work here."""
+    again while it is still in work here; `attempts`: how often it was leased."""
 
-    __slots__ = ("again_ms", "body", "dead", "device_id", "key", "lease", "message_id", "result")
+    __slots__ = ("again_ms", "attempts", "body", "dead", "device_id", "key", "lease", "message_id", "result")
 
-    def __init__(self, key: str, body: bytes, lease: str) -> None:
+    def __init__(self, key: str, body: bytes, lease: str, attempts: int) -> None:
         self.key = key
+        self.attempts = attempts
         self.message_id, _, self.device_id = key.partition("/")
         self.body = body
         self.lease = lease

@@ -6,7 +6,8 @@ looked at together: one read of the message, one of all its devices. What is loo
 acknowledged since is not pushed to, and the token is the one of now.
 
 A crash between the claim and the answer leads to a second try when the lease has run out, with the same id, so that the push
-service and we can tell it from the first. Results go their own way (`push_results`).
+service and we can tell it from the first; if there is a result nevertheless, which is known of devices' and users' messages, it
+stands. Results go their own way (`push_results`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from uuid import UUID, uuid5
 
 from streampush.errors import StoreUnavailable
 from streampush.push.alerts import FallbackRule, split
-from streampush.push.fallback import AWAY_LOOK, NO_TOKEN
+from streampush.push.fallback import AWAY_LOOK, MAX_DEVICES, settled_result
 from streampush.push.leasing import Leasing
 from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner, Store
 from streampush.push.push_results import PushInWork, PushResults
@@ -93,7 +94,7 @@ class Pushing:
             if known is not None:
                 known.lease = entry.token
                 continue
-            push = self._in_work[entry.key] = PushInWork(entry.key, entry.body, entry.token)
+            push = self._in_work[entry.key] = PushInWork(entry.key, entry.body, entry.token, entry.attempts)
             by_message.setdefault(push.message_id, []).append(push)
         for pushes in by_message.values():
             self._begin(pushes)
@@ -104,7 +105,8 @@ class Pushing:
     async def _look(self, pushes: list[PushInWork]) -> None:
         """Pushes of one message. If the store is away they stay in work, and are looked at when it is there again."""
         try:
-            record = await self._store.message(pushes[0].message_id, 0)
+            repeated = any(push.attempts > 1 for push in pushes)
+            record = await self._store.message(pushes[0].message_id, MAX_DEVICES if repeated else 0)
             why = over(record, self._wall_ms())
             if record is None or why:
                 for push in pushes:
@@ -119,14 +121,17 @@ class Pushing:
                 self._end(push, PushOutcome.NOT_SENT, FAULT)
             raise
         rule, alert = split(pushes[0].body)
+        results = {row.device_id: row.push for row in record.devices}
         for push, standing in zip(pushes, standings, strict=True):
-            self._decide(push, record, rule, alert, standing)
+            push.result = results.get(push.device_id)
+            if push.result is not None:  # whoever had the work has lost the lease, but not its result
+                self._finished(push)
+            else:
+                self._decide(push, record, rule, alert, standing)
 
     def _decide(self, push: PushInWork, record: MessageRecord, rule: FallbackRule, alert: bytes, one: DeviceStanding) -> None:
-        if one.standing is Standing.NO_TOKEN:
-            self._end(push, PushOutcome.NOT_SENT, NO_TOKEN)
-        elif one.token is None:
-            self._cancel(push, one.standing.value)
+        if one.token is None:
+            self._ended(push, settled_result(one.standing, self._wall_ms()))
         elif rule.only_when_away and one.standing is Standing.CONNECTED:
             self._again(push, self._wall_ms() + int(AWAY_LOOK * 1000))
         else:
@@ -167,8 +172,11 @@ class Pushing:
         self._end(push, PushOutcome.CANCELLED, why)
 
     def _end(self, push: PushInWork, outcome: PushOutcome, reason: str, apns_id: str = "") -> None:
-        push.result = PushResult(self._wall_ms(), outcome, reason, apns_id)
-        self._metrics.fell_back(outcome, 1)
+        self._ended(push, PushResult(self._wall_ms(), outcome, reason, apns_id))
+
+    def _ended(self, push: PushInWork, result: PushResult) -> None:
+        push.result = result
+        self._metrics.fell_back(result.outcome, 1)
         self._finished(push)
 
     def _again(self, push: PushInWork, at_ms: int) -> None:

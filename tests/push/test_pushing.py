@@ -157,6 +157,24 @@ def test_after_a_crash_the_push_is_sent_again_with_the_same_id_when_the_lease_is
     assert other.outcome(published, "phone") == ("delivered", "")
 
 
+def test_a_result_that_was_stored_after_the_lease_had_passed_to_another_process_stands() -> None:
+    world = known(FakeSender(slow=True))
+    published = world.alert("device:phone")
+    other = reborn(world, FakeSender(slow=True))
+    other.advance(LEASE + LONGEST_WAIT)
+    assert len(other.sender.orders) == 1
+    world.now = other.now
+    world.sender.waiting.popleft().callback(TAKEN)
+    world.settle()
+    assert world.outcome(published, "phone") == ("delivered", "")
+    other.service.stop()
+    third = reborn(other, FakeSender(PushAnswer(PushOutcome.UNKNOWN)))
+    third.advance(LEASE + LONGEST_WAIT)
+    assert third.sender.orders == []
+    assert third.outcome(published, "phone") == ("delivered", "")
+    assert third.work() == 0
+
+
 def test_a_node_that_stops_takes_nothing_more_and_leaves_no_timer() -> None:
     world = known()
     world.service.stop()
