@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_CLIENT := tests/interop/node
 
-.PHONY: help setup demo run test simulate torture lint bench coverage core-coverage proto wheel clean
+.PHONY: help setup demo run test simulate torture soak lint bench coverage core-coverage proto wheel clean
 
 help:
 	@echo "make demo      the whole product in one run: a cut connection, a device that is away, recalls, a receipt, counts"
 	@echo "make test      every test"
 	@echo "make simulate  10 000 scenarios of server and clients with faults (SEEDS=, FIRST=); SEED=n replays one"
 	@echo "make torture   the real server under load, killed KILLS=50 times, frozen, its disk filled (SEED=, SECONDS=)"
+	@echo "make soak      a million pushes to a simulated Apple that misbehaves: each ends, memory stays flat (PUSHES=)"
 	@echo "make run       the server in the foreground with a development configuration"
 	@echo "make lint      ruff, mypy, import-linter, news fragments"
 	@echo "make bench     benchmarks, one JSON line each"
@@ -60,6 +61,10 @@ simulate: setup
 KILLS ?= 50
 torture: setup
 	$(BIN)/python -m tests.torture --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KEEP),--keep $(KEEP))
+
+PUSHES ?= 1000000
+soak: setup
+	$(BIN)/python -m tests.apns.soak $(PUSHES)
 
 coverage: setup $(NODE_CLIENT)/node_modules/stamp
 	$(BIN)/python -m coverage erase

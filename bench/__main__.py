@@ -11,6 +11,7 @@ from bench.report import Report
 BENCHES = (
     "decoder",
     "http2",
+    "apns",
     "fanout",
     "unicast",
     "handshakes",

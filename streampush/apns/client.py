@@ -229,7 +229,7 @@ class ApnsClient:
     def _try_or_wait(self, sending: Sending, now: float) -> None:
         """Tries it, unless others wait in its lane already."""
         queues = self._queues
-        if (not queues.queued or not self._is_behind(sending, now)) and self._try(sending, now):
+        if (not queues.count or not self._is_behind(sending, now)) and self._try(sending, now):
             return
         if queues.has_room(sending):
             queues.add(queues.lanes[self._pace.lane(sending.push.device_token)], sending, sending.until)
@@ -238,15 +238,23 @@ class ApnsClient:
             self._end(sending, overall(sending.earlier, NotSent(Why.QUEUE_FULL)))
 
     def _is_behind(self, sending: Sending, now: float) -> bool:
-        return now < self._rate_until or bool(self._queues.lanes[self._pace.lane(sending.push.device_token)])
+        if now < self._rate_until:
+            return True
+        is_suspect = self._queues.suspect and self._pace.lane(sending.push.device_token) is Lane.SUSPECT
+        return bool(self._queues.suspect if is_suspect else self._queues.healthy)
 
     def _try(self, sending: Sending, now: float) -> bool:
         """Sends it, ends it, or lets it rest; False: it has to wait in its lane."""
         push = sending.push
-        if self._standing.stopped_by is not None or push.topic in self._standing.topics:
+        standing = self._standing
+        if standing.stopped_by is not None or push.topic in standing.topics:
             self._stand_still(sending)
             return True
-        answer = self._pace.enter(push.device_token, sending.attempt(), now, self._wall())
+        answer: Ticket | Wait | GiveUp
+        if sending.made or push.expiration or now >= sending.until:
+            answer = self._pace.enter(push.device_token, sending.attempt(), now, self._wall())
+        else:  # nearly always
+            answer = self._pace.enter_first(push.device_token, now)
         if isinstance(answer, Ticket):
             self._submit(sending, answer, now)
         elif isinstance(answer, GiveUp):
@@ -267,13 +275,15 @@ class ApnsClient:
             heads.refresh(now, self._wall())
         sending.ticket = ticket
         sending.made += 1
-        sending.block = heads.block(sending.push, sending.apns_id, now, self._wall())
+        sending.block = heads.block(sending.push, sending.apns_id)
         sending.stamp = heads.stamp
         sending.generation = self._standing.generation
         sending.sent_at = now
         deadline = now + self._limits.answer_timeout
         sending.deadline = deadline if deadline < sending.until else sending.until
         self._pool.submit(sending)
+        if sending.waiting:
+            sending.watched = True
 
     def _stand_still(self, sending: Sending) -> None:
         """Its credential or topic is stopped. What was tried before may wait for another credential, the others need not."""
@@ -393,12 +403,15 @@ class ApnsClient:
 
     def _pump(self, now: float) -> None:
         """Gives those who wait in the lanes what room there is. Suspects first: they can never take more than their share."""
-        if self._pumping or not self._queues.queued:
+        queues = self._queues
+        if self._pumping or not queues.count:
             return
         self._pumping = True
         try:
-            for lane in (Lane.SUSPECT, Lane.HEALTHY):
-                self._pump_lane(lane, now)
+            if queues.suspect:
+                self._pump_lane(Lane.SUSPECT, now)
+            if queues.healthy:
+                self._pump_lane(Lane.HEALTHY, now)
         finally:
             self._pumping = False
 
@@ -410,7 +423,7 @@ class ApnsClient:
             if sending is None:
                 return
             actual = self._pace.lane(sending.push.device_token)
-            if actual is not lane and not self._pace.has_room(actual):
+            if actual is not lane and not self._pace.has_room(actual) and self._standing.stopped_by is None:
                 queues.add(queues.lanes[actual], sending, sending.until)
             elif not self._try(sending, now):
                 queues.add(place, sending, sending.until)

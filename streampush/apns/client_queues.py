@@ -18,37 +18,37 @@ class ClientQueues:
     one, by deadline.
     """
 
-    __slots__ = ("_limits", "held", "lanes", "resting")
+    __slots__ = ("_limits", "count", "healthy", "held", "lanes", "resting", "size", "suspect")
 
     def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
-        self.lanes = {lane: self._make() for lane in (Lane.SUSPECT, Lane.HEALTHY)}
+        self.suspect = self._make()
+        self.healthy = self._make()
+        self.lanes = {Lane.SUSPECT: self.suspect, Lane.HEALTHY: self.healthy}
         self.resting = self._make()
         self.held = self._make()
+        self.count = 0
+        """All that wait."""
+        self.size = 0
+        """Their bytes."""
 
     def _make(self) -> Waiting[Sending]:
         return Waiting(self._limits.max_queued, self._limits.max_queued_bytes)
 
-    def __len__(self) -> int:
-        return self.queued + len(self.resting) + len(self.held)
-
     @property
     def queued(self) -> int:
         """Those that only wait for room."""
-        return sum(map(len, self.lanes.values()))
-
-    @property
-    def size(self) -> int:
-        """Bytes that wait."""
-        return sum(each.size for each in self._all())
+        return len(self.suspect) + len(self.healthy)
 
     def has_room(self, sending: Sending) -> bool:
         """Whether one more may wait."""
-        return len(self) < self._limits.max_queued and self.size + sending.size <= self._limits.max_queued_bytes
+        return self.count < self._limits.max_queued and self.size + sending.size <= self._limits.max_queued_bytes
 
     def add(self, place: Waiting[Sending], sending: Sending, due: float) -> None:
         """It waits there, until `due` at most."""
         sending.place = place
+        self.count += 1
+        self.size += sending.size
         place.add(sending, due)
 
     def remove(self, sending: Sending) -> bool:
@@ -57,6 +57,8 @@ class ClientQueues:
         if place is None:
             return False
         place.remove(sending)
+        self.count -= 1
+        self.size -= sending.size
         return True
 
     def pop(self, place: Waiting[Sending]) -> Sending | None:
@@ -64,6 +66,8 @@ class ClientQueues:
         sending = place.pop()
         if sending is not None:
             sending.place = None
+            self.count -= 1
+            self.size -= sending.size
         return sending
 
     def pop_due(self, place: Waiting[Sending], now: float) -> Sending | None:

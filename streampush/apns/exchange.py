@@ -65,19 +65,20 @@ class Exchange:
     `block`: the request's fields, encoded without a dynamic table (http2.hpack). `body`: all of it, or its beginning if `more`.
     `deadline`: seconds of the pool's clock; it ends by then, and may be moved while it is on its way. `more`: the rest of the body
     comes by `Carrier.send_data`. `repeatable`: it may be sent again when the server certainly did not act on it; to be set to False
-    by who has given away a body that cannot be had again.
+    by who has given away a body that cannot be had again. `watched`: `began` is called although there is no `more`.
 
     The others belong to the pool. `carrier` and `stream_id`: where it is now. `tries`: streams that it had. `waiting`: it is in the
     queue, or about to be.
     """
 
-    __slots__ = ("block", "body", "carrier", "deadline", "more", "repeatable", "stream_id", "tries", "waiting")
+    __slots__ = ("block", "body", "carrier", "deadline", "more", "repeatable", "stream_id", "tries", "waiting", "watched")
 
     def __init__(self, block: bytes, body: bytes, deadline: float, *, more: bool = False) -> None:
         self.block = block
         self.body = body
         self.deadline = deadline
         self.more = more
+        self.watched = False
         self.repeatable = True
         self.carrier: Carrier | None = None
         self.stream_id = 0
@@ -94,7 +95,7 @@ class Exchange:
         return len(self.block) + len(self.body)
 
     def began(self) -> None:
-        """For those with `more`: it has a stream, `carrier` and `stream_id` are set. Comes again if it is sent again."""
+        """For those with `more`, or `watched`: it has a stream, `carrier` and `stream_id` are set. Comes again with another try."""
 
     def resumed(self) -> None:
         """There is room for more of the body."""

@@ -32,23 +32,24 @@ class Lane(Enum):
 class Lanes:
     """Which lane a token takes. Tokens stay in memory and are never shown."""
 
-    __slots__ = ("_max_suspects", "_share", "_suspects")
+    __slots__ = ("_max_suspects", "_share", "suspects")
 
     def __init__(self, *, max_suspects: int = MAX_SUSPECTS, share: float = SUSPECT_SHARE) -> None:
         self._max_suspects = max_suspects
         self._share = share
-        self._suspects: OrderedDict[str, None] = OrderedDict()
+        self.suspects: OrderedDict[str, None] = OrderedDict()
+        """The tokens, for who asks about each push."""
 
     def __len__(self) -> int:
-        return len(self._suspects)
+        return len(self.suspects)
 
     def lane(self, device_token: str) -> Lane:
         """The lane of a push to this device."""
-        return Lane.SUSPECT if device_token in self._suspects else Lane.HEALTHY
+        return Lane.SUSPECT if device_token in self.suspects else Lane.HEALTHY
 
     def note(self, device_token: str, outcome: Outcome) -> None:
         """An outcome of a push to this device."""
-        suspects = self._suspects
+        suspects = self.suspects
         if isinstance(outcome, Delivered):
             self.clear(device_token)
         elif isinstance(outcome, Rejected) and treatment(outcome.status, outcome.reason).action in _SUSPICIOUS:
@@ -59,8 +60,8 @@ class Lanes:
 
     def clear(self, device_token: str) -> None:
         """A push to this device was taken."""
-        if self._suspects:
-            self._suspects.pop(device_token, None)
+        if self.suspects:
+            self.suspects.pop(device_token, None)
 
     def width(self, lane: Lane, limit: int) -> int:
         """Pushes of this lane that may be under way when `limit` may be in all. Suspects have at least one, or they would never

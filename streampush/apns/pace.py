@@ -44,6 +44,10 @@ class Wait:
     why: Why
 
 
+_FIRST = Attempt()
+"""Of a push that has time and was not tried."""
+
+
 class Pace:
     """Who may go now. `app` names the app in the rates; the other arguments belong to this app and host alone, but for the
     rates."""
@@ -52,6 +56,7 @@ class Pace:
         "_app",
         "_breaker",
         "_budget",
+        "_common",
         "_concurrency",
         "_devices",
         "_lanes",
@@ -82,6 +87,7 @@ class Pace:
         self._retries = retries
         self._budget = budget
         self._suspects = 0
+        self._common = Ticket(0, Lane.HEALTHY, 0.0)
         self.in_flight = 0
         """Pushes under way, of both lanes."""
 
@@ -111,6 +117,26 @@ class Pace:
         self.in_flight += 1
         self._suspects += is_suspect
         return Ticket(breaker.permit(now), lane, now)
+
+    def enter_first(self, device_token: str, now: float) -> Ticket | Wait:
+        """As `enter`, for a push that was not tried yet and whose time is not over. Its ticket may be that of others too, and does
+        not tell when it entered: `sent_at` is to be given with it when it leaves."""
+        limit = self._concurrency.limit
+        breaker = self._breaker
+        if (
+            device_token in self._lanes.suspects
+            or device_token in self._devices.rests
+            or self.in_flight >= limit
+            or breaker.state is not State.CLOSED
+            or self._rates.take(self._app, now)
+        ):
+            entered = self.enter(device_token, _FIRST, now, 0.0)
+            return entered if not isinstance(entered, GiveUp) else Wait(None, Why.NO_ROOM)
+        self.in_flight += 1
+        permit = breaker.permit(now)
+        if self._common.permit != permit:
+            self._common = Ticket(permit, Lane.HEALTHY, now)
+        return self._common
 
     def leave(
         self,
@@ -150,12 +176,14 @@ class Pace:
         self.in_flight = in_flight - 1
         if ticket.lane is Lane.SUSPECT:
             self._suspects -= 1
-        self._lanes.clear(device_token)
+        if device_token in self._lanes.suspects:
+            self._lanes.clear(device_token)
         latency = now - sent_at
         self._breaker.good(ticket.permit, latency, now)
         self._concurrency.answered(latency, in_flight, now)
         self._budget.succeeded()
-        self._devices.delivered(device_token)
+        if device_token in self._devices.rests:
+            self._devices.delivered(device_token)
 
     def lane(self, device_token: str) -> Lane:
         """Where a push to this device waits its turn."""

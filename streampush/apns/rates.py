@@ -33,20 +33,21 @@ class _Rest:
 class RestingDevices:
     """The devices that rest. Keys are device tokens; they stay in memory and are never shown."""
 
-    __slots__ = ("_first", "_max", "_max_devices", "_rests")
+    __slots__ = ("_first", "_max", "_max_devices", "rests")
 
     def __init__(self, *, first_rest: float = FIRST_REST, max_rest: float = MAX_REST, max_devices: int = MAX_RESTING) -> None:
         self._first = first_rest
         self._max = max_rest
         self._max_devices = max_devices
-        self._rests: OrderedDict[str, _Rest] = OrderedDict()
+        self.rests: OrderedDict[str, _Rest] = OrderedDict()
+        """By device, for who asks about each push. Some may be over."""
 
     def __len__(self) -> int:
-        return len(self._rests)
+        return len(self.rests)
 
     def too_many(self, device_token: str, now: float, retry_after: float | None = None) -> float:
         """Apple answered 429 for this device; gives the seconds that it rests, `retry_after` if Apple named them."""
-        rests = self._rests
+        rests = self.rests
         rest = rests.pop(device_token, None)
         if rest is not None and now < rest.until and retry_after is None:
             rests[device_token] = rest  # one of several that were under way: no new offence
@@ -63,19 +64,19 @@ class RestingDevices:
 
     def wait(self, device_token: str, now: float) -> float:
         """Seconds until this device may get a push again; 0.0: now."""
-        if not self._rests:  # most of the time
+        if not self.rests:  # most of the time
             return 0.0
-        rest = self._rests.get(device_token)
+        rest = self.rests.get(device_token)
         return 0.0 if rest is None or now >= rest.until else rest.until - now
 
     def delivered(self, device_token: str) -> None:
         """A push to the device was taken: it rests no more, and its next 429 is a first one."""
-        if self._rests:
-            self._rests.pop(device_token, None)
+        if self.rests:
+            self.rests.pop(device_token, None)
 
     def forget(self, now: float) -> None:
         """Drops what is over, oldest first. To be called now and then; takes time only for what it drops."""
-        rests = self._rests
+        rests = self.rests
         while rests:
             oldest = next(iter(rests.values()))
             if now < oldest.until + FORGET_AFTER:

@@ -27,13 +27,14 @@ class RequestHeads:
     `stamp` grows whenever pushes begin to carry another provider token.
     """
 
-    __slots__ = ("_epoch", "_fields", "_paths", "_pseudo", "_token", "stamp")
+    __slots__ = ("_bearer", "_epoch", "_fields", "_paths", "_pseudo", "_token", "stamp")
 
     def __init__(self, authority: str, token: ProviderToken | None) -> None:
         self._pseudo = hpack.block([(b":method", b"POST"), (b":scheme", b"https"), (b":authority", authority.encode())])
         self._paths: dict[int, bytes] = {}
         self._fields: dict[tuple[str, str, int], bytes] = {}
         self._token = token
+        self._bearer = b""
         self._epoch = -1
         self.stamp = 0
 
@@ -45,6 +46,7 @@ class RequestHeads:
     def use(self, token: ProviderToken | None) -> None:
         """The credential is this one from now on."""
         self._token = token
+        self._bearer = b""
         self._epoch = -1
         self._fields.clear()
         self.stamp += 1
@@ -54,7 +56,7 @@ class RequestHeads:
         token = self._token
         if token is None:
             return
-        token.bearer(now, wall)
+        self._bearer = token.bearer(now, wall)
         if token.epoch != self._epoch:
             self._epoch = token.epoch
             self._fields.clear()
@@ -68,10 +70,10 @@ class RequestHeads:
         self.refresh(now, wall)
         return wait
 
-    def block(self, push: ApnsPush, apns_id: str, now: float, wall: float) -> bytes:
-        """The fields of a push, as HEADERS carries them."""
+    def block(self, push: ApnsPush, apns_id: str) -> bytes:
+        """The fields of a push, as HEADERS carries them, with the provider token of the last `refresh`."""
         kind = (push.topic, push.push_type, push.priority)
-        fields = self._fields.get(kind) or self._begin(kind, now, wall)
+        fields = self._fields.get(kind) or self._begin(kind)
         token = push.device_token.encode()
         path = self._paths.get(len(token)) or self._path(len(token))
         if push.expiration is None and not push.collapse_id:
@@ -88,16 +90,13 @@ class RequestHeads:
         path = self._paths[size] = self._pseudo + _PATH_NAME + hpack.integer(len(_PATH) + size, 7) + _PATH
         return path
 
-    def _begin(self, kind: tuple[str, str, int], now: float, wall: float) -> bytes:
+    def _begin(self, kind: tuple[str, str, int]) -> bytes:
         """All between the device token and the apns-id."""
         if len(self._fields) >= MAX_CACHED:
             self._fields.clear()
         topic, push_type, priority = kind
         fields = [(b"apns-topic", topic.encode()), (b"apns-push-type", push_type.encode()), (b"apns-priority", b"%d" % priority)]
-        beginning = b"" if self._token is None else self._authorization(self._token, now, wall)
+        beginning = hpack.literal(b"authorization", self._bearer, never_indexed=True) if self._bearer else b""
         beginning += hpack.block(fields) + _APNS_ID
         self._fields[kind] = beginning
         return beginning
-
-    def _authorization(self, token: ProviderToken, now: float, wall: float) -> bytes:
-        return hpack.literal(b"authorization", token.bearer(now, wall), never_indexed=True)

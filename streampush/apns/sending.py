@@ -53,6 +53,7 @@ class Sending(Exchange):
         "place",
         "push",
         "sent_at",
+        "size",
         "stamp",
         "ticket",
         "until",
@@ -65,10 +66,12 @@ class Sending(Exchange):
         self.block = b""
         self.body = push.payload
         self.deadline = until
-        self.more = self.waiting = self.charged = self.over = False
+        self.more = self.watched = self.waiting = self.charged = self.over = False
         self.repeatable = False  # the client decides about repeats, not the pool
         self.carrier = None
         self.stream_id = self.tries = self.made = self.stamp = self.generation = 0
+        # In place of the property, which is asked for often while there is a queue; without the block, made when it leaves that.
+        self.size = len(push.payload)  # type: ignore[misc]  # a slot can be written
         self.push = push
         self.apns_id = apns_id
         self.until = until
@@ -89,6 +92,7 @@ class Sending(Exchange):
     # ------------------------------------------------------------------------------------------------------------- for the pool
 
     def began(self) -> None:
+        self.watched = False
         self.sent_at = self._owner.seconds()
 
     def answered(self, headers: HeaderList, ended: bool) -> None:

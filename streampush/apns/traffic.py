@@ -66,7 +66,7 @@ class Traffic:
         exchange.tries += 1
         if exchange.deadline < self.expire_at:
             self.expire_at = exchange.deadline
-        if more:
+        if more or exchange.watched:
             exchange.began()
         return stream_id
 

@@ -125,7 +125,7 @@ def test_what_is_unknown_is_sent_again_where_it_collapses() -> None:
     world.advance(9)
     assert world.delivered() == 10
     assert world.apple.ledger.accepted == 11
-    world.stop(doubles=True)
+    world.stop()
 
 
 def test_what_is_unknown_is_sent_again_by_policy() -> None:
@@ -135,7 +135,7 @@ def test_what_is_unknown_is_sent_again_by_policy() -> None:
     world.push(10)
     world.advance(9)
     assert world.delivered() == 10
-    world.stop(doubles=True)
+    world.stop()
 
 
 def test_a_try_without_answer_leaves_time_for_another() -> None:
@@ -143,7 +143,7 @@ def test_a_try_without_answer_leaves_time_for_another() -> None:
     world.push(8, timeout=10.0, collapse_id="score")
     world.advance(10)
     assert world.delivered() == 8
-    world.stop(doubles=True)
+    world.stop()
 
 
 def test_a_limit_that_drops_after_a_rejection_is_kept() -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from streampush.apns.apps import EXPIRY_WARNING
 from streampush.apns.breaker import BreakerPolicy
+from streampush.apns.client_limits import ClientLimits
 from streampush.apns.concurrency import ConcurrencyPolicy
 from streampush.apns.dead_tokens import DEFAULT_MAX_DOUBTFUL, DEFAULT_WINDOW
 from streampush.apns.lanes import SUSPECT_SHARE
+from streampush.apns.outcome import Why
 from streampush.apns.provider_token import MIN_INTERVAL, RENEW_AFTER, SKEW_TOLERANCE
 from streampush.apns.push import MAX_COLLAPSE_ID, MAX_DEVICE_TOKEN, MAX_PAYLOAD, MAX_VOIP_PAYLOAD, PUSH_TYPES, PushType
 from streampush.apns.rates import FIRST_REST, MAX_REST
@@ -56,6 +58,12 @@ def test_every_order_for_the_simulator_has_its_row_with_its_fields() -> None:
         assert told == {item.name for item in fields(order)} - {"when"}, kind
 
 
+def test_every_reason_for_not_sending_is_told() -> None:
+    told = {word.strip("` ") for row in table("`NotSent` because of | when | what then") for word in row[0].split(",")}
+    answered = {Why.REFUSED_STREAM, Why.GONE_AWAY, Why.NO_ANSWER, Why.CONNECTION_LOST, Why.STREAM_RESET, Why.BAD_ANSWER}
+    assert told == set(Why) - answered
+
+
 def test_every_push_type_has_its_row() -> None:
     told = {name.strip(" `"): row for row in table("push type | suffix of the topic | sent with") for name in row[0].split(",")}
     assert set(told) == set(PushType)
@@ -88,13 +96,16 @@ def test_the_apps_on_the_page_keep_every_rule() -> None:
     assert list(app_errors(Config(apns=ApnsConfig(apps=tuple(apps))))) == []
 
 
-RETRY, BREAKER, CONCURRENCY = RetryPolicy(), BreakerPolicy(), ConcurrencyPolicy()
+RETRY, BREAKER, CONCURRENCY, LIMITS = RetryPolicy(), BreakerPolicy(), ConcurrencyPolicy(), ClientLimits()
 
 
 @pytest.mark.parametrize(
     "words",
     [
         f"1 to {MAX_DEVICE_TOKEN} bytes",
+        f"at most {LIMITS.max_queued}, with {LIMITS.max_queued_bytes // 1024**2} MiB of payload",
+        f"no answer after {LIMITS.answer_timeout:.0f} s has ended",
+        f"takes no pushes for {LIMITS.connection_rest:.0f} s",
         f"at most {MAX_PAYLOAD} bytes, {MAX_VOIP_PAYLOAD} for `voip`",
         f"at most {MAX_COLLAPSE_ID} bytes",
         f"or else {FIRST_REST:.0f} s, doubled with each 429 in a row up to {MAX_REST / 60:.0f} minutes",
