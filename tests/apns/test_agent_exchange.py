@@ -8,6 +8,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, Cooperator
@@ -415,6 +417,60 @@ def test_an_abandoned_body_is_reset(bench: Bench) -> None:
     assert len(reader.reasons) == 1
     bench.advance(0.1)
     assert bench.server.frames[-1][0] == FrameType.RST_STREAM
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.integers(0, 16_384),
+            st.sampled_from(("read", "pause", "resume", "end", "reset", "goaway", "abandon")),
+            st.floats(0.1, 2.0),
+        ),
+        max_size=15,
+    )
+)
+def test_whatever_happens_a_reader_gets_the_body_in_order_and_is_told_of_its_end_once(steps: list[object]) -> None:
+    bench = Bench()
+    bench.request()
+    bench.answer()
+    sent, over = b"", False
+    reader: Reader | None = None
+    for number, step in enumerate(steps):
+        if isinstance(step, float):
+            bench.advance(step)
+        elif isinstance(step, int) and not over:
+            data = bytes([number]) * step
+            sent += data
+            bench.data(data)
+        elif step == "read" and reader is None:
+            reader = bench.read()
+        elif step in ("pause", "resume", "abandon") and reader is not None and not reader.reasons:
+            transport: Any = reader.transport
+            {"pause": transport.pauseProducing, "resume": transport.resumeProducing, "abandon": transport.abortConnection}[step]()
+        elif step == "end" and not over:
+            over = True
+            bench.data(b"", ended=True)
+        elif step == "reset" and not over:
+            over = True
+            bench.server.write(frames.rst_stream(1, ErrorCode.INTERNAL_ERROR))
+            bench.advance(0)
+        elif step == "goaway":
+            bench.server.write(frames.goaway(1, ErrorCode.NO_ERROR))
+            bench.advance(0)
+    reader = reader or bench.read()
+    if not reader.reasons:
+        live: Any = reader.transport
+        live.resumeProducing()
+    bench.advance(10)  # the server says no more
+    assert len(reader.reasons) == 1
+    assert sent.startswith(reader.heard)
+    if isinstance(reader.reasons[0], ResponseDone):
+        assert reader.heard == sent
+    stopped = bench.pool.stop()
+    bench.advance(60)
+    assert stopped.called
+    assert bench.clock.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize("name", ["answer_timeout", "max_hosts", "gathered_body"])
