@@ -55,12 +55,13 @@ from streampush.client.positions import MemoryPositions, PositionStore
 from streampush.client.publishing import PublishOptions
 from streampush.client.stream import StreamClient
 from streampush.client.tls import Address, ClientTls, Security
+from streampush.protocol.messages import Alert, Position, PublishOk, Receipt, Subscribed, Welcome
 from streampush.protocol.messages import Delivery as Message
-from streampush.protocol.messages import Position, PublishOk, Receipt, Subscribed, Welcome
 from streampush.protocol.terms import AppState, Durability, Milestone, Outcome, Priority, Start
 
 __all__ = [
     "Address",
+    "Alert",
     "AppState",
     "BacklogEnded",
     "ClientError",

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from streampush.client.errors import ClientStopped, ConnectionLost, NotConnected, TooManyRequests
-from streampush.protocol.messages import Publish, PublishOk, Welcome
+from streampush.protocol.messages import Alert, Publish, PublishOk, Welcome
 from streampush.protocol.terms import Durability, Priority
 
 
@@ -21,7 +21,8 @@ class PublishOptions(TypedDict, total=False):
     least that is wanted. `priority` never changes the order within a channel. `collapse_key`: takes the place of earlier ones
     with the key. `deliver_at`: not before. `want_receipt`: the client hears ReceiptArrived if it was made with `receipts`.
     `clear_on_processed`: to a user; processed by one device, it is recalled for the others. `version`: stored only if it is above
-    the newest of the channel and collapse key. `idempotency_key`: a random one unless given; empty for none.
+    the newest of the channel and collapse key. `alert`: what devices that are away are sent over their push service.
+    `idempotency_key`: a random one unless given; empty for none.
     """
 
     content_type: str
@@ -35,6 +36,7 @@ class PublishOptions(TypedDict, total=False):
     want_receipt: bool
     clear_on_processed: bool
     version: int
+    alert: Alert
     idempotency_key: str
 
 
@@ -56,6 +58,7 @@ def publish_request(channel: str, payload: bytes, options: PublishOptions) -> Pu
         options.get("clear_on_processed", False),
         options.get("version", 0),
         _ms(options.get("expires_at", 0.0)),
+        options.get("alert"),
     )
 
 

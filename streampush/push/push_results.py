@@ -57,8 +57,9 @@ class PushResults:
         self._spawn = spawn
         self._retry_later = retry_later
         self._due: dict[str, PushInWork] = {}
-        self._begun = False  # a write is under way, or will be
-        self._waiting: list[Deferred[None]] = []  # for the end of the write
+        self._begun = False  # a run is under way, or will be
+        self._running = False
+        self._waiting: list[Deferred[None]] = []  # for the end of the run
 
     def __len__(self) -> int:
         return len(self._due)
@@ -74,17 +75,21 @@ class PushResults:
             self._call_soon(self._start)
 
     def _start(self) -> None:
-        self._spawn(self._run())
+        if not self._running:
+            self._spawn(self._run())
 
     async def settle(self) -> bool:
-        """Stores what is due; False if the store cannot take it now."""
-        if self._begun and self._due:
+        """Stores what is due, at once; False if the store cannot take it now."""
+        if self._running:
             done: Deferred[None] = Deferred()
             self._waiting.append(done)
             await done
+        elif self._due:
+            await self._run()
         return not self._due
 
     async def _run(self) -> None:
+        self._begun = self._running = True
         try:
             while self._due:
                 await self._write(list(islice(self._due.values(), BATCH)))
@@ -96,6 +101,7 @@ class PushResults:
         else:
             self._begun = False
         finally:
+            self._running = False
             waiting, self._waiting = self._waiting, []
             for done in waiting:
                 done.callback(None)

@@ -63,11 +63,13 @@ class OptionTests(PublishCase):
             want_receipt=True,
             clear_on_processed=True,
             version=7,
+            alert=m.Alert("Hello"),
             idempotency_key="k",
         )
         expected = m.Publish(
             "news",
             b"hi",
+            alert=m.Alert("Hello"),
             content_type="text/plain",
             headers={"a": "b"},
             ttl_ms=1_500,

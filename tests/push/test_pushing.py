@@ -314,6 +314,28 @@ def test_a_store_that_fails_anywhere_delays_the_push_and_loses_nothing(name: str
     assert world.failures == []
 
 
+def test_the_end_of_the_node_does_not_wait_for_a_store_that_is_away() -> None:
+    world, store = slow(FakeSender(), "record_pushes")
+    world.known("phone")
+    published = world.alert("device:phone")
+    store.fail("record_pushes")
+    world.settle()
+    ends: list[bool] = []
+
+    async def end() -> None:
+        ends.append(await world.service.settle())
+
+    world.spawn(end())  # tries at once, whatever was put off
+    store.fail("record_pushes")
+    assert ends == [False]
+    world.spawn(end())
+    store.finish("record_pushes")
+    assert ends == [False, True]
+    world.pause()
+    assert store.calls == []
+    assert world.outcome(published, "phone") == ("delivered", "")
+
+
 def test_the_end_of_the_node_waits_for_results_that_are_there() -> None:
     world, store = slow(FakeSender(), "record_pushes")
     world.known("phone")
