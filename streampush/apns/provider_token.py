@@ -40,6 +40,9 @@ SKEW_TOLERANCE = 60.0
 """Seconds that our clock may differ from Apple's before it is reported. Far more than NTP leaves, far less than what rejects a
 token."""
 
+MAX_GONE = 16
+"""Keys that are no longer configured and whose tokens are remembered. Nobody tries more of them within 20 minutes."""
+
 MAX_DATE = 64
 """Characters of a Date header that are looked at; it has 29."""
 
@@ -142,10 +145,12 @@ class ProviderToken:
 
 
 class ProviderTokens:
-    """The tokens of all keys of the configuration."""
+    """The tokens of all keys of the configuration. Those of the last keys that are gone are remembered: one that comes back within
+    20 minutes, because its successor was not the right one, must not have a new token."""
 
     def __init__(self, keys: Iterable[SigningKey] = ()) -> None:
         self._tokens: dict[SigningKey, ProviderToken] = {}
+        self._gone: dict[SigningKey, ProviderToken] = {}  # the latest at the end
         self.reload(keys)
 
     def of(self, key: SigningKey) -> ProviderToken:
@@ -156,13 +161,14 @@ class ProviderTokens:
         """The keys are these from now on. One that stays the same keeps its token, so that a reload costs no update at Apple's;
         what has a ProviderToken of a key that is gone may finish with it. Another key under the ids of one that was there goes on
         with its epochs."""
+        known = self._gone | self._tokens
         epochs: dict[tuple[str, str], int] = {}
-        for token in self._tokens.values():
+        for token in known.values():
             name = (token.key.team_id, token.key.key_id)
             epochs[name] = max(token.epoch, epochs.get(name, 0))
-        self._tokens = {
-            key: self._tokens.get(key) or ProviderToken(key, epoch=epochs.get((key.team_id, key.key_id), 0)) for key in keys
-        }
+        self._tokens = {key: known.get(key) or ProviderToken(key, epoch=epochs.get((key.team_id, key.key_id), 0)) for key in keys}
+        gone = [(key, token) for key, token in known.items() if key not in self._tokens]
+        self._gone = dict(gone[-MAX_GONE:])
 
 
 @dataclass(frozen=True, slots=True)

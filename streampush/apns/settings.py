@@ -17,10 +17,10 @@ from streampush.errors import ConfigError
 
 
 def pool_limits(apns: ApnsConfig) -> PoolLimits:
-    """Of each pool."""
+    """Of each pool. What a client has given to it waits in it until there is a connection, so there must be room for that."""
     return PoolLimits(
         max_connections=apns.max_connections,
-        max_queued=apns.max_queued,
+        max_queued=max(apns.max_queued, apns.max_in_flight),
         max_queued_bytes=apns.max_queued_bytes,
         max_wait=apns.max_wait,
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streampush.apns.outcome import Delivered, NotSent, Outcome, Why
 from streampush.apns.push import ApnsPush
-from streampush.apns.simulator.orders import Delay
+from streampush.apns.simulator.orders import Delay, GoAway, Order, RefuseStream, Spread, When
 from streampush.config import ApnsConfig
 from tests.apns.apps_world import AppsWorld
 from tests.apns.minting import write_private
@@ -49,6 +49,17 @@ def test_a_new_key_takes_over_while_pushes_are_under_way(world: AppsWorld) -> No
     assert world.delivered_once()
     assert len(world.clients.pools) == 1
     assert len(world.dialers) == 2
+
+
+def test_a_key_that_comes_back_costs_apple_no_new_provider_token(world: AppsWorld) -> None:
+    for key in ("second", "first", "second"):
+        world.push(5)
+        world.advance(0.5)
+        world.reload(world.app(key))
+    world.push(5)
+    world.advance(2.0)
+    assert world.delivered_once()
+    assert set(world.apple.ledger.outcomes) == {""}
 
 
 def test_the_old_connection_is_left_once_its_answers_are_there(world: AppsWorld) -> None:
@@ -146,12 +157,22 @@ steps = st.lists(
 )
 
 
-@given(steps, st.integers(0, 1000))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+faults = st.sampled_from(
+    [
+        (),
+        (RefuseStream(When(every=3)),),
+        (GoAway(When(at=5, per_connection=True)),),
+        (Delay(0.2, spread=Spread.EXPONENTIAL), GoAway(When(every=20))),
+    ]
+)
+
+
+@given(steps, faults, st.integers(0, 1000))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
 def test_whatever_is_reloaded_while_pushes_are_under_way_all_arrive_once(
-    tmp_path: Path, steps: list[tuple[str, object]], seed: int
+    tmp_path: Path, steps: list[tuple[str, object]], orders: tuple[Order, ...], seed: int
 ) -> None:
-    world = AppsWorld(tmp_path, seed=seed)
+    world = AppsWorld(tmp_path, orders, seed=seed)
     for what, value in steps:
         if what == "push":
             world.push(int(str(value)), timeout=60.0)

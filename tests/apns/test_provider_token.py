@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streampush.apns.provider_token import (
+    MAX_GONE,
     MIN_INTERVAL,
     RENEW_AFTER,
     ClockWatch,
@@ -220,6 +221,28 @@ def test_an_epoch_never_means_two_tokens_of_a_key_not_even_over_a_reload() -> No
     new = tokens.of(other)
     new.bearer(0.0, WALL)
     assert new.epoch > old.epoch
+
+
+def test_a_key_that_comes_back_goes_on_with_its_token() -> None:
+    tokens, other = ProviderTokens([KEY]), new_key(key_id="KEY7654321")
+    bearer = tokens.of(KEY).bearer(0.0, WALL)
+    tokens.reload([other])
+    tokens.reload([KEY])
+    assert tokens.of(KEY).bearer(5 * MINUTE, WALL + 300) is bearer
+    assert tokens.of(KEY).bearer(51 * MINUTE, WALL + 51 * 60) != bearer
+
+
+def test_only_the_last_keys_that_are_gone_are_remembered() -> None:
+    tokens = ProviderTokens([KEY])
+    old = tokens.of(KEY)
+    for _ in range(MAX_GONE):
+        tokens.reload([new_key(key_id="KEY7654321")])
+    tokens.reload([KEY])
+    assert tokens.of(KEY) is old
+    for _ in range(MAX_GONE + 2):
+        tokens.reload([new_key(key_id="KEY7654321")])
+    tokens.reload([KEY])
+    assert tokens.of(KEY) is not old
 
 
 def test_a_key_that_is_gone_is_not_found() -> None:

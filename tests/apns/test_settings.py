@@ -26,10 +26,14 @@ def test_the_defaults_are_those_of_the_parts() -> None:
 
 
 def test_each_limit_of_a_pool_that_has_a_setting_follows_it() -> None:
-    limits = pool_limits(ApnsConfig(max_connections=1, max_queued=2, max_queued_bytes=3, max_wait=4.0))
+    limits = pool_limits(ApnsConfig(max_connections=1, max_in_flight=1, max_queued=2, max_queued_bytes=3, max_wait=4.0))
     changed = {field.name for field in fields(PoolLimits) if getattr(limits, field.name) != getattr(PoolLimits(), field.name)}
     assert changed == {"max_connections", "max_queued", "max_queued_bytes", "max_wait"}
     assert (limits.max_connections, limits.max_queued, limits.max_queued_bytes, limits.max_wait) == (1, 2, 3, 4.0)
+
+
+def test_a_pool_has_room_for_all_that_a_client_gives_it() -> None:
+    assert pool_limits(ApnsConfig(max_in_flight=50, max_queued=2)).max_queued == 50
 
 
 def test_a_client_keeps_no_more_than_is_configured() -> None:
