@@ -10,15 +10,17 @@ import socket
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from typing import Any
+from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from streampush.apns.apps import Apps
+from streampush.apns.away import Away
 from streampush.clocks import boot_ns
 from streampush.config import Config
 from streampush.config_rules import fd_budget
+from streampush.observe.apns_figures import ApnsFigures
 from streampush.observe.health import Flag, Health, ProbeWatch
 from streampush.observe.lag import LagWatch
 from streampush.observe.metrics import Metrics
@@ -69,7 +71,7 @@ class Parts:
         self.gate = Gate(config, revocations, lambda: dt.datetime.now(dt.UTC))
         self.admission = Admission(config.admission, cap)
         self.time = SteadyClock(system_ns, boot_ns)
-        self.apps = Apps(config, lambda: self.time.wall_ms() / 1000)
+        self.away = self._make_away()
         self.keeping = self._make_keeping()
         self.retries = Retries(reactor)
         self.service = PushService(self._push_surroundings(), config.publish, config.delivery)
@@ -117,6 +119,19 @@ class Parts:
         figures = StoreFigures(self.registry)
         return keeping(self._reactor, self.config, self.time.wall_ms, lambda: ids.random_id(os.urandom), figures)
 
+    def _make_away(self) -> Away:
+        figures = ApnsFigures(self.registry)
+        away = Away(
+            self._reactor,
+            self.config,
+            wall=lambda: self.time.wall_ms() / 1000,
+            new_id=lambda: str(uuid4()),
+            metrics=figures,
+            random=random.Random(os.urandom(16)),  # noqa: S311 - spreads pauses
+        )
+        figures.watched(away.figures, away.days_left)
+        return away
+
     def _push_surroundings(self) -> Surroundings:
         def call_soon(work: Callable[[], None]) -> object:
             return self._reactor.callLater(0, work)
@@ -134,6 +149,7 @@ class Parts:
             retry_later=self.retries.later,
             spawn=self.spawn,
             node=self.node_name,
+            sender=self.away.sender,
         )
 
     def _make_node(self) -> StreamNode:

@@ -168,7 +168,7 @@ class StreampushService(Service):
             self._log.error("reload failed, the old certificate of REST stays in force: {problem}", problem=str(error))
 
     def _reload_apps(self) -> None:
-        apps = self._parts.apps
+        apps = self._parts.away.apps
         try:
             found = apps.reload(self._read_again())
         except ConfigError as error:
@@ -197,6 +197,7 @@ class StreampushService(Service):
         await self._drain()
         self.node.stop()
         self.service.stop()
+        await self._parts.away.stop()
         if self._rest_port is not None:
             stopped = self._rest_port.stopListening()
             if stopped is not None:

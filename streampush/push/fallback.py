@@ -110,6 +110,7 @@ class Fallback:
             metrics,
             take=self._take,
             room=lambda: MAX_IN_WORK - self._in_work,
+            busy=lambda: self._in_work,
             wall_ms=wall_ms,
             call_later=call_later,
             spawn=spawn,
@@ -117,6 +118,7 @@ class Fallback:
         self.start = self._leasing.start
         self.stop = self._leasing.stop
         self.expect = self._leasing.expect
+        self.quiet = self._leasing.quiet
 
     def _take(self, entries: Sequence[OutboxEntry]) -> None:
         self._in_work += len(entries)
@@ -130,6 +132,7 @@ class Fallback:
         try:
             await self._step(entry)
         except StoreUnavailable:  # if it is away for longer than the lease lasts, somebody else may be quicker: that does no harm
+            self._leasing.stuck()
             self._retry_later(lambda: self._begin(entry))
             return
         except Exception:

@@ -72,5 +72,7 @@ class FollowUps:
         self._fallback.expect(at_ms)
 
     async def settle(self) -> bool:
-        """Stores the results that are there; False if the store cannot take them now."""
+        """To be called after `stop`: waits for what is in work, and stores its results; False if the store cannot take them now.
+        It takes no longer than the sender does to stop."""
+        await self._fallback.quiet()
         return await self._pushing.settle()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from streampush.errors import StoreUnavailable
@@ -31,7 +32,8 @@ work waits for so long."""
 
 
 class Leasing:
-    """Gives the owner's `take` what is due, between `start` and `stop`. `room` says how much more the owner can hold.
+    """Gives the owner's `take` what is due, between `start` and `stop`. `room` says how much more the owner can hold, `busy`
+    how much it works on.
 
     `wall_ms` gives Unix milliseconds.
     """
@@ -46,6 +48,7 @@ class Leasing:
         *,
         take: Callable[[Sequence[OutboxEntry]], None],
         room: Callable[[], int],
+        busy: Callable[[], int],
         wall_ms: Callable[[], int],
         call_later: Delayer,
         spawn: Spawner,
@@ -55,6 +58,7 @@ class Leasing:
         self._metrics = metrics
         self._take = take
         self._room = room
+        self._busy = busy
         self._wall_ms = wall_ms
         self._call_later = call_later
         self._spawn = spawn
@@ -64,6 +68,7 @@ class Leasing:
         self._stalled = False  # the store was not there, and that was said
         self._due_ms: int | None = None  # what the timer waits for
         self._timer: Timer | None = None
+        self._waiting: list[Deferred[None]] = []  # for nothing to be in work any more
 
     def start(self) -> None:
         """Asks the store what is due. Starting twice is harmless."""
@@ -83,10 +88,28 @@ class Leasing:
 
     def room_again(self) -> None:
         """The owner can hold more than it could."""
+        self._look_quiet()
         if self._full:
             self._full = False
             if self._running:
                 self._begin()
+
+    async def quiet(self) -> None:
+        """Waits until the owner works on nothing any more, or is stuck."""
+        if self._busy() or self._working:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
+
+    def stuck(self) -> None:
+        """The owner works on something that cannot go on now, and nobody is to wait for it."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def _look_quiet(self) -> None:
+        if self._waiting and not self._busy() and not self._working:
+            self.stuck()
 
     def _disarm(self) -> None:
         self._due_ms = None
@@ -127,6 +150,7 @@ class Leasing:
             waiting = [moment for moment in (again_ms, self._due_ms) if moment is not None]
             if self._running and waiting and not self._full:
                 self._arm(min(waiting))
+            self._look_quiet()
 
     async def _step(self) -> int | None:
         """Takes what is due; gives the time of what is not."""

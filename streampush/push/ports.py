@@ -334,6 +334,10 @@ class PushSender(Protocol):
     """The way to devices that are away."""
 
     @property
+    def ready(self) -> bool:
+        """Whether there is anything that it could push to; until then the alerts of messages are checked, but not kept."""
+
+    @property
     def max_in_flight(self) -> int:
         """How many pushes it takes at once."""
 

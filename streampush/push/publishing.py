@@ -36,7 +36,8 @@ class Publishing:
         wall_ms: Callable[[], int],
         new_id: Callable[[int], str],
         scheduled: Callable[[int], None],
-        falls_back: Callable[[int], None] | None = None,
+        falls_back: Callable[[int], None],
+        keeps_alerts: Callable[[], bool],
     ) -> None:
         self._store = store
         self._fanout = fanout
@@ -47,6 +48,7 @@ class Publishing:
         self._new_id = new_id
         self._scheduled = scheduled
         self._falls_back = falls_back
+        self._keeps_alerts = keeps_alerts
         self._publisher_rates = KeyedBuckets(limits.publisher_rate, limits.publisher_burst)
         self._device_rates = KeyedBuckets(limits.device_rate, limits.device_burst)
 
@@ -150,7 +152,7 @@ class Publishing:
             request.clear_on_processed,
             publisher,
             idempotency,
-            b"" if self._falls_back is None else alert,
+            alert if self._keeps_alerts() else b"",
         )
 
     def _told(self, principal: Principal, request: PublishRequest, accepted: Accepted, accepted_at: float) -> Published:
@@ -167,7 +169,7 @@ class Publishing:
             self._metrics.published(principal.kind, len(request.payload))
             if accepted.deliver_at_ms:
                 self._scheduled(accepted.deliver_at_ms)
-            elif request.alert is not None and self._falls_back is not None:
+            elif request.alert is not None:
                 self._falls_back(self._wall_ms())
         return Published(
             accepted.message_id,

@@ -65,12 +65,24 @@ class Pushing:
         self._in_work: dict[str, PushInWork] = {}
         self._results = PushResults(store, drop_token, self._stored, call_soon=call_soon, spawn=spawn, retry_later=retry_later)
         self._leasing = Leasing(
-            store, PUSH, metrics, take=self._take, room=self._room, wall_ms=wall_ms, call_later=call_later, spawn=spawn
+            store,
+            PUSH,
+            metrics,
+            take=self._take,
+            room=self._room,
+            busy=lambda: self.in_flight,
+            wall_ms=wall_ms,
+            call_later=call_later,
+            spawn=spawn,
         )
         self.start = self._leasing.start
         self.stop = self._leasing.stop
         self.expect = self._leasing.expect
-        self.settle = self._results.settle
+
+    async def settle(self) -> bool:
+        """Waits for the answers of what is sent, and stores them; False if the store cannot take them now."""
+        await self._leasing.quiet()
+        return await self._results.settle() and not self._in_work
 
     @property
     def in_flight(self) -> int:
@@ -114,6 +126,7 @@ class Pushing:
                 return
             standings = await self._standings.of(record, [push.device_id for push in pushes])
         except StoreUnavailable:
+            self._leasing.stuck()
             self._retry_later(lambda: self._begin(pushes))
             return
         except Exception:

@@ -136,7 +136,8 @@ class PushService:
             wall_ms=around.wall_ms,
             new_id=around.new_id,
             scheduled=self._schedule.expect,
-            falls_back=None if around.sender is None else self._falls_back,
+            falls_back=self._falls_back,
+            keeps_alerts=lambda: around.sender is not None and around.sender.ready,
         )
 
     def _make_recalls(self) -> Recalls:

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from uuid import UUID
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from streampush.apns.app_clients import AppClients
@@ -14,10 +15,14 @@ from streampush.apns.apps import Apps, Route
 from streampush.apns.outcome import Outcome
 from streampush.apns.ports import NoMetrics
 from streampush.apns.push import ApnsPush
+from streampush.apns.sender import ApnsSender
 from streampush.apns.simulator import Devices, Orders, SimulatedApple, Validation, mint_key
 from streampush.apns.simulator.orders import Order
 from streampush.apns.simulator.server import AppleProtocol
 from streampush.config import ApnsAppConfig, ApnsConfig, Config
+from streampush.protocol.terms import Priority
+from streampush.push.alerts import canonical, split
+from streampush.push.values import Alert, PushAnswer, PushOrder, PushToken
 from tests.apns.minting import write_private
 from tests.apns.pooling import MemoryDialer
 from tests.apns.simulator.providers import PAYLOAD, TOPIC
@@ -25,6 +30,7 @@ from tests.apns.wire import advance
 
 WALL = 1_790_000_000.0
 KEYS = {name: mint_key(f"KEY000000{number}") for number, name in enumerate(("first", "second", "unknown"))}
+ALERT = split(canonical(Alert("Hello"), "device:phone"))[1]
 
 
 @dataclass
@@ -61,7 +67,9 @@ class AppsWorld:
             metrics=NoMetrics(),
             random=self.random,
         )
+        self.sender = ApnsSender(self.apps, self.clients, self.clock, max_in_flight=100, wall=self.wall, random=self.random)
         self.outcomes: dict[str, list[Outcome]] = {}
+        self.answers: list[PushAnswer] = []
 
     def wall(self) -> float:
         return WALL + self.clock.seconds()
@@ -106,6 +114,23 @@ class AppsWorld:
             self.outcomes[apns_id] = outcomes
             push = ApnsPush(self.random.randbytes(32).hex(), PAYLOAD, TOPIC, apns_id=apns_id)
             client.send(push, self.clock.seconds() + timeout, outcomes.append)
+
+    def order(self, **changes: object) -> PushOrder:
+        token = PushToken(self.random.randbytes(32), TOPIC, sandbox=True)
+        message = "01JZ0000000000000000000000"
+        order = PushOrder(self.new_id(), message, "device:phone", "phone", token, ALERT, Priority.NORMAL, "", 0)
+        return replace(order, **changes)  # type: ignore[arg-type]
+
+    def send(self, order: PushOrder) -> None:
+        """As the application does; what it is answered is in `answers`."""
+        sending: Deferred[PushAnswer] = Deferred.fromCoroutine(self.sender.send(order))
+        sending.addCallback(self.answers.append)
+
+    def answer(self, order: PushOrder, seconds: float = 30.0) -> PushAnswer:
+        """The answer to one order."""
+        self.send(order)
+        self.advance(seconds)
+        return self.answers.pop()
 
     def advance(self, seconds: float) -> None:
         advance(self.clock, seconds)

@@ -32,7 +32,7 @@ class ReloadTests(NodeTestCase):
     @property
     def apps(self) -> Apps:
         assert self.node is not None
-        return self.node._parts.apps
+        return self.node._parts.away.apps
 
     def reload(self, text: str) -> None:
         self.toml.write_text(TOML + text)

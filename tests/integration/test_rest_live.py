@@ -29,9 +29,8 @@ class RestTestCase(NodeTestCase):
     scheme = "http"
     toml_extra = KEYS
 
-    async def ask(self, method: str, path: str, body: Any = None, key: str = KEY) -> tuple[int, Any]:
-        """Status and body, decoded if it is JSON."""
-        assert self.node is not None
+    async def ask(self, method: str, path: str, body: Any = None, key: str = KEY, port: int = 0) -> tuple[int, Any]:
+        """Status and body, decoded if it is JSON. `port`: that of another process's node."""
         trust = ssl.Certificate.loadPEM(authority().issued.certificate_pem)
         agent = Agent(reactor, BrowserLikePolicyForHTTPS(ssl.trustRootFromCertificates([trust])))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -39,7 +38,10 @@ class RestTestCase(NodeTestCase):
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        url = f"{self.scheme}://127.0.0.1:{self.node.rest_port}{path}"
+        if not port:
+            assert self.node is not None
+            port = self.node.rest_port
+        url = f"{self.scheme}://127.0.0.1:{port}{path}"
         response = await HTTPClient(agent).request(method, url, headers=headers, data=data)
         text = await response.text()
         return response.code, json.loads(text) if "json" in response.headers.getRawHeaders("content-type")[0] else text

@@ -36,6 +36,7 @@ class FakeSender:
     usual: PushAnswer = TAKEN
     slow: bool = False
     max_in_flight: int = 1000
+    ready: bool = True
     after: float = 5.0
     orders: list[PushOrder] = field(default_factory=list)
     answers: deque[PushAnswer | Exception] = field(default_factory=deque)

@@ -1,0 +1,66 @@
+"""What a node has for devices that are away: Apple's apps in force, their clients, and the sender over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from streampush.apns.app_clients import AppClients
+from streampush.apns.apps import Apps, Route
+from streampush.apns.client_figures import ClientFigures
+from streampush.apns.dialing import Dialer, TlsDialer
+from streampush.apns.pool_limits import PoolLimits
+from streampush.apns.ports import ApnsMetrics
+from streampush.apns.push_certificate import PushCertificate
+from streampush.apns.sender import ApnsSender
+from streampush.apns.settings import proxy
+from streampush.config import Config
+
+
+class Away:
+    """Made whole, with no connection: the first push opens one. `reactor`: IReactorTCP, IReactorTime and
+    IReactorPluggableNameResolver. `wall`: Unix seconds. `new_id`: makes UUIDs.
+
+    Raises ConfigError for an app or a proxy that cannot be used.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        *,
+        wall: Callable[[], float],
+        new_id: Callable[[], str],
+        metrics: ApnsMetrics,
+        random: Random,
+    ) -> None:
+        self._reactor = reactor
+        self._wall = wall
+        self._proxy = proxy(config)
+        self.apps = Apps(config, wall)
+        self.clients = AppClients(
+            self.apps, config.apns, reactor, self._dialer, wall=wall, new_id=new_id, metrics=metrics, random=random
+        )
+        self.sender = ApnsSender(
+            self.apps, self.clients, reactor, max_in_flight=config.apns.max_in_flight, wall=wall, random=random
+        )
+
+    def stop(self) -> Deferred[None]:
+        """Takes no pushes any more: what waits is not sent, what is under way has some seconds for its answer. Fires when all
+        connections are closed."""
+        return self.clients.stop()
+
+    def figures(self) -> Mapping[str, ClientFigures]:
+        """What there is now, by the name of the app."""
+        return {name: client.figures() for name, client in self.clients.all.items()}
+
+    def days_left(self) -> Mapping[str, float]:
+        """Until the end of the certificate, by the name of the app that has one."""
+        credentials = {app.name: app.route.credential for app in self.apps.all.values()}
+        return {name: one.days_left(self._wall()) for name, one in credentials.items() if isinstance(one, PushCertificate)}
+
+    def _dialer(self, route: Route) -> Dialer:
+        return TlsDialer(self._reactor, route.host, route.port, route.tls(), PoolLimits().attempt_timeout, self._proxy)

@@ -1,0 +1,216 @@
+"""The way to devices that are away, over Apple's push service: what `push/` orders becomes a push, and its outcome an answer.
+
+Every push has a collapse id, so that a repeat of one that Apple did not answer takes the place of the first on the device: of the
+message's collapse key within its channel if it has one, else the message's id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from random import Random
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from streampush.apns.alert_block import payload_of
+from streampush.apns.app_clients import AppClients
+from streampush.apns.apps import App, Apps
+from streampush.apns.dead_tokens import DeadTokens
+from streampush.apns.errors import BadPush
+from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, Rejected, UnknownPolicy, Why, may_be_repeated
+from streampush.apns.push import ApnsPush, Priority, PushType
+from streampush.apns.reasons import Action, treatment
+from streampush.protocol.terms import Priority as Urgency
+from streampush.push.values import PushAnswer, PushOrder, PushOutcome, PushToken
+
+SEND_TIMEOUT = 25.0
+"""Seconds of one try of the outbox, with the repeats in it: below half of its lease."""
+
+HELD_LOOK = 300.0
+"""Seconds between two tries while Apple refuses the key or certificate: soon enough for what has waited for a person."""
+
+LATER = 30.0
+"""Seconds until the next try of what had no answer, no connection or no room, where nobody names a time. Long enough for the
+outbox not to be busy with an outage."""
+
+SPREAD = 0.25
+"""Share of these times that is added at random, so that what failed together does not come back together."""
+
+KEPT_PAYLOADS = 64
+"""Messages of which the payload is kept: a message to many devices is encoded once. At most 4 KiB each."""
+
+NO_APP = "no app for its topic"
+
+DEFAULT_FALLBACK_AFTER = 5.0
+"""Seconds, for a device token of an app that is not configured: nothing will be sent, so it hardly matters."""
+
+_SOON = frozenset({Why.QUEUE_FULL, Why.NO_ROOM, Why.APP_RATE})
+"""What is over when others are through."""
+
+_log = Logger()
+
+
+class ApnsSender:
+    """The port push.ports.PushSender. `max_in_flight`: orders that it takes at once. `wall`: Unix seconds."""
+
+    def __init__(
+        self,
+        apps: Apps,
+        clients: AppClients,
+        clock: IReactorTime,
+        *,
+        max_in_flight: int,
+        wall: Callable[[], float],
+        random: Random,
+    ) -> None:
+        self._apps = apps
+        self._clients = clients
+        self._clock = clock
+        self._max_in_flight = max_in_flight
+        self._wall = wall
+        self._random = random
+        self._payloads: OrderedDict[tuple[str, str], tuple[App, PushType, bytes]] = OrderedDict()
+        self._dead: dict[str, tuple[App, DeadTokens]] = {}
+        self._suspected: set[str] = set()  # apps that were told to be wrongly configured
+        apps.watch(self._reloaded)
+
+    @property
+    def ready(self) -> bool:
+        """See PushSender."""
+        return len(self._apps) > 0
+
+    @property
+    def max_in_flight(self) -> int:
+        """See PushSender."""
+        return self._max_in_flight
+
+    def fallback_after(self, token: PushToken) -> float:
+        """See PushSender."""
+        app = self._apps.of_token(token.topic, token.sandbox)
+        return DEFAULT_FALLBACK_AFTER if app is None else app.settings.fallback_after
+
+    async def send(self, order: PushOrder) -> PushAnswer:
+        """See PushSender."""
+        app = self._apps.of_token(order.token.topic, order.token.sandbox)
+        client = None if app is None else self._clients.of(app)
+        if app is None or client is None:
+            return PushAnswer(PushOutcome.NOT_SENT, NO_APP)
+        sent_at = self._wall()
+        try:
+            push = self._push(order, app, sent_at)
+            outcome = await client.push(push, deadline=self._clock.seconds() + SEND_TIMEOUT)
+        except BadPush as error:
+            return PushAnswer(PushOutcome.NOT_SENT, str(error))
+        return self._answer(order, app, outcome, int(sent_at * 1000))
+
+    def _reloaded(self) -> None:
+        """What was learned of an app that has changed says nothing about it now."""
+        self._payloads.clear()
+        self._dead = {name: known for name, known in self._dead.items() if self._apps.named(name) == known[0]}
+        self._suspected &= self._dead.keys()
+
+    # ---------------------------------------------------------------------------------------------------------------- the push
+
+    def _push(self, order: PushOrder, app: App, wall: float) -> ApnsPush:
+        push_type, payload = self._payload(order, app)
+        considerate = push_type is PushType.BACKGROUND or order.priority is Urgency.LOW
+        return ApnsPush(
+            device_token=order.token.token.hex(),
+            payload=payload,
+            topic=order.token.topic,
+            push_type=push_type,
+            priority=Priority.CONSIDERATE if considerate else Priority.IMMEDIATE,
+            expiration=_expiration(app, order, wall),
+            collapse_id=collapse_id(order),
+            apns_id=order.push_id,
+        )
+
+    def _payload(self, order: PushOrder, app: App) -> tuple[PushType, bytes]:
+        key = (order.message_id, app.name)
+        known = self._payloads.get(key)
+        if known is None:
+            push_type, payload = payload_of(order.alert, order.message_id, order.channel, app.settings)
+            known = self._payloads[key] = (app, push_type, payload)
+            if len(self._payloads) > KEPT_PAYLOADS:
+                self._payloads.popitem(last=False)
+        return known[1], known[2]
+
+    # -------------------------------------------------------------------------------------------------------------- the answer
+
+    def _answer(self, order: PushOrder, app: App, outcome: Outcome, sent_at_ms: int) -> PushAnswer:
+        dead_at_ms = self._dead_at_ms(order, app, outcome, sent_at_ms)
+        again = self._again_in(app, outcome)
+        again_in = None if again is None else again * (1 + self._random.uniform(0.0, SPREAD))
+        match outcome:
+            case Delivered():
+                return PushAnswer(PushOutcome.DELIVERED, apns_id=order.push_id)
+            case Rejected(status, reason):
+                said = reason or f"status {status}"
+                return PushAnswer(PushOutcome.REJECTED, said, order.push_id, again_in, dead_at_ms)
+            case NotSent(why) | Refused(why):
+                return PushAnswer(PushOutcome.NOT_SENT, why.value.replace("_", " "), "", again_in)
+            case _:
+                return PushAnswer(PushOutcome.UNKNOWN, outcome.why.value.replace("_", " "), order.push_id, again_in)
+
+    def _dead_at_ms(self, order: PushOrder, app: App, outcome: Outcome, sent_at_ms: int) -> int | None:
+        """When the device token was of no use any more, if Apple says so and is to be believed."""
+        known = self._dead.get(app.name)
+        if known is None:
+            known = self._dead[app.name] = (app, DeadTokens())
+        dead = known[1]
+        dead.note(outcome)
+        if not isinstance(outcome, Rejected):
+            return None
+        if not dead.may_drop(outcome, registered_at_ms=order.token.registered_at_ms, sent_at_ms=sent_at_ms):
+            self._look_suspect(app, dead)
+            return None
+        return sent_at_ms if outcome.timestamp_ms is None else outcome.timestamp_ms
+
+    def _look_suspect(self, app: App, dead: DeadTokens) -> None:
+        if dead.suspects_configuration and app.name not in self._suspected:
+            self._suspected.add(app.name)
+            text = "Apple calls most device tokens of {app} bad: compare environment and bundle id with the build; none is dropped"
+            _log.error(text, app=app.name)
+
+    def _again_in(self, app: App, outcome: Outcome) -> float | None:
+        """Seconds until another try is worth while, None: never."""
+        if not may_be_repeated(outcome, collapsible=True, policy=UnknownPolicy(app.settings.repeat_unknown)):
+            return LATER if outcome == NotSent(Why.DEADLINE) else None  # it was this try's deadline, not the message's
+        match outcome:
+            case NotSent(Why.STOPPING):
+                return 0.0
+            case NotSent(Why.TOPIC_STOPPED):
+                return None
+            case NotSent(Why.CREDENTIAL_STOPPED):
+                return HELD_LOOK
+            case NotSent(why, retry_after):
+                return retry_after or (1.0 if why in _SOON else LATER)
+            case Rejected(status, reason):
+                return self._after_rejection(app, outcome, treatment(status, reason).action)
+            case _:
+                return LATER
+
+    def _after_rejection(self, app: App, outcome: Rejected, action: Action) -> float:
+        if outcome.retry_after is not None:
+            return outcome.retry_after
+        if action is Action.STOP_CREDENTIAL:
+            return HELD_LOOK
+        return app.settings.server_error_wait if action is Action.LATER else LATER
+
+
+def collapse_id(order: PushOrder) -> str:
+    """What a later push must have in common with this one to take its place. A collapse key counts within its channel, and may be
+    longer than Apple allows, so both go through a hash of 64 digits."""
+    if not order.collapse_key:
+        return order.message_id
+    return hashlib.sha256(f"{order.channel}\0{order.collapse_key}".encode()).hexdigest()
+
+
+def _expiration(app: App, order: PushOrder, wall: float) -> int:
+    """Unix seconds until which Apple is to try, 0: once."""
+    if not app.settings.expiration:
+        return 0
+    until = int(wall + app.settings.expiration)
+    return min(until, order.expires_at_ms // 1000) if order.expires_at_ms else until
