@@ -21,7 +21,7 @@ from streampush.observe.log import make_observer_factory
 
 
 class Options(usage.Options):
-    """twistd -n streampush --config FILE"""
+    """twistd -n --pidfile= streampush --config FILE"""
 
     synopsis = "[--config FILE] [--set section.key=value ...]"
     optParameters = [  # noqa: RUF012 - twisted.python.usage reads a class attribute

@@ -195,7 +195,7 @@ def _say_next(files: DevelopmentDirectory, device_id: str) -> None:
     directory = shlex.quote(str(files.root))
     twistd, streampush = _program("twistd"), _program("streampush")
     click.echo("Type next, each in a terminal of its own:")
-    click.echo(f"  {twistd} -n streampush --config {shlex.quote(str(files.toml))}")
+    click.echo(f"  {twistd} -n --pidfile= streampush --config {shlex.quote(str(files.toml))}")
     click.echo(f"  {streampush} listen --dir {directory} --device {device_id} --subscribe news/today")
     click.echo(f"  {streampush} publish --dir {directory} news/today 'Hello, world'")
     click.echo(f"  {streampush} publish --dir {directory} device:{device_id} 'Hello, you'")

@@ -21,7 +21,7 @@ from streampush.cli.store import store
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("streampush"), prog_name="streampush")
 def main() -> None:
-    """Push messages to native apps. The server itself is started with `twistd -n streampush --config FILE`."""
+    """Push messages to native apps. The server itself is started with `twistd -n --pidfile= streampush --config FILE`."""
 
 
 for command in (init, issue, check, decode, listen, publish, recall, status, explain, store, apns, apns_sim):

@@ -127,7 +127,7 @@ def test_the_rest_key_is_shown_once_and_only_its_hash_is_configured(tmp_path: Pa
 def test_scripts_on_the_path_are_called_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(SCRIPTS))
     output = run("init", tmp_path / "dev").output
-    assert "\n  twistd -n streampush --config" in output
+    assert "\n  twistd -n --pidfile= streampush --config" in output
     assert output.count("\n  streampush ") == 3
 
 
@@ -139,13 +139,13 @@ def test_scripts_that_a_shell_does_not_find_are_called_by_path(
         (tmp_path / name).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     output = run("init", tmp_path / "dev").output
-    assert f"\n  {SCRIPTS}/twistd -n streampush --config" in output
+    assert f"\n  {SCRIPTS}/twistd -n --pidfile= streampush --config" in output
     assert output.count(f"\n  {SCRIPTS}/streampush ") == 3
 
 
 def test_init_says_what_to_type_next(tmp_path: Path) -> None:
     output = run("init", tmp_path / "my dev").output
-    assert f"twistd -n streampush --config '{tmp_path}/my dev/streampush.toml'" in output
+    assert f"twistd -n --pidfile= streampush --config '{tmp_path}/my dev/streampush.toml'" in output
     assert f"streampush listen --dir '{tmp_path}/my dev' --device phone-1 --subscribe news/today" in output
 
 
