@@ -13,7 +13,8 @@ MIN_ENVELOPE_ROOM = 16 * 1024
 """Bytes of a frame kept for what is around a payload: channel, ids, content type, headers."""
 
 RESERVED_DESCRIPTORS = 100
-"""File descriptors for everything that is no device: listeners, log, store, REST requests, file reloads."""
+"""File descriptors for everything that is no device: listeners, log, store, REST requests, file reloads. Connections to Apple come
+on top."""
 
 MAX_CHANNEL_BYTES = 255
 
@@ -54,11 +55,12 @@ def fd_budget(config: Config, soft_limit: int) -> tuple[int, str | None]:
     `soft_limit`: RLIMIT_NOFILE's soft value; negative (RLIM_INFINITY): no limit.
     """
     wanted = config.admission.max_connections
-    room = soft_limit - RESERVED_DESCRIPTORS
+    reserved = RESERVED_DESCRIPTORS + config.apns.max_connections * len(config.apns.apps)
+    room = soft_limit - reserved
     if soft_limit < 0 or room >= wanted:
         return wanted, None
     cap = max(1, room)
-    needed = wanted + RESERVED_DESCRIPTORS
+    needed = wanted + reserved
     return cap, (
         f"{config.file}: admission.max_connections: {wanted} connections do not fit the file-descriptor limit {soft_limit}, "
         f"the cap is lowered to {cap}; raise the limit with `ulimit -n {needed}` or LimitNOFILE={needed}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streampush.config import Config, HeartbeatConfig, KeyConfig, PublisherConfig, StoreConfig, TlsConfig
+from streampush.config import ApnsAppConfig, ApnsConfig, Config, HeartbeatConfig, KeyConfig, PublisherConfig, StoreConfig, TlsConfig
 from streampush.config_rules import check_rules, fd_budget
 from streampush.errors import ConfigError
 from streampush.loading import load_config, problems, read_config
@@ -375,6 +375,11 @@ def test_a_low_file_descriptor_limit_lowers_the_cap_and_says_what_to_type() -> N
     assert warning is not None
     assert "ulimit -n 10100" in warning
     assert "admission.max_connections" in warning
+
+
+def test_connections_to_apple_take_descriptors_too() -> None:
+    apns = ApnsConfig(max_connections=8, apps=(ApnsAppConfig("a"), ApnsAppConfig("b")))
+    assert fd_budget(Config(apns=apns), 1024)[0] == 1024 - 100 - 16
 
 
 def test_a_tiny_file_descriptor_limit_still_admits_one() -> None:
