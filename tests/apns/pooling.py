@@ -29,9 +29,16 @@ from tests.apns.wire import End, advance, join
 class Push(Exchange):
     """Keeps what became of it."""
 
-    __slots__ = ("__weakref__", "apns_id", "body_received", "calls", "ended_at", "fault", "status")
+    __slots__ = ("__weakref__", "_clock", "apns_id", "body_received", "calls", "ended_at", "fault", "status")
 
-    def __init__(self, deadline: float = 1e9, payload: bytes = PAYLOAD, token: str = TOKEN, jwt: bytes = b"") -> None:
+    def __init__(
+        self,
+        deadline: float = 1e9,
+        payload: bytes = PAYLOAD,
+        token: str = TOKEN,
+        jwt: bytes = b"",
+        clock: Clock | None = None,
+    ) -> None:
         self.apns_id = str(uuid.uuid4())
         fields = request_fields(token, jwt, apns_id=self.apns_id)
         super().__init__(hpack.block(fields), payload, deadline)
@@ -39,6 +46,13 @@ class Push(Exchange):
         self.body_received = b""
         self.fault: Fault | None = None
         self.calls = 0  # that ended it
+        self.ended_at = 0.0
+        self._clock = clock
+
+    def _end(self, ended: bool = True) -> None:
+        if ended:
+            self.calls += 1
+            self.ended_at = self._clock.seconds() if self._clock is not None else 0.0
 
     @property
     def ended(self) -> bool:
@@ -46,18 +60,18 @@ class Push(Exchange):
 
     def answered(self, headers: HeaderList, ended: bool) -> None:
         self.status = headers.status
-        self.calls += ended
+        self._end(ended)
 
     def received(self, data: bytes, ended: bool) -> None:
         self.body_received += data
-        self.calls += ended
+        self._end(ended)
 
     def trailed(self, headers: HeaderList) -> None:
-        self.calls += 1
+        self._end()
 
     def failed(self, fault: Fault) -> None:
         self.fault = fault
-        self.calls += 1
+        self._end()
 
     @property
     def verdict(self) -> Verdict | None:
@@ -143,6 +157,7 @@ class World:
             metrics=metrics,
         )
         self.pushes: list[Push] = []
+        self.jumped = False  # the test made time jump, so that deadlines passed unseen
 
     def make_server(self) -> AppleProtocol:
         connection = self.apple.connect(self.clock.seconds())
@@ -152,7 +167,7 @@ class World:
         return server
 
     def push(self, count: int = 1, timeout: float = 10.0, payload: bytes = PAYLOAD) -> list[Push]:
-        new = [Push(self.clock.seconds() + timeout, payload) for _ in range(count)]
+        new = [Push(self.clock.seconds() + timeout, payload, clock=self.clock) for _ in range(count)]
         self.pushes += new
         for push in new:
             self.pool.submit(push)
@@ -168,9 +183,10 @@ class World:
         return sum(push.status == 200 and push.fault is None for push in self.pushes)
 
     def check(self) -> None:
-        """Every push ended once, and what it believes is what Apple knows."""
+        """Every push ended once and in time, and what it believes is what Apple knows."""
         for push in self.pushes:
             assert push.calls == 1, (push.calls, push.status, push.fault)
+            assert self.jumped or push.ended_at <= push.deadline + 1e-6, push.fault
             times = self.apple.ledger.times_accepted(push.apns_id)
             assert times <= 1, "doubled"
             if push.fault is None:
