@@ -125,6 +125,7 @@ class Pushing:
                     self._cancel(push, why)
                 return
             standings = await self._standings.of(record, [push.device_id for push in pushes])
+            rule, alert = split(pushes[0].body)
         except StoreUnavailable:
             self._leasing.stuck()
             self._retry_later(lambda: self._begin(pushes))
@@ -133,7 +134,6 @@ class Pushing:
             for push in pushes:
                 self._end(push, PushOutcome.NOT_SENT, FAULT)
             raise
-        rule, alert = split(pushes[0].body)
         results = {row.device_id: row.push for row in record.devices}
         for push, standing in zip(pushes, standings, strict=True):
             push.result = results.get(push.device_id)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from json import JSONDecodeError
 from uuid import UUID
 
 import pytest
 
 from streampush.config import StoreConfig
 from streampush.push import pushing
+from streampush.push.fallback import push_key
 from streampush.push.leasing import LEASE, LONGEST_WAIT, RETRY_PAUSE
 from streampush.push.pushing import push_id
-from streampush.push.values import PushAnswer, PushOutcome, PushToken
+from streampush.push.values import PUSH, PublishRequest, PushAnswer, PushOutcome, PushToken
 from streampush.store.memory import MemoryStore
 from tests.push.fallback_world import TAKEN, FakeSender, FallbackWorld
+from tests.push.world import PUBLISHER
 from tests.store.slow import Call, SlowStore
 
 LATER = PushAnswer(PushOutcome.NOT_SENT, "no connection", again_in=7.0)
@@ -118,6 +121,16 @@ def test_a_fault_of_the_sender_ends_that_push_only() -> None:
     assert [type(failure) for failure in world.failures] == [ZeroDivisionError]
     assert world.outcome(broken, "phone") == ("unknown", "internal error")
     assert world.outcome(fine, "phone") == ("delivered", "")
+
+
+def test_work_that_cannot_be_read_ends_and_is_not_kept_in_work() -> None:
+    world = known()
+    published = world.run(world.service.publish(PUBLISHER, PublishRequest("device:phone", b"x")))
+    world.run(world.memory.outbox_add(PUSH, push_key(published.message_id, "phone"), b"no alert", 0))
+    world.advance(LONGEST_WAIT)
+    assert [type(failure) for failure in world.failures] == [JSONDecodeError]
+    assert world.outcome(published, "phone") == ("not_sent", "internal error")
+    assert world.work() == 0
 
 
 def test_no_more_than_the_sender_takes_are_in_flight() -> None:
