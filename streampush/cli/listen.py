@@ -13,12 +13,12 @@ import click
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
-from streampush.cli.exits import Failure, describe_code
+from streampush.cli.exits import Failure, RefusedByServer, describe_code
 from streampush.cli.link import LARGEST_FRAMES, FirstConnection, explain_error, explain_stop, open_tls
 from streampush.cli.running import run
 from streampush.cli.target import directory_option, find_target, host_option, port_option
 from streampush.cli.words import counted
-from streampush.client.errors import ClientError
+from streampush.client.errors import ClientError, RequestRefused
 from streampush.client.events import (
     ClientEvent,
     Connected,
@@ -160,7 +160,10 @@ class Listener:
         self._client.start()
         await self._first.welcome()
         for channel in wanted.channels:
-            subscribed = await self._client.subscribe(channel, start=wanted.start, durable=wanted.durable)
+            try:
+                subscribed = await self._client.subscribe(channel, start=wanted.start, durable=wanted.durable)
+            except RequestRefused as error:  # of several topics one must be named
+                raise RefusedByServer(f"{channel}: {explain_error(error).message}") from error
             behind = subscribed.top_offset - subscribed.offset
             wanted.tell(f"following {channel} behind offset {subscribed.offset}, stored: {behind}")
         await self._over

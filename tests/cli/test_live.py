@@ -112,10 +112,10 @@ class ListenTests(ListenTestCase):
         await self.listen(channels=("news/a",), start=Start.EARLIEST, count=1)
         self.assertEqual(self.shown, ['news/a #1  "\\u001b[2Jgone"'])
 
-    async def test_a_channel_that_it_may_not_follow_ends_it_with_the_code(self) -> None:
+    async def test_a_channel_that_it_may_not_follow_ends_it_with_its_name_and_the_code(self) -> None:
         with self.assertRaises(RefusedByServer) as caught:
-            await self.listen(channels=("secret",))
-        self.assertTrue(str(caught.exception).startswith("refused: 3003 "))
+            await self.listen(channels=("news/a", "secret"))
+        self.assertTrue(str(caught.exception).startswith("secret: refused: 3003 "))
 
     async def test_a_second_listener_of_the_device_ends_the_first_one(self) -> None:
         first = self.listen()
