@@ -7,7 +7,7 @@ NODE_CLIENT := tests/interop/node
 .PHONY: help setup demo run test simulate torture soak lint bench coverage core-coverage proto wheel clean
 
 help:
-	@echo "make demo      the whole product in one run: a cut connection, a device that is away, recalls, a receipt, counts"
+	@echo "make demo      the whole product in one run: a cut connection, a device that is away, recalls, a receipt, pushes, counts"
 	@echo "make test      every test"
 	@echo "make simulate  10 000 scenarios of server and clients with faults (SEEDS=, FIRST=); SEED=n replays one"
 	@echo "make torture   the real server under load, killed KILLS=50 times, frozen, its disk filled (SEED=, SECONDS=)"

@@ -1,10 +1,11 @@
 """The product in one run: `make demo`.
 
-Mints a CA and certificates, starts the real server with a new store on disk, connects devices over mutual TLS in processes of
-their own, publishes to a device, a user and a topic over REST and over the framed protocol, cuts one device's connection and lets
-it resume. One device is away for a while: its backlog is shown, a message in it is recalled, it comes back for the rest. Receipts
-say what became of a message on each device. Ends with one line of counts; status 1, and a line that says so, if any message is
-missing or came twice.
+Mints a CA and certificates, starts a simulated Apple and the real server with a new store on disk, connects devices over mutual
+TLS in processes of their own, publishes to a device, a user and a topic over REST and over the framed protocol, cuts one device's
+connection and lets it resume. One device is away for a while: its backlog is shown, a message in it is recalled, it comes back for
+the rest. Receipts say what became of a message on each device. Messages with an alert go on to Apple where the device is away;
+where it is not the push is cancelled, and a device token that Apple calls dead is forgotten. Ends with one line of counts; status
+1, and a line that says so, if any message is missing or came twice.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 
 from demo.api import RestApi
+from demo.apple import configure, start_apple
 from demo.ledger import Ledger
 from demo.processes import Failed, Record, Story, device_command, publisher_command, running, server_command
 
@@ -50,6 +52,7 @@ class Demo:
         )
         self._ended: list[Story] = []  # a device that was away tells its story in two parts
         self._stories: dict[str, Story] = {}
+        self._pushes = {"delivered": 0, "cancelled": 0, "rejected": 0}
 
     # ----------------------------------------------------------------------------------------------------------- setting up
 
@@ -87,6 +90,12 @@ class Demo:
         story = self._stories[device] = Story(device, device_command(ROOT, self._port, device, DEVICES[device][1]))
         return story
 
+    def _switch_off(self, device: str) -> None:
+        story = self._stories[device]
+        story.stop()
+        self._ended.append(story)
+        say(f"away      {device} is switched off")
+
     def stop(self) -> None:
         """Ends everything but the server."""
         for story in (*self._stories.values(), *([self._backend] if hasattr(self, "_backend") else [])):
@@ -94,9 +103,12 @@ class Demo:
 
     # ----------------------------------------------------------------------------------------------------------- publishing
 
-    def publish_rest(self, channel: str, text: str, *, stays: bool = True) -> str:
-        """POST /v1/publish; gives the message's id. `stays`: it is not recalled before its time."""
-        stored = self._api.ask("POST", "/v1/publish", {"channel": channel, "payload": text})
+    def publish_rest(self, channel: str, text: str, *, stays: bool = True, alert: str = "") -> str:
+        """POST /v1/publish; gives the message's id. `stays`: it is not recalled before its time. `alert`: a title."""
+        message: dict[str, object] = {"channel": channel, "payload": text}
+        if alert:
+            message["alert"] = {"title": alert}
+        stored = self._api.ask("POST", "/v1/publish", message)
         if stays:
             self._ledger.expect(channel, text)
         else:
@@ -167,10 +179,7 @@ class Demo:
 
     def away_and_back(self) -> None:
         """tablet-1 is switched off; what is published meanwhile waits for it, and one message is taken back before it is there."""
-        tablet = self._stories["tablet-1"]
-        tablet.stop()
-        self._ended.append(tablet)
-        say("away      tablet-1 is switched off")
+        self._switch_off("tablet-1")
         self.publish_rest("device:tablet-1", "charge me")
         self.publish_rest("user:alice", "dinner at eight")
         wrong = self.publish_rest("device:tablet-1", "sent by mistake", stays=False)
@@ -204,13 +213,46 @@ class Demo:
             steps = ", ".join(f"{name} +{at - times['accepted']} ms" for name, at in times.items())
             say(f"receipt   GET /v1/messages/{message_id}: {row['device_id']}: {steps}")
 
+    def pushes(self) -> None:
+        """Messages with an alert: pushed by Apple where the device is away, cancelled where it acknowledges in time; a device token
+        that Apple calls dead is forgotten. Both devices come back for their messages."""
+        self._switch_off("tablet-1")
+        self._push("tablet-1", "your parcel is at the door", "Parcel", "delivered")
+        self._push("phone-1", "rain in ten minutes", "Weather", "cancelled")
+        self._switch_off("watch-1")
+        self._push("watch-1", "your parcel is at the door", "Parcel", "rejected")
+        left = self._push("watch-1", "still at the door", "Parcel", "not_sent")
+        say(f"forgotten the token of watch-1: the next message found {left!r}")
+        for device in ("tablet-1", "watch-1"):
+            self._switch_on(device).wait("a greeting", lambda record: record["event"] == "ready")
+        self.arrived()
+        say("back      tablet-1 and watch-1 are on again and have collected what they were pushed for")
+
+    def _push(self, device: str, text: str, title: str, outcome: str) -> str:
+        """Gives the reason of an outcome that must be this one."""
+        message_id = self.publish_rest(f"device:{device}", text, alert=title)
+        push = self._api.await_push(message_id)
+        if push["outcome"] != outcome:
+            raise Failed(f"the push to {device} should be {outcome}, and is {push}")
+        if outcome in self._pushes:
+            self._pushes[outcome] += 1
+            told = {
+                "delivered": f"Apple took it as {push['apns_id']}",
+                "cancelled": f"none, the device has {push['reason']} the message",
+                "rejected": f"Apple says {push['reason']}",
+            }
+            say(f"push      {device}: {told[outcome]}")
+        return push["reason"]
+
     def count(self) -> int:
         """The last line; 0 if everything came once."""
         got = {device: [(record["channel"], record["text"]) for record in self._messages(device)] for device in DEVICES}
         wrong, counts, status = self._ledger.reckon(got)
         for line in wrong:
             say(line)
-        say(f"{counts}, 1 connection cut and resumed, 1 device away, 2 messages recalled")
+        pushes = self._pushes
+        told = f"{pushes['delivered']} pushed by Apple, {pushes['cancelled']} cancelled, {pushes['rejected']} dead token removed"
+        say(f"{counts}, 1 connection cut and resumed, 2 devices away, 2 messages recalled, {told}")
         return status
 
 
@@ -230,20 +272,29 @@ def tell(demo: Demo) -> None:
     demo.away_and_back()
     demo.recall_everywhere()
     demo.receipt()
+    demo.pushes()
     demo.arrived()
+
+
+def show(demo: Demo, server: Story) -> None:
+    """The story, from the start of the server on."""
+    demo.await_server(server)
+    try:
+        tell(demo)
+    finally:
+        demo.stop()
 
 
 def main() -> int:
     demo = Demo(Path(sys.executable).parent)
     try:
         demo.mint()
-        server = Story("server", server_command(ROOT))
-        with running(server):
-            demo.await_server(server)
-            try:
-                tell(demo)
-            finally:
-                demo.stop()
+        apple = start_apple(ROOT)
+        with running(apple):
+            say(f"Apple     streampush apns-sim is on 127.0.0.1:{configure(ROOT, apple)} (TLS, HTTP/2)")
+            server = Story("server", server_command(ROOT), stays=True)
+            with running(server):
+                show(demo, server)
         return demo.count()
     except (Failed, OSError) as failed:
         say(f"FAILED    {failed}")

@@ -56,3 +56,15 @@ class RestApi:
             if time.monotonic() > deadline:
                 raise Failed(f"the receipt of {message_id} is not complete: {rows}")
             time.sleep(0.05)
+
+    def await_push(self, message_id: str) -> dict[str, str]:
+        """How the push of a message to one device ended, when it has. Raises Failed."""
+        deadline = time.monotonic() + WAIT
+        while True:
+            rows: list[dict[str, Any]] = self.ask("GET", f"/v1/messages/{message_id}")["devices"]
+            ended: list[dict[str, str]] = [row["push"] for row in rows if "push" in row]
+            if ended:
+                return ended[0]
+            if time.monotonic() > deadline:
+                raise Failed(f"the push of {message_id} has not ended: {rows}")
+            time.sleep(0.05)

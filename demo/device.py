@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 
+from demo.apple import BUNDLE_ID
 from demo.lines import Commands, tell
 from streampush.cli.directory import DevelopmentDirectory
 from streampush.client import (
@@ -52,7 +54,7 @@ def watch(event: ClientEvent) -> None:
 
 
 async def run(reactor: Any, root: str, port: str, device_id: str, *topics: str) -> None:
-    """Connects, follows, and goes on until stdin ends."""
+    """Connects, follows, says where it is to be pushed to, and goes on until stdin ends."""
     files = DevelopmentDirectory(Path(root))
     credentials = files.device(device_id)
     tls = ClientTls.from_files(str(files.ca.certificate), str(credentials.certificate), str(credentials.key))
@@ -61,6 +63,7 @@ async def run(reactor: Any, root: str, port: str, device_id: str, *topics: str) 
     await client.connected()
     for topic in topics:
         await client.subscribe(topic)
+    await client.register_token(os.urandom(32), BUNDLE_ID, sandbox=True)  # as iOS gives one
     tell("ready")
 
     async def obey(line: bytes) -> None:

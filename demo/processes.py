@@ -23,10 +23,11 @@ class Failed(Exception):
 
 
 class Story:
-    """A process and what it has told so far."""
+    """A process and what it has told so far. `stays`: it does not end with its standard input."""
 
-    def __init__(self, name: str, command: list[str]) -> None:
+    def __init__(self, name: str, command: list[str], *, stays: bool = False) -> None:
         self.name = name
+        self._stays = stays
         self.records: list[Record] = []
         self._changed = threading.Condition()
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -75,7 +76,7 @@ class Story:
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            self._process.wait(5 if self.name != "server" else 0)
+            self._process.wait(0 if self._stays else 5)
         except subprocess.TimeoutExpired:
             self._process.terminate()
             try:

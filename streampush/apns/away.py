@@ -8,15 +8,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from streampush.apns.app_clients import AppClients
-from streampush.apns.apps import Apps, Route
+from streampush.apns.app_clients import AppClients, tls_dialer
+from streampush.apns.apps import Apps
 from streampush.apns.client_figures import ClientFigures
-from streampush.apns.dialing import Dialer, TlsDialer
-from streampush.apns.pool_limits import PoolLimits
 from streampush.apns.ports import ApnsMetrics
 from streampush.apns.push_certificate import PushCertificate
 from streampush.apns.sender import ApnsSender
-from streampush.apns.settings import proxy
 from streampush.config import Config
 
 
@@ -37,13 +34,10 @@ class Away:
         metrics: ApnsMetrics,
         random: Random,
     ) -> None:
-        self._reactor = reactor
         self._wall = wall
-        self._proxy = proxy(config)
         self.apps = Apps(config, wall)
-        self.clients = AppClients(
-            self.apps, config.apns, reactor, self._dialer, wall=wall, new_id=new_id, metrics=metrics, random=random
-        )
+        dialer = tls_dialer(reactor, config)
+        self.clients = AppClients(self.apps, config.apns, reactor, dialer, wall=wall, new_id=new_id, metrics=metrics, random=random)
         self.sender = ApnsSender(
             self.apps, self.clients, reactor, max_in_flight=config.apns.max_in_flight, wall=wall, random=random
         )
@@ -61,6 +55,3 @@ class Away:
         """Until the end of the certificate, by the name of the app that has one."""
         credentials = {app.name: app.route.credential for app in self.apps.all.values()}
         return {name: one.days_left(self._wall()) for name, one in credentials.items() if isinstance(one, PushCertificate)}
-
-    def _dialer(self, route: Route) -> Dialer:
-        return TlsDialer(self._reactor, route.host, route.port, route.tls(), PoolLimits().attempt_timeout, self._proxy)

@@ -17,7 +17,8 @@ class DemoTests(unittest.TestCase):
         done = subprocess.run([sys.executable, "-m", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         lines = done.stdout.strip().splitlines()
-        self.assertIn("26 deliveries due, 26 received, 0 missing, 0 repeated", lines[-1])
+        self.assertIn("30 deliveries due, 30 received, 0 missing, 0 repeated", lines[-1])
+        self.assertIn("1 pushed by Apple, 1 cancelled, 1 dead token removed", lines[-1])
         for shown in (
             "resumed   phone-1 is back, proven without loss on device:phone-1, news/today, user:alice",
             "backlog   tablet-1: 2 on device:tablet-1, 1 on user:alice wait for it",
@@ -26,8 +27,13 @@ class DemoTests(unittest.TestCase):
             "recall    phone-1 is told on user:alice to remove 'you have won'",
             "recall    tablet-1 is told on user:alice to remove 'you have won'",
             "receipt   told to the publisher: tablet-1 has processed it",
+            "push      phone-1: none, the device has acknowledged the message",
+            "push      watch-1: Apple says Unregistered",
+            "forgotten the token of watch-1: the next message found 'no token'",
+            "back      tablet-1 and watch-1 are on again and have collected what they were pushed for",
         ):
             self.assertIn(shown, lines)
+        self.assertEqual(len([line for line in lines if line.startswith("push      tablet-1: Apple took it as ")]), 1, lines)
         receipts = [line for line in lines if line.startswith("receipt   GET /v1/messages/")]
         self.assertEqual(len(receipts), 2, lines)
         for line in receipts:
