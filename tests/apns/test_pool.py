@@ -408,6 +408,33 @@ def test_without_a_connection_who_waits_is_told_after_some_patience() -> None:
     world.stop()
 
 
+def test_after_a_success_patience_begins_anew() -> None:
+    world = World()
+    world.dialer.refusing = LinkEnd("nobody is there")
+    world.push(timeout=60)
+    world.advance(2)
+    world.dialer.refusing = None
+    world.advance(8)
+    assert world.delivered() == 1
+    world.dialer.refusing = LinkEnd("nobody is there")
+    world.servers[0].abort()
+    world.advance(0.1)
+    late = world.push(timeout=60)
+    world.advance(2.5)
+    assert not late[0].ended
+    world.advance(5)
+    assert whys(late) == [Why.NO_CONNECTION]
+    world.stop()
+
+
+def test_a_server_that_ends_each_connection_gets_no_more_than_some_a_second() -> None:
+    world = World(GoAway(When(every=1)))
+    world.push(100, timeout=5.0)
+    world.advance(5.0)
+    assert 10 < world.apple.ledger.connections <= 21
+    world.stop()
+
+
 def test_what_will_be_the_same_again_is_told_at_once_and_tried_again_later() -> None:
     world = World()
     world.dialer.security.problem = "the server does not speak HTTP/2"
