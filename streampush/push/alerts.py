@@ -141,6 +141,8 @@ def _block(alert: Alert, channel: str) -> bytes:
         said["custom"] = _custom(alert.custom, channel)
     try:
         return _encode(said).encode()
+    except RecursionError:  # some Pythons read deeper than they write
+        raise _senseless("custom is nested too deeply", channel) from None
     except UnicodeEncodeError:
         raise _senseless("title, body and the other texts must be Unicode text: one holds half a character", channel) from None
     except ValueError:

@@ -227,7 +227,7 @@ def _fallback_after_ms(fields: Mapping[str, Any], at: str) -> int:
     most = MAX_FALLBACK_AFTER_MS // 1000
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.001 <= value <= most:
         raise bad(f"{at}fallback_after", f"must be a number of seconds from 0.001 to {most}")
-    return int(value * 1000)
+    return round(value * 1000)
 
 
 def _headers(value: Any, field: str) -> dict[str, str]:

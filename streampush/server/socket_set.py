@@ -73,8 +73,8 @@ class SocketSet:
 
     def _want(self, descriptor: Watched, event: int) -> None:
         number = descriptor.fileno()
-        wanted = self._wanted.get(number, 0)
-        if wanted & event and self._watched[number] is descriptor:
+        wanted = self._wanted.get(number, 0) if self._watched.get(number) is descriptor else 0  # of another: closed unsaid
+        if wanted & event:
             return
         if self._epoll is None:
             self._epoll = select.epoll()

@@ -321,7 +321,7 @@ ALERT = {
     "interruption_level": "active",
     "relevance_score": 1,
     "custom": {"a": [1, "é"]},
-    "fallback_after": 2.5,
+    "fallback_after": 1.001,
     "only_when_away": False,
 }
 
@@ -331,7 +331,7 @@ def test_an_alert_is_told_to_the_application() -> None:
     api = Api()
     assert api.publish(**GOOD, alert=ALERT).status == 200
     custom = '{"a":[1,"é"]}'
-    alert = Alert("t", "s", "b", 0, "default", "c", "i", True, "active", 1.0, custom, fallback_after_ms=2500)
+    alert = Alert("t", "s", "b", 0, "default", "c", "i", True, "active", 1.0, custom, fallback_after_ms=1001)
     assert api.push.published[0][1].alert == alert
 
 

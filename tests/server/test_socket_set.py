@@ -194,6 +194,17 @@ class SocketSetTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual((end.seen, end.reasons), (["read"], []))
 
+    def test_a_socket_that_takes_the_number_of_one_closed_unsaid_is_watched(self) -> None:
+        (gone,) = self.reading(1)
+        number = gone.fileno()
+        gone.sock.close()
+        end = self.end()
+        self.assertEqual(end.fileno(), number)  # the kernel gives the lowest that is free
+        self.sockets.addReader(end)
+        end.peer.send(b"x")
+        self.reactor.turn()
+        self.assertEqual((gone.seen, end.seen), ([], ["read"]))
+
     def test_a_reactor_that_stops_ends_all_of_them_whatever_one_does(self) -> None:
         ends = self.reading(3)
 
