@@ -58,6 +58,11 @@ def split_place(place: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def is_topic(text: str) -> bool:
+    """Whether it is a bundle id in its form, perhaps with a suffix of Apple's. Its length is not looked at."""
+    return _TOPIC.fullmatch(text) is not None
+
+
 def is_host(text: str) -> bool:
     """Whether it is a DNS name or an IP address."""
     try:
@@ -74,7 +79,7 @@ def _identity(where: str, app: ApnsAppConfig) -> Found:
         yield f"{where}.bundle_id", "required, the app's bundle id, such as com.example.shop"
     elif len(app.bundle_id) > MAX_BUNDLE_ID:
         yield f"{where}.bundle_id", f"{len(app.bundle_id)} characters, allowed are at most {MAX_BUNDLE_ID}"
-    elif not _TOPIC.fullmatch(app.bundle_id):
+    elif not is_topic(app.bundle_id):
         yield f"{where}.bundle_id", f"{app.bundle_id!r} is no bundle id: letters, digits, - and _ in parts between single dots"
 
 
@@ -116,7 +121,7 @@ def _words(where: str, app: ApnsAppConfig) -> Found:
 def _topics(where: str, app: ApnsAppConfig, owners: dict[tuple[str, str], str]) -> Found:
     """A device token says its topic and environment, and no more: they tell which app it is of."""
     for key, topic in ((f"{where}.bundle_id", app.bundle_id), *((f"{where}.topics", topic) for topic in app.topics)):
-        if key.endswith("topics") and (len(topic) > MAX_TOPIC or not _TOPIC.fullmatch(topic)):
+        if key.endswith("topics") and (len(topic) > MAX_TOPIC or not is_topic(topic)):
             yield key, f"{topic!r} is no topic: a bundle id, perhaps with a suffix of Apple's, of at most {MAX_TOPIC} characters"
             continue
         owner = owners.setdefault((topic, app.environment), app.name)

@@ -808,9 +808,9 @@ class RegisterToken(_message.Message):
     SANDBOX_FIELD_NUMBER: _builtins.int
     provider: Global___TokenProvider.ValueType
     token: _builtins.bytes
-    """secret; at most 256 bytes"""
+    """secret; at most 100 bytes"""
     topic: _builtins.str
-    """APNs: the bundle id"""
+    """APNs: the bundle id; at most 255 characters"""
     sandbox: _builtins.bool
     """APNs: the development environment"""
     def __init__(

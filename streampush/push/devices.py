@@ -83,16 +83,21 @@ class Devices:
                 await self._leave_user(principal.name, known.user_id)
             return principal if principal.user_id == record.user_id else replace(principal, user_id=record.user_id)
 
-    async def register_token(self, device_id: str, token: PushToken | None) -> None:
+    async def register_token(self, device_id: str, token: PushToken | None) -> bool:
         """Keeps the device's push token, as registered now, or forgets it; another device that had the same one loses it.
 
-        Raises Refused.
+        True if the device had one before. Raises Refused: UNKNOWN_RECIPIENT, STORE_UNAVAILABLE.
         """
         async with self._turns.of(device_id):
             record = await self._known(device_id)
             if token is not None:
                 token = replace(token, registered_at_ms=self._wall_ms())
             await self._store.remember_device(replace(record, push_token=token))
+            return record.push_token is not None
+
+    async def push_token(self, device_id: str) -> PushToken | None:
+        """The device's push token, which is secret; None: it has none. Raises Refused(UNKNOWN_RECIPIENT)."""
+        return (await self._known(device_id)).push_token
 
     async def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
         """Forgets the device's push token, which was no longer good at that time; False if it has registered one since then.

@@ -8,7 +8,8 @@ from typing import Any
 
 from streampush.push.backlog import BacklogEntry, BacklogPage, ChannelBacklog
 from streampush.push.explain import Explanation, Facts
-from streampush.push.values import ChannelPresence, DeadLetter, DurableSubscription, Session
+from streampush.push.push_tokens import shown
+from streampush.push.values import ChannelPresence, DeadLetter, DurableSubscription, PushToken, Session
 
 
 def subscription(value: DurableSubscription) -> dict[str, Any]:
@@ -60,6 +61,16 @@ def dead_letter(value: DeadLetter, *, with_payload: bool = False) -> dict[str, A
             "payload_base64": base64.b64encode(publication.payload).decode("ascii"),
         }
     return document
+
+
+def push_token(value: PushToken) -> dict[str, Any]:
+    """A push token, without the token itself: it is secret."""
+    return {
+        "token_hash": shown(value.token),
+        "topic": value.topic,
+        "environment": "sandbox" if value.sandbox else "production",
+        "registered_at_ms": value.registered_at_ms,
+    }
 
 
 def session(value: Session) -> dict[str, Any]:

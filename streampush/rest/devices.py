@@ -11,7 +11,7 @@ from streampush.push.devices import DeviceChange
 from streampush.rest import device_documents, documents, fields
 from streampush.rest.calls import Call, Operation, Route
 from streampush.rest.ports import PushApi
-from streampush.rest.problems import Answer, json_answer
+from streampush.rest.problems import Answer, Problem, json_answer
 from streampush.rest.queries import flag, number
 
 _DEVICE = "/v1/devices/<string:id>"
@@ -21,6 +21,9 @@ ROUTES = (
     Route("PUT", _DEVICE, "change_device", "devices"),
     Route("DELETE", _DEVICE, "forget_device", "devices"),
     Route("POST", f"{_DEVICE}/disconnect", "disconnect_device", "disconnect"),
+    Route("GET", f"{_DEVICE}/push-token", "show_push_token", "read"),
+    Route("PUT", f"{_DEVICE}/push-token", "register_push_token", "devices"),
+    Route("DELETE", f"{_DEVICE}/push-token", "remove_push_token", "devices"),
     Route("GET", f"{_DEVICE}/subscriptions", "list_subscriptions", "read"),
     Route("PUT", f"{_DEVICE}/subscriptions/<channel:channel>", "add_subscription", "devices"),
     Route("DELETE", f"{_DEVICE}/subscriptions/<channel:channel>", "remove_subscription", "devices"),
@@ -54,6 +57,9 @@ class DeviceOperations:
             "change_device": self._change,
             "forget_device": self._forget,
             "disconnect_device": self._disconnect,
+            "show_push_token": self._push_token,
+            "register_push_token": self._register_token,
+            "remove_push_token": self._remove_token,
             "list_subscriptions": self._subscriptions,
             "add_subscription": self._subscribe,
             "remove_subscription": self._unsubscribe,
@@ -85,6 +91,26 @@ class DeviceOperations:
     async def _disconnect(self, call: Call) -> Answer:
         detail = fields.disconnect_detail(fields.parse_object(call.body) if call.body else {})
         return json_answer({"disconnected": self._service.disconnect_device(call.arguments["id"], detail)})
+
+    # ---------------------------------------------------------------------------------------------------------- push token
+
+    async def _push_token(self, call: Call) -> Answer:
+        token = await self._service.devices.push_token(call.arguments["id"])
+        if token is None:
+            raise Problem(404, "this device has no push token")
+        return json_answer(device_documents.push_token(token))
+
+    async def _register_token(self, call: Call) -> Answer:
+        device_id = call.arguments["id"]
+        wanted = fields.push_token(fields.parse_object(call.body))
+        replaced = await self._service.devices.register_token(device_id, wanted)
+        token = await self._service.devices.push_token(device_id)
+        if token is None or token.token != wanted.token:
+            raise Problem(409, "registered, and changed or taken away since: another device, or another request, came later")
+        return json_answer(device_documents.push_token(token), 200 if replaced else 201)
+
+    async def _remove_token(self, call: Call) -> Answer:
+        return json_answer({"removed": await self._service.devices.register_token(call.arguments["id"], None)})
 
     # ------------------------------------------------------------------------------------------------------- subscriptions
 

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 from streampush.protocol.terms import Durability, Priority
 from streampush.push.alerts import MAX_FALLBACK_AFTER_MS
-from streampush.push.values import Alert, PublishRequest
+from streampush.push.push_tokens import push_token as registrable
+from streampush.push.values import Alert, PublishRequest, PushToken
 from streampush.rest.problems import JSON, Problem
 
 ADDRESSES = ("channel", "device", "user", "topic")
@@ -24,12 +25,16 @@ PUBLISH_FIELDS = (*ADDRESSES, *PAYLOADS, "content_type", "headers", "ttl", "expi
 ALERT_TEXTS = ("title", "subtitle", "body", "sound", "category", "thread_id", "interruption_level")
 ALERT_RULES = ("fallback_after", "only_when_away")
 ALERT_FIELDS = (*ALERT_TEXTS, "badge", "mutable_content", "relevance_score", "custom", *ALERT_RULES)
+PUSH_TOKEN_FIELDS = ("token", "topic", "environment")
+ENVIRONMENTS = ("production", "sandbox")
+"""Of Apple's; the first is the default, as in the configuration of an app."""
 BACKGROUND_FIELDS = ("custom", *ALERT_RULES)
 OWNED_PREFIXES = ("device:", "user:")
 DURABILITIES = tuple(durability.name for durability in Durability if durability)
 PRIORITIES = tuple(priority.name for priority in Priority if priority)
 MAX_INTEGER = (1 << 63) - 1
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_HEX = re.compile(r"[0-9a-fA-F]+")
 _ESCAPED = re.compile(r'\\(["\\])')
 MAX_DETAIL = 200
 """Characters of the reason that a disconnected device is told."""
@@ -300,6 +305,25 @@ def batch(fields: Mapping[str, Any], max_batch: int) -> list[Any]:
     if len(messages) > max_batch:
         raise Problem(413, f"messages: {len(messages)} messages, the limit is {max_batch}", field="messages")
     return messages
+
+
+def push_token(fields: Mapping[str, Any]) -> PushToken:
+    """A push token as a backend registers it. Raises Problem 400, and Refused as push.push_tokens does; neither shows the token."""
+    only(fields, PUSH_TOKEN_FIELDS)
+    for name in PUSH_TOKEN_FIELDS[:2]:
+        if name not in fields:
+            raise bad(name, "is missing")
+    digits, topic = text(fields["token"], "token"), text(fields["topic"], "topic")
+    if not digits:
+        raise bad("token", "is empty; DELETE takes a token back")
+    if not _HEX.fullmatch(digits):
+        raise bad("token", "is not hexadecimal: give the bytes as two digits each, without spaces or brackets")
+    if len(digits) % 2:
+        raise bad("token", f"has {len(digits)} hexadecimal digits, an odd number: it is cut short")
+    environment = fields.get("environment", ENVIRONMENTS[0])
+    if environment not in ENVIRONMENTS:
+        raise bad("environment", f"must be one of {', '.join(ENVIRONMENTS)}")
+    return registrable(bytes.fromhex(digits), topic, sandbox=environment == "sandbox")
 
 
 def disconnect_detail(fields: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from streampush.protocol.errors import LocalProtocolError
 from streampush.protocol.terms import Feature, Outcome
 from streampush.push.channels import Kind, kind_of
 from streampush.push.delivery import Attachment
+from streampush.push.push_tokens import push_token
 from streampush.push.values import (
     ConnectionInfo,
     Principal,
@@ -38,9 +39,7 @@ MAX_RATE_REFUSALS = 1_000
 """Requests in a row that are refused for their rate before the connection is closed with 3001: answering them costs, too."""
 
 MAX_NAME_BYTES = 128
-"""Names of application and SDK in Hello, topic of a push token."""
-
-MAX_TOKEN_BYTES = 256
+"""Names of application and SDK in Hello."""
 
 MAX_WINDOW_MESSAGES = 65_536
 MAX_WINDOW_BYTES = 64 * 1024 * 1024
@@ -263,7 +262,5 @@ class Requests:
 
 
 def _push_token(message: m.RegisterToken) -> PushToken | None:
-    """Raises Refused(PAYLOAD_TOO_LARGE). An empty token takes the registered one back."""
-    if len(message.token) > MAX_TOKEN_BYTES or len(message.topic.encode()) > MAX_NAME_BYTES:
-        raise Refused(Code.PAYLOAD_TOO_LARGE, f"token above {MAX_TOKEN_BYTES} bytes, or topic above {MAX_NAME_BYTES}")
-    return PushToken(message.token, message.topic, message.sandbox) if message.token else None
+    """Raises Refused. An empty token takes the registered one back."""
+    return push_token(message.token, message.topic, sandbox=message.sandbox) if message.token else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
+from streampush.protocol.terms import TokenProvider
 from tests.integration.harness import WireClient, run
 from tests.integration.test_rest_live import KEY, RestTestCase
 from tests.support import device_issued
@@ -132,3 +133,23 @@ class DeviceTests(RestTestCase):
         self.assertLessEqual({"connected", "window_full", "waiting", "no_topics"}, kinds)
         self.assertEqual(answer["verdicts"][0]["severity"], "problem")
         self.assertEqual(answer["facts"]["connection"]["open_messages"], 1)
+
+    @run
+    async def test_push_token_by_frame_and_over_rest_is_the_same_and_the_last_one_counts(self) -> None:
+        client = await self.device("phone-1")
+        path, token = "/v1/devices/phone-1/push-token", b"\x6b" * 32
+        client.send(m.RegisterToken(TokenProvider.APNS, token, "com.example.shop", sandbox=True), 2)
+        await client.expect(m.Ok)
+        by_frame = await self.get(path)
+        self.assertEqual((by_frame["topic"], by_frame["environment"]), ("com.example.shop", "sandbox"))
+        body = {"token": token.hex(), "topic": "com.example.shop", "environment": "sandbox"}
+        status, by_rest = await self.ask("PUT", path, body)
+        self.assertEqual((status, by_rest["token_hash"]), (200, by_frame["token_hash"]))
+        self.assertGreaterEqual(by_rest["registered_at_ms"], by_frame["registered_at_ms"])
+        await self.ask("PUT", "/v1/devices/phone-2")
+        self.assertEqual((await self.ask("PUT", "/v1/devices/phone-2/push-token", body))[0], 201)
+        self.assertEqual((await self.ask("GET", path))[0], 404)
+        client.send(m.RegisterToken(TokenProvider.APNS, token, "com.example.shop", sandbox=True), 3)
+        await client.expect(m.Ok)
+        self.assertEqual(await self.ask("DELETE", path), (200, {"removed": True}))
+        self.assertFalse((await self.get("/v1/devices/phone-1"))["token_registered"])

@@ -139,8 +139,10 @@ class DeviceTests(NodeTestCase):
         await device.expect(m.Ok)
         device.send(m.RegisterToken(TokenProvider.APNS, b"\x01" * 32, "com.example.app"), 3)
         await device.expect(m.Ok)
-        device.send(m.RegisterToken(TokenProvider.APNS, b"\x01" * 257), 4)
+        device.send(m.RegisterToken(TokenProvider.APNS, b"\x01" * 101, "com.example.app"), 4)
         self.assertEqual((await device.expect(m.Error)).code, Code.PAYLOAD_TOO_LARGE)
+        device.send(m.RegisterToken(TokenProvider.APNS, b"\x01" * 32), 5)
+        self.assertEqual((await device.expect(m.Error)).code, Code.SERIALIZATION_ERROR)
         assert self.node is not None
         status = await self.node.service.describe_device("phone-1")
         self.assertEqual((status.state, status.token_registered), (AppState.FOREGROUND, True))

@@ -125,12 +125,15 @@ WRITES = [
     ("DELETE", "/v1/devices/d"),
     ("PUT", "/v1/devices/d/subscriptions/news/a"),
     ("DELETE", "/v1/devices/d/subscriptions/news/a"),
+    ("PUT", "/v1/devices/d/push-token"),
+    ("DELETE", "/v1/devices/d/push-token"),
     ("DELETE", "/v1/devices/d/dead-letters/m"),
     ("POST", "/v1/devices/d/dead-letters/m/replay"),
 ]
 READS = [
     "/v1/devices/d",
     "/v1/devices/d/subscriptions",
+    "/v1/devices/d/push-token",
     "/v1/devices/d/backlog",
     "/v1/devices/d/dead-letters",
     "/v1/devices/d/dead-letters/m",
