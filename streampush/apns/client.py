@@ -184,6 +184,7 @@ class ApnsClient:
         sending.ticket = None
         self._pace.delivered(ticket, sending.push.device_token, sending.sent_at, now)
         self._delivered += 1
+        self._metrics.push_delivered(sending.sent_at - sending.begun_at, now - sending.sent_at)
         sending.over = True
         self._tell(sending, Delivered(sending.apns_id, unique_id))
         self._pump(now)
@@ -224,7 +225,8 @@ class ApnsClient:
         if self._stopping:
             self._end(sending, NotSent(Why.STOPPING))
         else:
-            self._try_or_wait(sending, self._clock.seconds())
+            now = sending.begun_at = self._clock.seconds()
+            self._try_or_wait(sending, now)
 
     def _try_or_wait(self, sending: Sending, now: float) -> None:
         """Tries it, unless others wait in its lane already."""

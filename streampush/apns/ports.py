@@ -9,8 +9,8 @@ from streampush.apns.outcome import Why
 
 
 class ApnsMetrics(Protocol):
-    """Counters of rare events; what there is at the moment, and how much was delivered, `figures` of pool and client tell. All
-    values are few, so they can be labels.
+    """Counters of rare events, and the time that pushes take; what there is at the moment, and how much was delivered, `figures` of
+    pool and client tell. All words are few, so they can be labels.
 
     `app`: its name in the configuration. `outcome`, `reason`: see client_figures.named.
     """
@@ -26,6 +26,9 @@ class ApnsMetrics(Protocol):
 
     def returned(self, why: Why, again: bool) -> None:
         """A request ended without an answer; `again`: it is sent once more."""
+
+    def push_delivered(self, waited: float, answered: float) -> None:
+        """Apple took a push: `waited` seconds until it had its stream, repeats included, and `answered` seconds more."""
 
     def push_ended(self, app: str, outcome: str, reason: str) -> None:
         """A push ended, and was not delivered."""
@@ -53,6 +56,9 @@ class NoMetrics:
         pass
 
     def returned(self, why: Why, again: bool) -> None:
+        pass
+
+    def push_delivered(self, waited: float, answered: float) -> None:
         pass
 
     def push_ended(self, app: str, outcome: str, reason: str) -> None:

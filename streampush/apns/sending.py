@@ -36,7 +36,7 @@ class Sending(Exchange):
 
     `until`: seconds of the client's clock by which it has ended. `ticket`: it is under way, or waits in the pool; without one it
     waits in `place`, or is over. `made`: tries. `charged`: see Attempt. `earlier`: how the tries before ended, put together.
-    `sent_at`: when it last got a stream. `stamp`: of its request head, and `generation` of the credential.
+    `begun_at`: when it came, `sent_at`: when it last got a stream. `stamp`: of its request head, `generation`: of the credential.
     """
 
     __slots__ = (
@@ -44,6 +44,7 @@ class Sending(Exchange):
         "_headers",
         "_owner",
         "apns_id",
+        "begun_at",
         "charged",
         "done",
         "earlier",
@@ -79,7 +80,7 @@ class Sending(Exchange):
         self.ticket: Ticket | None = None
         self.place: Waiting[Sending] | None = None
         self.earlier: Outcome | None = None
-        self.sent_at = 0.0
+        self.begun_at = self.sent_at = 0.0
         self._owner = owner
         self._headers: HeaderList | None = None
         self._body = b""

@@ -9,7 +9,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from streampush.observe.tallies import OTHER, Tally
+from streampush.observe.tallies import OTHER, Buckets, Tally
 
 STATES = ("connecting", "probing", "open", "draining")
 """Of connections, as in apns.link_state. Those that are closed are not counted."""
@@ -32,6 +32,10 @@ GOAWAY_CODES = (
     OTHER,
 )
 """RFC 9113 section 7."""
+
+
+PUSH_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds: from a server near by to the longest that a push waits here."""
 
 
 class Valued(Protocol):
@@ -89,6 +93,10 @@ class ApnsFigures:
             (("passing", "permanent"),),
         )
         self._goaways = Tally("streampush_apns_goaways_total", "GOAWAY frames of Apple's, by code.", ("code",), (GOAWAY_CODES,))
+        self._waited = Buckets(
+            "streampush_apns_queue_seconds", "Pushes that Apple took: until they were sent, repeats included.", PUSH_BOUNDS
+        )
+        self._answered = Buckets("streampush_apns_answer_seconds", "Pushes that Apple took: from then to the answer.", PUSH_BOUNDS)
         registry.register(self)
 
     def watched(self, apps: Callable[[], Mapping[str, AppFigures]], days_left: Callable[[], Mapping[str, float]]) -> None:
@@ -114,6 +122,11 @@ class ApnsFigures:
 
     def returned(self, why: str, again: bool) -> None:
         """Of requests that a client has sent its outcome tells."""
+
+    def push_delivered(self, waited: float, answered: float) -> None:
+        """Apple took a push."""
+        self._waited.observe(waited)
+        self._answered.observe(answered)
 
     def push_ended(self, app: str, outcome: str, reason: str) -> None:
         """A push ended, and was not delivered."""
@@ -159,6 +172,8 @@ class ApnsFigures:
             ("app", "reason"),
             self._stopped.items(),
         )
+        yield self._waited.export()
+        yield self._answered.export()
         yield self._failed.export()
         yield self._goaways.export()
         states = {(state,): number for state, number in self._states.items()}

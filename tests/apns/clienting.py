@@ -59,6 +59,8 @@ class Counted:
 
     def __init__(self) -> None:
         self.seen: list[tuple[object, ...]] = []
+        self.times: list[tuple[float, float]] = []
+        """Of pushes that were delivered: until they were sent, and from then on."""
 
     def link_moved(self, old: LinkState | None, new: LinkState) -> None:
         self.seen.append(("link_moved", old, new))
@@ -71,6 +73,9 @@ class Counted:
 
     def returned(self, why: Why, again: bool) -> None:
         self.seen.append(("returned", why, again))
+
+    def push_delivered(self, waited: float, answered: float) -> None:
+        self.times.append((waited, answered))
 
     def push_ended(self, app: str, outcome: str, reason: str) -> None:
         self.seen.append(("push_ended", app, outcome, reason))

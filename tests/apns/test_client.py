@@ -553,3 +553,14 @@ def test_no_secret_is_in_a_repr_or_a_log_line() -> None:
     assert "bearer" not in said
     assert "hello" not in said
     world.stop()
+
+
+def test_the_time_until_a_push_is_sent_and_that_until_its_answer_are_told_apart() -> None:
+    world = narrow(Delay(0.5))
+    world.push()
+    world.push()
+    world.advance(3)
+    (first, second) = world.metrics.times
+    assert first[0] < 0.1 and 0.5 <= first[1] < 0.6
+    assert 0.5 <= second[0] < 0.7 and 0.5 <= second[1] < 0.6
+    world.stop()

@@ -125,6 +125,7 @@ class PushTests(AppleTestCase):
         self.assertEqual(json.loads(body)["streampush"]["id"], message_id)
         self.assertEqual(self.metric("streampush_apns_pushes_total", app="shop", outcome="delivered", reason=""), 1)
         self.assertEqual(self.metric("streampush_apns_connections", state="open"), 1)
+        self.assertEqual(self.metric("streampush_apns_answer_seconds_count"), 1)
 
     @run
     async def test_the_message_is_there_too_when_the_device_comes_back(self) -> None:

@@ -99,3 +99,11 @@ def test_a_refused_credential_is_counted(registry: CollectorRegistry, figures: A
     figures.credential_stopped("shop", "InvalidProviderToken")
     labels = {"app": "shop", "reason": "InvalidProviderToken"}
     assert registry.get_sample_value("streampush_apns_credential_stopped_total", labels) == 1
+
+
+def test_the_time_in_the_queue_and_on_the_wire_is_shown(registry: CollectorRegistry, figures: ApnsFigures) -> None:
+    figures.push_delivered(0.002, 0.02)
+    figures.push_delivered(0.0, 0.2)
+    assert registry.get_sample_value("streampush_apns_queue_seconds_sum") == 0.002
+    assert registry.get_sample_value("streampush_apns_answer_seconds_bucket", {"le": "0.025"}) == 1
+    assert registry.get_sample_value("streampush_apns_answer_seconds_count") == 2
