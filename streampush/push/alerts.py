@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from streampush.config import INTERRUPTION_LEVELS
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
+from streampush.push.channels import Kind, kind_of
 from streampush.push.values import Alert
 
 MAX_BADGE = (1 << 31) - 1
@@ -47,10 +48,14 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 @dataclass(frozen=True, slots=True)
 class FallbackRule:
-    """When a message goes to the push service: see Alert. The rest of the canonical form is the alert block."""
+    """When a message goes to the push service: see Alert. The rest of the canonical form is the alert block.
+
+    `device_id`: the only device that it is for, empty if it is for others, or was stored before this was said.
+    """
 
     after_ms: int
     only_when_away: bool
+    device_id: str = ""
 
 
 def own_keys(message_id: str, channel: str) -> bytes:
@@ -82,6 +87,9 @@ def canonical(alert: Alert, channel: str) -> bytes:
         rule["after_ms"] = alert.fallback_after_ms
     if alert.only_when_away:
         rule["only_when_away"] = True
+    kind, name = kind_of(channel)
+    if kind is Kind.DEVICE:
+        rule["device"] = name
     return _encode(rule).encode() + b"\n" + block
 
 
@@ -89,7 +97,7 @@ def split(form: bytes) -> tuple[FallbackRule, bytes]:
     """The rule and the alert block of a canonical form. `after_ms` 0: as the server is configured."""
     line, _, block = form.partition(b"\n")
     rule = json.loads(line)
-    return FallbackRule(rule.get("after_ms", 0), rule.get("only_when_away", False)), block
+    return FallbackRule(rule.get("after_ms", 0), rule.get("only_when_away", False), rule.get("device", "")), block
 
 
 def _senseless(problem: str, channel: str) -> Refused:

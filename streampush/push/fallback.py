@@ -5,6 +5,8 @@ reached, and how each device stands: for those that need a push the work is repl
 `pushing` does when its time has come; what is settled already is recorded. A crash before that step repeats it, one behind it does
 not matter.
 
+A message to one device, as most are, needs no such step: its work is the push, and is handed to `pushing` as it is.
+
 A topic's followers are read in batches, in order of their ids. The work for one batch leads to the work for the next, whose key
 has the last id, so the place is kept by the store; and there is no next batch while pushes wait for the sender, so a million
 followers are never a million entries of the outbox.
@@ -65,6 +67,13 @@ def next_batch_key(message_id: str, last_device: str) -> str:
     return f"{message_id}/{last_device}"
 
 
+def silent_until_ms(rule: FallbackRule, record: MessageRecord, after: float, now_ms: int) -> int:
+    """Until when a device that is connected may stay silent, Unix milliseconds; `after`: seconds, if the message does not say."""
+    if rule.only_when_away:
+        return now_ms + int(AWAY_LOOK * 1000)
+    return record.published_at_ms + (rule.after_ms or int(after * 1000))
+
+
 def settled_result(standing: Standing, now_ms: int) -> PushResult:
     """What is stored of a device that needs no push, or cannot get one."""
     outcome = PushOutcome.NOT_SENT if standing is Standing.NO_TOKEN else PushOutcome.CANCELLED
@@ -75,7 +84,8 @@ class Fallback:
     """Follows up messages, between `start` and `stop`.
 
     `after` gives the seconds that a connected device with a token has to acknowledge, if the message does not say. `behind` says
-    whether pushes wait for the sender, `expect_push` is told when work of the kind PUSH is due. `wall_ms` gives Unix milliseconds.
+    whether pushes wait for the sender, `expect_push` is told when work of the kind PUSH is due, `push` takes work that is a push.
+    `wall_ms` gives Unix milliseconds.
     """
 
     _log = Logger()
@@ -89,6 +99,7 @@ class Fallback:
         after: Callable[[PushToken], float],
         behind: Callable[[], bool],
         expect_push: Callable[[int], None],
+        push: Callable[[str, OutboxEntry], None],
         wall_ms: Callable[[], int],
         call_later: Delayer,
         spawn: Spawner,
@@ -100,6 +111,7 @@ class Fallback:
         self._after = after
         self._behind = behind
         self._expect_push = expect_push
+        self._push = push
         self._wall_ms = wall_ms
         self._spawn = spawn
         self._retry_later = retry_later
@@ -109,7 +121,7 @@ class Fallback:
             FALLBACK,
             metrics,
             take=self._take,
-            room=lambda: MAX_IN_WORK - self._in_work,
+            room=lambda: 0 if behind() else MAX_IN_WORK - self._in_work,
             busy=lambda: self._in_work,
             wall_ms=wall_ms,
             call_later=call_later,
@@ -118,6 +130,7 @@ class Fallback:
         self.start = self._leasing.start
         self.stop = self._leasing.stop
         self.expect = self._leasing.expect
+        self.room_again = self._leasing.room_again
         self.quiet = self._leasing.quiet
 
     def _take(self, entries: Sequence[OutboxEntry]) -> None:
@@ -154,6 +167,10 @@ class Fallback:
 
     async def _step(self, entry: OutboxEntry) -> None:
         message_id, _, after = entry.key.partition("/")
+        device_id = split(entry.body)[0].device_id
+        if device_id:
+            self._push(push_key(message_id, device_id), entry)
+            return
         record = await self._store.message(message_id, 0)
         why = over(record, self._wall_ms())
         if record is None or why:
@@ -210,19 +227,12 @@ class Fallback:
         now_ms = self._wall_ms()
         due_ms = now_ms
         if one.token is not None and one.standing is Standing.CONNECTED:
-            rule, _ = split(entry.body)
-            due_ms = self._due_ms(rule, record, one.token, now_ms)
+            due_ms = max(now_ms, silent_until_ms(split(entry.body)[0], record, self._after(one.token), now_ms))
         return OutboxWork(PUSH, push_key(record.message_id, one.device_id), entry.body, due_ms)
 
     def _results(self, record: MessageRecord, settled: Sequence[DeviceStanding]) -> list[PushRecord]:
         now_ms = self._wall_ms()
         return [PushRecord(record.message_id, one.device_id, settled_result(one.standing, now_ms)) for one in settled]
-
-    def _due_ms(self, rule: FallbackRule, record: MessageRecord, token: PushToken, now_ms: int) -> int:
-        """When a device that is connected is looked at again."""
-        if rule.only_when_away:
-            return now_ms + int(AWAY_LOOK * 1000)
-        return max(now_ms, record.published_at_ms + (rule.after_ms or int(self._after(token) * 1000)))
 
     async def _replace(self, entry: OutboxEntry, works: list[OutboxWork]) -> bool:
         """False if the step is to be repeated, or somebody else has done it."""

@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 
 from streampush.errors import StoreUnavailable
 from streampush.push.alerts import FallbackRule, split
-from streampush.push.fallback import AWAY_LOOK, MAX_DEVICES, settled_result
+from streampush.push.fallback import MAX_DEVICES, settled_result, silent_until_ms
 from streampush.push.leasing import Leasing
 from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner, Store
 from streampush.push.push_results import PushInWork, PushResults
@@ -39,7 +39,11 @@ def push_id(message_id: str, device_id: str) -> str:
 
 
 class Pushing:
-    """Sends what is due, between `start` and `stop`. `wall_ms` gives Unix milliseconds."""
+    """Sends what is due, between `start` and `stop`.
+
+    For work that it is handed by `take`: `again_at` is told when some is due again, Unix milliseconds, and `room_again` when there
+    may be room after `behind` was true. `wall_ms` gives Unix milliseconds.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,8 @@ class Pushing:
         drop_token: Callable[[str, bytes, int], Awaitable[bool]],
         metrics: PushMetrics,
         *,
+        again_at: Callable[[int], None],
+        room_again: Callable[[], None],
         wall_ms: Callable[[], int],
         call_soon: Scheduler,
         call_later: Delayer,
@@ -59,6 +65,8 @@ class Pushing:
         self._sender = sender
         self._standings = standings
         self._metrics = metrics
+        self._again_at = again_at
+        self._others_room_again = room_again
         self._wall_ms = wall_ms
         self._spawn = spawn
         self._retry_later = retry_later
@@ -94,22 +102,37 @@ class Pushing:
         """Whether what is due has to wait."""
         return self._room() <= 0
 
+    def _room_again(self) -> None:
+        self._leasing.room_again()
+        self._others_room_again()
+
     def _room(self) -> int:
         return min(self._sender.max_in_flight - self.in_flight, MAX_UNSTORED - len(self._results))
 
     # -------------------------------------------------------------------------------------------------------------- taking
 
+    def take(self, key: str, entry: OutboxEntry) -> None:
+        """Work of another kind that is a push, with the key that it has as such."""
+        push = self._new(key, entry)
+        if push is not None:
+            self._begin([push])
+
     def _take(self, entries: Sequence[OutboxEntry]) -> None:
         by_message: dict[str, list[PushInWork]] = {}
         for entry in entries:
-            known = self._in_work.get(entry.key)
-            if known is not None:
-                known.lease = entry.token
-                continue
-            push = self._in_work[entry.key] = PushInWork(entry.key, entry.body, entry.token, entry.attempts)
-            by_message.setdefault(push.message_id, []).append(push)
+            push = self._new(entry.key, entry)
+            if push is not None:
+                by_message.setdefault(push.message_id, []).append(push)
         for pushes in by_message.values():
             self._begin(pushes)
+
+    def _new(self, key: str, entry: OutboxEntry) -> PushInWork | None:
+        known = self._in_work.get(key)
+        if known is not None:
+            known.lease = entry.token
+            return None
+        push = self._in_work[key] = PushInWork(key, entry.body, entry.token, entry.attempts)
+        return push
 
     def _begin(self, pushes: list[PushInWork]) -> None:
         self._spawn(self._look(pushes))
@@ -145,10 +168,13 @@ class Pushing:
     def _decide(self, push: PushInWork, record: MessageRecord, rule: FallbackRule, alert: bytes, one: DeviceStanding) -> None:
         if one.token is None:
             self._ended(push, settled_result(one.standing, self._wall_ms()))
-        elif rule.only_when_away and one.standing is Standing.CONNECTED:
-            self._again(push, self._wall_ms() + int(AWAY_LOOK * 1000))
+        elif one.standing is Standing.CONNECTED and self._wall_ms() < (until_ms := self._silent_until_ms(rule, record, one.token)):
+            self._again(push, until_ms)
         else:
             self._spawn(self._send(push, record, alert, one.token))
+
+    def _silent_until_ms(self, rule: FallbackRule, record: MessageRecord, token: PushToken) -> int:
+        return silent_until_ms(rule, record, self._sender.fallback_after(token), self._wall_ms())
 
     # ------------------------------------------------------------------------------------------------------------- sending
 
@@ -198,10 +224,11 @@ class Pushing:
 
     def _finished(self, push: PushInWork) -> None:
         self._results.add(push)
-        self._leasing.room_again()
+        self._room_again()
 
     def _stored(self, push: PushInWork) -> None:
         del self._in_work[push.key]
-        self._leasing.room_again()
+        self._room_again()
         if push.result is None:
             self._leasing.expect(push.again_ms)
+            self._again_at(push.again_ms)

@@ -214,6 +214,28 @@ def test_a_message_that_repeats_a_key_is_pushed_once() -> None:
     assert world.pushed() == ["phone"]
 
 
+def test_a_long_time_to_stay_silent_is_kept_also_when_the_process_crashes_meanwhile() -> None:
+    world = FallbackWorld()
+    world.known("phone")
+    world.online("phone")
+    world.alert("device:phone", Alert(title="t", fallback_after_ms=600_000))
+    other = FallbackWorld(store=world.memory, start=False)
+    other.memory, other.now = world.memory, world.now
+    other.online("phone")
+    other.service.start()
+    other.advance(599.9)
+    assert other.pushed() == []
+    other.advance(0.2)
+    assert other.pushed() == ["phone"]
+
+
+def test_a_message_to_one_device_costs_one_piece_of_work() -> None:
+    world = FallbackWorld(sender=FakeSender(slow=True))
+    world.known("phone")
+    world.alert("device:phone")
+    assert len(world.sender.orders) == world.work() == 1
+
+
 # ------------------------------------------------------------------------------------------------------------------- topics
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from streampush.protocol.codes import Advice
 from streampush.protocol.terms import Milestone, Priority
+from streampush.push.channels import is_addressed
 from streampush.push.values import (
     NO_COUNTS,
     NO_PUSHES,
@@ -286,6 +287,7 @@ class Reading:
         if row is None:
             return self._scheduled(message_id)
         channel, entry, publisher, published_at, expires_at, deliver_at, priority, key, flags, size, recalls, recalled, newer = row
+        rows = is_addressed(channel)  # else what became of it is counted
         return MessageRecord(
             message_id,
             channel,
@@ -303,9 +305,9 @@ class Reading:
             recalls,
             recalled,
             newer,
-            tuple(self._receipts(entry, max_devices)),
-            self._counts(entry),
-            self._push_counts(entry),
+            tuple(self._receipts(entry, max_devices)) if max_devices and rows else (),
+            NO_COUNTS if rows else self._counts(entry),
+            NO_PUSHES if rows else self._push_counts(entry),
         )
 
     def _scheduled(self, message_id: str) -> MessageRecord | None:
