@@ -25,6 +25,7 @@ from streampush.apns.ports import NoMetrics
 from streampush.apns.push import PUSH_TYPES, ApnsPush, Priority, PushType, check_push, topic_for
 from streampush.apns.reasons import Action, treatment
 from streampush.apns.retry import RetryPolicy
+from streampush.cli.apns_why import why
 from streampush.cli.exits import BadCredentials, Failure, NoConnection, RefusedByServer
 from streampush.cli.running import run
 from streampush.config import ApnsAppConfig, Config
@@ -51,6 +52,9 @@ class Sent:
 @click.group()
 def apns() -> None:
     """Push to Apple's devices."""
+
+
+apns.add_command(why)
 
 
 @apns.command(short_help="Send one push.")

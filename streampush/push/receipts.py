@@ -19,7 +19,7 @@ from streampush.push.alarm import Alarm
 from streampush.push.channels import Kind, kind_of
 from streampush.push.ports import Spawner, Store
 from streampush.push.progress import EXPIRY_GRACE_MS, MessageProgress, progress_of
-from streampush.push.values import Appended, CursorMove, Mark, Published, Undeliverable
+from streampush.push.values import Appended, CursorMove, Mark, Published, PushRecord, Undeliverable
 from streampush.push.watching import Reached, Watch, WatchedLog, Watcher
 
 MAX_DEVICES = 1_000
@@ -75,6 +75,16 @@ class Receipts:
         found = await self._read(message_id)
         if found is None:
             raise Refused(Code.UNKNOWN_RECIPIENT, "no message of this id is scheduled or in a log")
+        return found
+
+    async def push(self, apns_id: str) -> PushRecord:
+        """What became of the last push of a message to a device; ids of a push are the same in capitals.
+
+        Raises Refused: UNKNOWN_RECIPIENT, STORE_UNAVAILABLE.
+        """
+        found = await self._store.push_of(apns_id.lower())
+        if found is None:
+            raise Refused(Code.UNKNOWN_RECIPIENT, "no push to a device has this id, or its message has left the log")
         return found
 
     async def _read(self, message_id: str) -> MessageProgress | None:

@@ -43,6 +43,7 @@ ROUTES = (
     Route("GET", "/v1/channels/<channel:name>", "describe_channel", "read"),
     Route("GET", "/v1/messages/<string:id>", "describe_message", "read"),
     Route("GET", "/v1/messages/<string:id>/events", "watch_message", "read"),
+    Route("GET", "/v1/apns/pushes/<string:apns_id>", "describe_push", "read"),
     Route("GET", "/openapi.json", "openapi"),
     Route("GET", "/metrics", "metrics", "metrics"),
     Route("GET", "/healthz", "alive"),
@@ -87,6 +88,7 @@ class Api:
             "describe_channel": self._describe_channel,
             "describe_message": self._describe_message,
             "watch_message": self._watch_message,
+            "describe_push": self._describe_push,
             "openapi": self._describe_api,
             "metrics": self._show_metrics,
             "alive": self._alive,
@@ -228,6 +230,9 @@ class Api:
         await self._service.receipts.progress(message_id)
         headers = {"X-Accel-Buffering": "no"}  # asks a proxy in front to pass each event on at once
         return Streamed(200, b"", EVENTS, headers, open=lambda request: self._streams.open(request, message_id, key))
+
+    async def _describe_push(self, call: Call) -> Answer:
+        return json_answer(documents.push_record(await self._service.receipts.push(call.arguments["apns_id"])))
 
     async def _describe_api(self, call: Call) -> Answer:
         return Answer(200, self._openapi, JSON)

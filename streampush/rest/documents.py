@@ -12,7 +12,7 @@ from typing import Any
 
 from streampush.protocol.terms import Milestone
 from streampush.push.progress import ORDER, DeviceProgress, MessageProgress
-from streampush.push.values import ChannelStatus, DeviceStatus, Published, PushOutcome, PushResult, Recalled
+from streampush.push.values import ChannelStatus, DeviceStatus, Published, PushOutcome, PushRecord, PushResult, Recalled
 
 
 def published(value: Published) -> dict[str, Any]:
@@ -84,6 +84,11 @@ def _device_progress(row: DeviceProgress) -> dict[str, Any]:
 def push(value: PushResult) -> dict[str, Any]:
     """How a push to a device that is away ended."""
     return {"outcome": value.outcome.value, "at_ms": value.at_ms, "reason": value.reason, "apns_id": value.apns_id}
+
+
+def push_record(value: PushRecord) -> dict[str, Any]:
+    """The answer to GET /v1/apns/pushes/{apns_id}."""
+    return {"message_id": value.message_id, "device_id": value.device_id} | push(value.result)
 
 
 def counts(values: Mapping[Milestone, int]) -> dict[str, int]:

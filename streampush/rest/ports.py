@@ -9,7 +9,7 @@ from streampush.push.dead_letters import DeadLetters
 from streampush.push.devices import Devices
 from streampush.push.explaining import Explainer
 from streampush.push.progress import MessageProgress
-from streampush.push.values import ChannelStatus, DeviceStatus, Principal, Published, PublishRequest, Recalled
+from streampush.push.values import ChannelStatus, DeviceStatus, Principal, Published, PublishRequest, PushRecord, Recalled
 from streampush.push.watching import Watch, Watcher
 
 
@@ -18,6 +18,9 @@ class ReceiptApi(Protocol):
 
     async def progress(self, message_id: str) -> MessageProgress:
         """As of now. Raises Refused(UNKNOWN_RECIPIENT)."""
+
+    async def push(self, apns_id: str) -> PushRecord:
+        """What became of a push. Raises Refused(UNKNOWN_RECIPIENT)."""
 
     def watch(self, message_id: str, watcher: Watcher) -> Watch:
         """The watcher is told, until `unwatch`. Raises Refused(OVERLOADED)."""

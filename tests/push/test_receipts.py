@@ -13,7 +13,7 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import Milestone
 from streampush.push.progress import EXPIRY_GRACE_MS, ORDER, MessageState, progress_of
 from streampush.push.receipts import COUNTS_INTERVAL, GATHER, READS
-from streampush.push.values import Position, PublishRequest, Undeliverable
+from streampush.push.values import Position, PublishRequest, PushOutcome, PushRecord, PushResult, Undeliverable
 from tests.push.receipt_world import EPOCH, Listener, ReceiptWorld
 from tests.push.world import PUBLISHER, World, device
 from tests.store.slow import Call, SlowStore
@@ -57,6 +57,21 @@ def test_unknown_message_is_refused() -> None:
     world = ReceiptWorld()
     with pytest.raises(Refused) as caught:
         world.run(world.receipts.progress("M99"))
+    assert caught.value.code is Code.UNKNOWN_RECIPIENT
+
+
+def test_a_push_is_found_by_its_id_in_capitals_too() -> None:
+    world = ReceiptWorld()
+    accepted = world.publish("device:phone")
+    pushed = PushRecord(accepted.message_id, "phone", PushResult(1_300, PushOutcome.REJECTED, "Unregistered", "ab-1"))
+    world.run(world.memory.record_pushes([pushed]))
+    assert world.run(world.receipts.push("AB-1")) == pushed
+
+
+def test_a_push_that_is_not_known_is_refused() -> None:
+    world = ReceiptWorld()
+    with pytest.raises(Refused) as caught:
+        world.run(world.receipts.push("ab-1"))
     assert caught.value.code is Code.UNKNOWN_RECIPIENT
 
 

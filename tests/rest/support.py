@@ -33,6 +33,9 @@ from streampush.push.values import (
     Principal,
     Published,
     PublishRequest,
+    PushOutcome,
+    PushRecord,
+    PushResult,
     Recalled,
 )
 from streampush.push.watching import Watch, Watcher
@@ -86,6 +89,7 @@ class ScriptedReceipts:
 
     def __init__(self) -> None:
         self.records: dict[str, MessageRecord] = {"M1": record()}
+        self.pushes = {"A1": PushRecord("M1", "phone", PushResult(1_300, PushOutcome.REJECTED, "Unregistered", "A1"))}
         self.watches: dict[Watch, Watcher] = {}
         self.looked = 0
         self.full = False
@@ -94,6 +98,11 @@ class ScriptedReceipts:
         if message_id not in self.records:
             raise Refused(Code.UNKNOWN_RECIPIENT, "no message of this id is scheduled or in a log")
         return progress_of(self.records[message_id], ["phone"], NOW_MS, 1_000)
+
+    async def push(self, apns_id: str) -> PushRecord:
+        if apns_id not in self.pushes:
+            raise Refused(Code.UNKNOWN_RECIPIENT, "no push to a device has this id, or its message has left the log")
+        return self.pushes[apns_id]
 
     def watch(self, message_id: str, watcher: Watcher) -> Watch:
         if self.full:

@@ -65,3 +65,19 @@ def test_reading_needs_the_scope() -> None:
     assert Api().request("GET", "/v1/messages/M1", key=READER).status == 200
     assert Api().request("GET", "/v1/messages/M1", key=None).status == 401
     assert Api().request("GET", "/v1/messages/M1/events", key=None).status == 401
+
+
+def test_a_push_is_found_by_its_id() -> None:
+    assert Api().request("GET", "/v1/apns/pushes/A1", key=READER).json() == {
+        "message_id": "M1",
+        "device_id": "phone",
+        "outcome": "rejected",
+        "at_ms": 1_300,
+        "reason": "Unregistered",
+        "apns_id": "A1",
+    }
+
+
+def test_a_push_that_is_not_known_is_no_page() -> None:
+    response = Api().request("GET", "/v1/apns/pushes/A2")
+    assert (response.status, response.json()["detail"]) == (404, "no push to a device has this id, or its message has left the log")

@@ -140,6 +140,7 @@ def test_outcomes_of_pushes_are_those_of_the_code() -> None:
     assert SCHEMAS["PushResult"]["properties"]["outcome"]["enum"] == outcomes
     assert list(SCHEMAS["PushCounts"]["properties"]) == outcomes
     assert set(SCHEMAS["PushResult"]["required"]) == {field.name for field in dataclasses.fields(PushResult)}
+    assert SCHEMAS["PushRecord"]["properties"]["outcome"] == SCHEMAS["PushResult"]["properties"]["outcome"]
 
 
 def test_the_bound_of_counted_dead_letters_is_that_of_the_code() -> None:
@@ -165,6 +166,7 @@ CALLS = [
     ("disconnect_device", "/v1/devices/phone-1/disconnect", None),
     ("describe_channel", "/v1/channels/news", None),
     ("describe_message", "/v1/messages/M1", None),
+    ("describe_push", "/v1/apns/pushes/A1", None),
     ("openapi", "/openapi.json", None),
     ("alive", "/healthz", None),
     ("ready", "/readyz", None),
