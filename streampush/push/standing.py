@@ -17,7 +17,7 @@ class Standing(Enum):
     """See `Standings.of`."""
 
     LEFT = "left"
-    """The message is no longer meant for it: it was forgotten, or belongs to another user."""
+    """The message is no longer meant for it: it was forgotten, belongs to another user, or follows no more."""
     ACKNOWLEDGED = "acknowledged"
     NO_TOKEN = "no token"  # noqa: S105 - a word for people
     AWAY = "away"
@@ -60,7 +60,7 @@ class Standings:
         known: Mapping[str, Reach] = {
             reach.device_id: reach
             for reach in await self._store.reach(record.channel, device_ids)
-            if kind is not Kind.USER or reach.user_id == name
+            if (reach.follows if kind is Kind.TOPIC else kind is not Kind.USER or reach.user_id == name)
         }
         return [self._judge(record, device_id, known.get(device_id)) for device_id in device_ids]
 

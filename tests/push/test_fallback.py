@@ -282,6 +282,17 @@ def test_who_does_not_follow_the_topic_for_good_is_not_pushed_to() -> None:
     assert world.pushed() == []
 
 
+def test_who_has_unsubscribed_meanwhile_is_not_pushed_to() -> None:
+    world = FallbackWorld()
+    follower(world, "phone")
+    world.online("phone")
+    world.alert("news")
+    world.run(world.service.subscriptions.remove("phone", "news"))
+    world.advance(60.0)
+    assert world.pushed() == []
+    assert world.metrics.named("fell_back") == [("cancelled", 1)]
+
+
 # --------------------------------------------------------------------------------------------------------------- other nodes
 
 

@@ -34,16 +34,18 @@ class PresenceContract(ContractBase):
 
     # ------------------------------------------------------------------------------------------------------------- reach
 
-    async def test_reach_tells_token_cursor_and_node_of_the_known_devices_in_the_order_asked_for(self) -> None:
+    async def test_reach_tells_token_cursor_node_and_subscription_of_the_known_devices_in_the_order_asked_for(self) -> None:
         store = self.make_store(LIMITS)
         token = PushToken(b"\x00t", "app", sandbox=True, registered_at_ms=7)
         await store.remember_device(DeviceRecord("a", "u", push_token=token))
         await store.remember_device(DeviceRecord("b"))
         await store.record([CursorMove("a", "news", "e", 5, 4, 3), CursorMove("b", "sport", "e", 9)])
+        await store.add_subscription("b", "news", 1, 10)
+        await store.add_subscription("a", "sport", 1, 10)
         await self.connect(store, "b", "news", node="n1")
         assert list(await store.reach("news", ["b", "nobody", "a"])) == [
-            Reach("b", "", None, None, "n1"),
-            Reach("a", "u", token, Cursor("e", 5, 4, 3), ""),
+            Reach("b", "", None, None, "n1", follows=True),
+            Reach("a", "u", token, Cursor("e", 5, 4, 3), "", follows=False),
         ]
         assert list(await store.reach("news", [])) == []
 

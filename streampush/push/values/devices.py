@@ -50,13 +50,14 @@ class DeviceRecord:
 @dataclass(frozen=True, slots=True)
 class Reach:
     """How a device may be reached with a message of one channel, whose cursor it is. `node`: where it is connected, empty: it is
-    away."""
+    away. `follows`: it has a durable subscription to the channel."""
 
     device_id: str
     user_id: str
     token: PushToken | None
     cursor: Cursor | None
     node: str
+    follows: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,10 @@ class Cursors:
         self._unfollow(channel, device_id)
         return True
 
+    def follows(self, device_id: str, channel: str) -> bool:
+        """Whether the device's subscription is durable."""
+        return channel in self._durable.get(device_id, ())
+
     def durable(self, device_id: str) -> tuple[DurableSubscription, ...]:
         return tuple(DurableSubscription(channel, at_ms) for channel, at_ms in sorted(self._durable.get(device_id, {}).items()))
 

@@ -96,9 +96,10 @@ _CURSORS = (
 )
 _REACH = """
 SELECT json_group_array(json_array(d.id, user_id, CASE WHEN push_token IS NULL THEN NULL ELSE hex(push_token) END,
-    push_topic, push_sandbox, push_registered_at, epoch, position, processed, c.attempts))
+    push_topic, push_sandbox, push_registered_at, s.since_at IS NOT NULL, epoch, position, processed, c.attempts))
 FROM json_each(?1) AS j CROSS JOIN devices AS d ON d.id = j.value
     LEFT JOIN cursors AS c ON c.device = d.id AND c.channel = ?2
+    LEFT JOIN subscriptions AS s ON s.device = d.id AND s.channel = ?2
 """
 _IDS = "SELECT json_group_array(json_array(id, message_id)) FROM entries WHERE id IN (SELECT value FROM json_each(?))"
 
@@ -258,9 +259,9 @@ class Reading:
         """As push.ports.DeviceStore.reach; who is connected is not known here."""
         rows = read_list(self._db, _REACH, (as_json(list(device_ids)), channel))
         found = []
-        for device_id, user_id, token, topic, sandbox, registered_at, *cursor in rows:
+        for device_id, user_id, token, topic, sandbox, registered_at, follows, *cursor in rows:
             known = None if token is None else PushToken(bytes.fromhex(token), topic, bool(sandbox), registered_at)
-            found.append(Reach(device_id, user_id, known, None if cursor[0] is None else Cursor(*cursor), ""))
+            found.append(Reach(device_id, user_id, known, None if cursor[0] is None else Cursor(*cursor), "", bool(follows)))
         return found
 
     def devices_named(self, prefix: str, limit: int) -> list[str]:
