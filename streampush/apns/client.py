@@ -32,6 +32,7 @@ from streampush.apns.client_limits import ClientLimits
 from streampush.apns.client_queues import ClientQueues
 from streampush.apns.http2 import HeaderList
 from streampush.apns.lanes import Lane
+from streampush.apns.loop_lag import LoopLag
 from streampush.apns.outcome import Delivered, NotSent, Outcome, Rejected, Why
 from streampush.apns.pace import Pace, Ticket, Wait
 from streampush.apns.pool import Pool
@@ -94,6 +95,7 @@ class ApnsClient:
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._token_look_at = -inf
         self._rate_until = -inf  # until then the app has had its share
+        self._lag = LoopLag(clock, lambda: pace.in_flight > 0)
         self._pumping = False
         self._stopping = False
         self._timer: IDelayedCall | None = None
@@ -139,6 +141,7 @@ class ApnsClient:
     def stop(self) -> None:
         """Takes nothing more; what waits ends now, what is under way by its answer or deadline, or when the pool stops."""
         self._stopping = True
+        self._lag.stop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -182,7 +185,7 @@ class ApnsClient:
         if now >= self._standing.look_at:
             self._standing.see_clock(headers, now, self._wall())
         sending.ticket = None
-        self._pace.delivered(ticket, sending.push.device_token, sending.sent_at, now)
+        self._pace.delivered(ticket, sending.push.device_token, min(sending.sent_at + self._lag.allowance, now), now)
         self._delivered += 1
         self._metrics.push_delivered(sending.sent_at - sending.begun_at, now - sending.sent_at)
         sending.over = True
@@ -201,7 +204,14 @@ class ApnsClient:
         elif outcome == _TRY_OVER and sending.deadline < sending.until:
             outcome = NotSent(Why.NO_ROOM)  # only this try had to end
         decision = self._pace.leave(
-            ticket, sending.push.device_token, outcome, sending.attempt(), now, wall, wait=wait, sent_at=sending.sent_at
+            ticket,
+            sending.push.device_token,
+            outcome,
+            sending.attempt(),
+            now,
+            wall,
+            wait=wait,
+            sent_at=min(sending.sent_at + self._lag.allowance, now),
         )
         if isinstance(decision, GiveUp):
             self._end(sending, overall(sending.earlier, decision.outcome))
@@ -222,16 +232,22 @@ class ApnsClient:
         return Sending(self, push, push.apns_id or self._new_id(), deadline, done)
 
     def _set_out(self, sending: Sending) -> None:
+        now = sending.begun_at = self._clock.seconds()
+        push, standing = sending.push, self._standing
         if self._stopping:
             self._end(sending, NotSent(Why.STOPPING))
+            return
+        # As `_try_or_wait` does, for most pushes: nobody waits, nothing is stopped, there is time. The order of checks is the same.
+        slow = self._queues.queued or standing.stopped_by is not None or push.topic in standing.topics or push.expiration
+        if not slow and now < sending.until and isinstance(ticket := self._pace.enter_first(push.device_token, now), Ticket):
+            self._submit(sending, ticket, now)
         else:
-            now = sending.begun_at = self._clock.seconds()
             self._try_or_wait(sending, now)
 
     def _try_or_wait(self, sending: Sending, now: float) -> None:
         """Tries it, unless others wait in its lane already."""
         queues = self._queues
-        if (not queues.count or not self._is_behind(sending, now)) and self._try(sending, now):
+        if (not queues.queued or not self._is_behind(sending, now)) and self._try(sending, now):
             return
         if queues.has_room(sending):
             queues.add(queues.lanes[self._pace.lane(sending.push.device_token)], sending, sending.until)
@@ -275,6 +291,8 @@ class ApnsClient:
         if now >= self._token_look_at:
             self._token_look_at = now + self._limits.token_look
             heads.refresh(now, self._wall())
+        if not self._lag.running:
+            self._lag.run()
         sending.ticket = ticket
         sending.made += 1
         sending.block = heads.block(sending.push, sending.apns_id)
@@ -286,6 +304,8 @@ class ApnsClient:
         self._pool.submit(sending)
         if sending.waiting:
             sending.watched = True
+        else:
+            sending.block = b""  # it is on its way; another try has a block of its own
 
     def _stand_still(self, sending: Sending) -> None:
         """Its credential or topic is stopped. What was tried before may wait for another credential, the others need not."""
@@ -406,7 +426,7 @@ class ApnsClient:
     def _pump(self, now: float) -> None:
         """Gives those who wait in the lanes what room there is. Suspects first: they can never take more than their share."""
         queues = self._queues
-        if self._pumping or not queues.count:
+        if self._pumping or not queues.queued:
             return
         self._pumping = True
         try:

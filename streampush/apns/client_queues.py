@@ -18,7 +18,7 @@ class ClientQueues:
     one, by deadline.
     """
 
-    __slots__ = ("_limits", "count", "healthy", "held", "lanes", "resting", "size", "suspect")
+    __slots__ = ("_limits", "count", "healthy", "held", "lanes", "queued", "resting", "size", "suspect")
 
     def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
@@ -29,16 +29,13 @@ class ClientQueues:
         self.held = self._make()
         self.count = 0
         """All that wait."""
+        self.queued = 0
+        """Those that only wait for room."""
         self.size = 0
         """Their bytes."""
 
     def _make(self) -> Waiting[Sending]:
         return Waiting(self._limits.max_queued, self._limits.max_queued_bytes)
-
-    @property
-    def queued(self) -> int:
-        """Those that only wait for room."""
-        return len(self.suspect) + len(self.healthy)
 
     def has_room(self, sending: Sending) -> bool:
         """Whether one more may wait."""
@@ -48,6 +45,7 @@ class ClientQueues:
         """It waits there, until `due` at most."""
         sending.place = place
         self.count += 1
+        self.queued += self._is_lane(place)
         self.size += sending.size
         place.add(sending, due)
 
@@ -58,6 +56,7 @@ class ClientQueues:
             return False
         place.remove(sending)
         self.count -= 1
+        self.queued -= self._is_lane(place)
         self.size -= sending.size
         return True
 
@@ -67,6 +66,7 @@ class ClientQueues:
         if sending is not None:
             sending.place = None
             self.count -= 1
+            self.queued -= self._is_lane(place)
             self.size -= sending.size
         return sending
 
@@ -84,6 +84,9 @@ class ClientQueues:
         for place in self._all():
             while (sending := self.pop(place)) is not None:
                 yield sending
+
+    def _is_lane(self, place: Waiting[Sending]) -> bool:
+        return place is self.healthy or place is self.suspect
 
     def _all(self) -> Iterator[Waiting[Sending]]:
         yield from self.lanes.values()

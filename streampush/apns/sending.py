@@ -94,6 +94,7 @@ class Sending(Exchange):
 
     def began(self) -> None:
         self.watched = False
+        self.block = b""
         self.sent_at = self._owner.seconds()
 
     def answered(self, headers: HeaderList, ended: bool) -> None:
