@@ -64,9 +64,6 @@ class PushResults:
     def __len__(self) -> int:
         return len(self._due)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._due
-
     def add(self, push: PushInWork) -> None:
         """The push has its result, or is to be sent again later."""
         self._due[push.key] = push
