@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from streampush.apns.apps import App, Apps, Route
 from streampush.apns.breaker import Breaker
+from streampush.apns.broadcast_sender import BroadcastSender, management_route
 from streampush.apns.client import ApnsClient
 from streampush.apns.concurrency import Concurrency
 from streampush.apns.dialing import Dialer, TlsDialer
@@ -71,6 +72,8 @@ class AppClients:
         self._running: dict[str, _Running] = {}
         self._rates = AppRates({}, clock.seconds())
         self._stopping = False
+        self.broadcasts = BroadcastSender(apps, self._pool_in_force, clock, wall=wall)
+        """Channels for Live Activities of the same apps, over the same connections; those to manage them are opened on use."""
         self._follow()
         apps.watch(self._follow)
 
@@ -119,9 +122,17 @@ class AppClients:
             if running is not None:
                 running.client.stop()
             self._running[name] = _Running(app, self._make(app))
-        routes = self._apps.routes()
+        routes = self._routes()
         for route in [route for route in self._pools if route not in routes]:
             self._end(self._pools.pop(route))
+
+    def _routes(self) -> frozenset[Route]:
+        """Those that there may be a pool for."""
+        return self._apps.routes() | {management_route(app) for app in self._apps.all.values()}
+
+    def _pool_in_force(self, route: Route) -> Pool | None:
+        """None if there is to be none any more."""
+        return None if self._stopping or route not in self._routes() else self._pool(route)
 
     def _fixed(self, app: App) -> tuple[object, ...]:
         """What a client has for good."""
@@ -156,7 +167,7 @@ class AppClients:
         )
         return ApnsClient(
             app.name,
-            _authority(app.route),
+            app.route.authority,
             self._pool(app.route),
             pace,
             self._clock,
@@ -174,9 +185,3 @@ def tls_dialer(reactor: Any, config: Config) -> Callable[[Route], Dialer]:
     way = proxy(config)
     patience = pool_limits(config.apns).attempt_timeout
     return lambda route: TlsDialer(reactor, route.host, route.port, route.tls(), patience, way)
-
-
-def _authority(route: Route) -> str:
-    """Of the requests: RFC 9110 section 7.2, which leaves out the port of the scheme."""
-    host = f"[{route.host}]" if ":" in route.host else route.host
-    return host if route.port == 443 else f"{host}:{route.port}"

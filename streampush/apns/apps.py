@@ -50,6 +50,12 @@ class Route:
     trust: bytes | None = field(repr=False)
     credential: SigningKey | PushCertificate
 
+    @property
+    def authority(self) -> str:
+        """Of the requests: RFC 9110 section 7.2, which leaves out the port of the scheme."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == 443 else f"{host}:{self.port}"
+
     def tls(self) -> Http2Tls:
         """For connections on it. Raises BadCredential."""
         if isinstance(self.credential, SigningKey):
