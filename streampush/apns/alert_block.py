@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from streampush.apns.payload import Alert, InterruptionLevel, alert_payload, background_payload
 from streampush.apns.push import MAX_PAYLOAD, PushType
@@ -20,7 +22,20 @@ def payload_of(block: bytes, message_id: str, channel: str, app: ApnsAppConfig =
     What `app` says of its alerts by default is in it where the block says nothing; all of that is left out where it would not fit.
     """
     said = json.loads(block)
-    alert = Alert(
+    alert = alert_of(said)
+    end = b"," + own_keys(message_id, channel) + b"}"
+    if said.get("background", False):
+        return PushType.BACKGROUND, background_payload(alert)[:-1] + end
+    full = with_defaults(alert, app)
+    payload = alert_payload(full)[:-1] + end
+    if len(payload) > MAX_PAYLOAD and full is not alert:
+        payload = alert_payload(alert)[:-1] + end
+    return PushType.ALERT, payload
+
+
+def alert_of(said: Mapping[str, Any]) -> Alert:
+    """What an alert block says, `background` aside. Raises ValueError for an interruption level that is none."""
+    return Alert(
         title=said.get("title", ""),
         subtitle=said.get("subtitle", ""),
         body=said.get("body", ""),
@@ -33,14 +48,6 @@ def payload_of(block: bytes, message_id: str, channel: str, app: ApnsAppConfig =
         relevance_score=said.get("relevance_score"),
         custom=said.get("custom", {}),
     )
-    end = b"," + own_keys(message_id, channel) + b"}"
-    if said.get("background", False):
-        return PushType.BACKGROUND, background_payload(alert)[:-1] + end
-    full = with_defaults(alert, app)
-    payload = alert_payload(full)[:-1] + end
-    if len(payload) > MAX_PAYLOAD and full is not alert:
-        payload = alert_payload(alert)[:-1] + end
-    return PushType.ALERT, payload
 
 
 def with_defaults(alert: Alert, app: ApnsAppConfig) -> Alert:

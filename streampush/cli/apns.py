@@ -15,16 +15,17 @@ from uuid import uuid4
 
 import click
 
-from streampush.apns.alert_block import with_defaults
+from streampush.apns.alert_block import alert_of, with_defaults
 from streampush.apns.app_clients import AppClients, tls_dialer
 from streampush.apns.apps import Apps
 from streampush.apns.errors import BadPush
 from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, Rejected, Why
-from streampush.apns.payload import Alert, alert_payload, background_payload, json_payload
+from streampush.apns.payload import alert_payload, background_payload, json_payload
 from streampush.apns.ports import NoMetrics
 from streampush.apns.push import PUSH_TYPES, ApnsPush, Priority, PushType, check_push, topic_for
 from streampush.apns.reasons import Action, treatment
 from streampush.apns.retry import RetryPolicy
+from streampush.cli.alert_options import alert_options, said
 from streampush.cli.apns_why import why
 from streampush.cli.exits import BadCredentials, Failure, NoConnection, RefusedByServer
 from streampush.cli.running import run
@@ -63,11 +64,7 @@ apns.add_command(why)
 @click.option("--config", "-c", default="streampush.toml", show_default=True, metavar="FILE", help="The server's TOML file.")
 @click.option("--set", "overrides", metavar="SECTION.KEY=VALUE", multiple=True, help="Another value than in the file.")
 @click.option("--app", "name", metavar="NAME", help="Which of [[apns.apps]].  [default: the only one]")
-@click.option("--title", default="", help="The alert's title.")
-@click.option("--subtitle", default="", help="Its second line.")
-@click.option("--badge", type=click.IntRange(0), help="The number at the app's icon; 0 takes it away.")
-@click.option("--sound", help='"default", or the name of a file in the app.')
-@click.option("--background", is_flag=True, help="Wake the app, and show nothing.")
+@alert_options
 @click.option(
     "--payload",
     "path",
@@ -200,19 +197,14 @@ def _token(given: str) -> str:
 
 
 def _payload(app: ApnsAppConfig, push_type: PushType, options: Mapping[str, Any]) -> bytes:
+    words = said(options)
     if options["path"] is not None:
-        if options["body"] or options["title"] or options["subtitle"] or options["badge"] is not None or options["sound"]:
+        if words:
             raise click.UsageError("give --payload or the parts of an alert, not both")
         return json_payload(_read(options["path"]))
     if push_type not in (PushType.ALERT, PushType.BACKGROUND):
         raise click.UsageError(f"a push of type {push_type} needs --payload")
-    alert = Alert(
-        title=options["title"],
-        subtitle=options["subtitle"],
-        body=options["body"] or "",
-        badge=options["badge"],
-        sound=options["sound"] or None,
-    )
+    alert = alert_of(words)
     return background_payload(alert) if push_type is PushType.BACKGROUND else alert_payload(with_defaults(alert, app))
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import Priority
+from streampush.push.values import Alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Outgoing:
     want_receipt: bool = False
     clear_on_processed: bool = False
     idempotency_key: str = field(default="", repr=False)
+    alert: Alert | None = None
 
 
 @dataclass(frozen=True, slots=True)

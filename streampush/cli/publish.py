@@ -15,6 +15,7 @@ from typing import Any
 import click
 from twisted.internet.task import deferLater
 
+from streampush.cli.alert_options import message_alert, message_alert_options
 from streampush.cli.exits import Failure, RefusedByServer, describe_code
 from streampush.cli.outgoing import Outgoing, Publisher, PublishRefused, Sent
 from streampush.cli.rest_publisher import RestPublisher
@@ -98,6 +99,7 @@ def parse_moment(text: str) -> int:
 @click.option("--want-receipt", is_flag=True, help="Let the server keep account of what becomes of it.")
 @click.option("--clear-on-processed", is_flag=True, help="To a user: recall it when one device has processed it.")
 @click.option("--idempotency-key", default="", metavar="KEY", help="A second message with this key is stored only once.")
+@message_alert_options
 @click.option("--publisher", metavar="NAME", help="Over the framed protocol, with the certificate of this publisher.")
 @click.option("--rest", "over_rest", is_flag=True, help="Over the REST API, with the key of the directory (the default).")
 @click.option(
@@ -123,6 +125,9 @@ def publish(
     """Publish PAYLOAD to CHANNEL: device:ID, user:ID or a topic.
 
     Without PAYLOAD, --file and --stdin-lines the payload is what is on standard input.
+
+    With an alert (--title, --body, --badge, --sound or --background, and what goes with them) a device that is away, or does not
+    acknowledge the message in time, is pushed the alert over Apple. Many messages have the same one.
     """
     if sum((payload is not None, path is not None, stdin_lines)) > 1:
         raise click.UsageError("give one of PAYLOAD, --file and --stdin-lines")
@@ -156,6 +161,7 @@ def _model(channel: str, options: dict[str, Any]) -> Outgoing:
         expires_at_ms=options["expires_at_ms"] or 0,
         deliver_at_ms=options["deliver_at_ms"] or 0,
         priority=PRIORITIES[options["priority"]],
+        alert=message_alert(channel, options),
         **{name: options[name] for name in same},
     )
 

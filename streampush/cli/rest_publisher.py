@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
+from dataclasses import asdict
 from typing import Any
 
 from streampush.cli.exits import BadCredentials, Failure
 from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
 from streampush.cli.rest_client import RestClient
 from streampush.protocol.codes import CODES, Advice, Code
+from streampush.push.values import Alert
 
 
 class RestPublisher:
@@ -49,7 +52,20 @@ def _fields(message: Outgoing) -> dict[str, Any]:
         "idempotency_key": message.idempotency_key,
     }
     needed = {"channel": message.channel, "payload_base64": base64.b64encode(message.payload).decode()}
-    return needed | {name: value for name, value in wishes.items() if value}
+    return needed | {name: value for name, value in wishes.items() if value} | _alert(message.alert)
+
+
+def _alert(alert: Alert | None) -> dict[str, Any]:
+    """The field of the request that holds the alert, with what it says: `badge` 0 says something."""
+    if alert is None:
+        return {}
+    said = {name: value for name, value in asdict(alert).items() if value is not None and value is not False and value != ""}
+    after_ms = said.pop("fallback_after_ms")
+    if after_ms:
+        said["fallback_after"] = after_ms / 1000
+    if "custom" in said:
+        said["custom"] = json.loads(said["custom"])
+    return {"background" if said.pop("background", False) else "alert": said}
 
 
 def _sent(reply: dict[str, Any]) -> Sent:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from streampush.cli.exits import Failure
 from streampush.cli.link import LARGEST_FRAMES, FirstConnection, explain_error, open_tls
 from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
 from streampush.cli.target import Target
+from streampush.client import Alert
 from streampush.client.errors import ClientError, RequestRefused
 from streampush.client.publishing import PublishOptions
 from streampush.client.stream import StreamClient
@@ -73,4 +75,6 @@ def _options(message: Outgoing) -> PublishOptions:
     )
     if message.idempotency_key:
         options["idempotency_key"] = message.idempotency_key
+    if message.alert is not None:
+        options["alert"] = Alert(**asdict(message.alert))
     return options

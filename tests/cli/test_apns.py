@@ -27,6 +27,7 @@ from streampush.apns.simulator import Orders, SigningKey, SimulatedApple, Valida
 from streampush.apns.simulator.orders import Order, Reject, Stall
 from streampush.apns.simulator.reasons import Reason
 from streampush.apns.simulator.server import AppleServer, listen
+from streampush.cli.alert_options import alert_options
 from streampush.cli.apns import Sent, choose, deliver, make_push, report
 from streampush.cli.apns_sim import SimulatorFiles
 from streampush.cli.exits import Failure
@@ -39,10 +40,10 @@ TOKEN = "a1" * 32
 APP = ApnsAppConfig("shop", "com.example.shop", key="k.p8", team_id="SIMTEAM001", key_id="SIMKEY0001", sound="ping.caf")
 NOTHING: dict[str, Any] = {
     "body": None,
-    "title": "",
-    "subtitle": "",
-    "badge": None,
-    "sound": None,
+    **dict.fromkeys(("title", "subtitle", "badge", "sound", "category", "thread_id", "interruption_level")),
+    "relevance_score": None,
+    "mutable_content": False,
+    "custom": None,
     "background": False,
     "path": None,
     "push_type": None,
@@ -70,6 +71,22 @@ def test_an_alert_has_the_defaults_of_its_app() -> None:
     assert abs(push.expiration - time.time() - 86_400) < 60
 
 
+def test_an_alert_says_all_that_one_of_a_message_may_say() -> None:
+    options = ("--title", "t", "--thread-id", "i", "--category", "c", "--interruption-level", "passive", "--custom", '{"a": 1}')
+    found: list[ApnsPush] = []
+
+    @click.command()
+    @alert_options
+    def command(**options: Any) -> None:
+        found.append(made(**options))
+
+    result = CliRunner().invoke(command, [*options, "--mutable-content", "--relevance-score", "0.5", "--badge", "0"])
+    assert result.exit_code == 0, result.output
+    aps = {"alert": {"title": "t"}, "badge": 0, "sound": "ping.caf", "thread-id": "i", "category": "c", "mutable-content": 1}
+    document = {"aps": aps | {"interruption-level": "passive", "relevance-score": 0.5}, "a": 1}
+    assert json.loads(found[0].payload) == document
+
+
 def test_a_background_push_shows_nothing_and_takes_its_time() -> None:
     push = made(background=True)
     assert json.loads(push.payload) == {"aps": {"content-available": 1}}
@@ -93,8 +110,9 @@ def test_a_file_that_is_no_payload_is_named(tmp_path: Path, content: str, proble
 
 def test_a_payload_and_an_alert_are_one_too_many(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("{}")
-    with pytest.raises(click.UsageError):
-        made(path=tmp_path / "p", body="x")
+    for part in ({"body": "x"}, {"badge": 0}, {"custom": {}}, {"mutable_content": True}):
+        with pytest.raises(click.UsageError, match="not both"):
+            made(path=tmp_path / "p", **part)
     with pytest.raises(click.UsageError, match="needs --payload"):
         made(push_type="voip")
 

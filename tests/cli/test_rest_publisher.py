@@ -18,6 +18,7 @@ from streampush.cli.rest_client import MAX_REPLY_BYTES
 from streampush.cli.rest_publisher import RestPublisher
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import Priority
+from streampush.push.values import Alert
 from tests.support import authority, make_files
 
 REPLY = {"message_id": "m-1", "channel": "news", "offset": 7, "epoch": "e", "durability": "MEMORY", "connections": 2}
@@ -100,6 +101,7 @@ class RestPublisherTests(TestCase):
             want_receipt=True,
             clear_on_processed=True,
             idempotency_key="k",
+            alert=Alert("t", badge=0, custom='{"a":1}', fallback_after_ms=1_250),
         )
         await self.publisher(self.serve(resource)).publish(message)
         expected = {
@@ -111,6 +113,7 @@ class RestPublisherTests(TestCase):
             "want_receipt": True,
             "clear_on_processed": True,
             "idempotency_key": "k",
+            "alert": {"title": "t", "badge": 0, "custom": {"a": 1}, "fallback_after": 1.25},
         }
         self.assertEqual(resource.bodies, [{"channel": "news", "payload_base64": "eA=="} | expected])
 
