@@ -51,6 +51,7 @@ class Soak:
         self.sent += ROUND
         world.advance(30.0)
         world.metrics.seen.clear()
+        world.metrics.times.clear()
 
     def _ended(self, outcome: Outcome) -> None:
         self.outcomes[named(outcome)[0]] += 1
