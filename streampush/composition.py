@@ -109,7 +109,7 @@ class Parts:
 
     def make_rest_site(self) -> ApiSite:
         """What the REST API's port serves."""
-        return make_site(self.service, self.health, self.registry, self.config.rest, self._reactor, self.metrics)
+        return make_site(self.service, self.health, self.registry, self.config.rest, self._reactor, self.metrics, apns=self.away)
 
     # ------------------------------------------------------------------------------ composing: each needs those made before it
 

@@ -14,6 +14,7 @@ from streampush.apns.client_figures import ClientFigures
 from streampush.apns.ports import ApnsMetrics
 from streampush.apns.push_certificate import PushCertificate
 from streampush.apns.sender import ApnsSender
+from streampush.apns.status import apns_document, app_document, pool_document
 from streampush.config import Config
 
 
@@ -35,6 +36,7 @@ class Away:
         random: Random,
     ) -> None:
         self._wall = wall
+        self._clock = reactor
         self.apps = Apps(config, wall)
         dialer = tls_dialer(reactor, config)
         self.clients = AppClients(self.apps, config.apns, reactor, dialer, wall=wall, new_id=new_id, metrics=metrics, random=random)
@@ -55,3 +57,12 @@ class Away:
         """Until the end of the certificate, by the name of the app that has one."""
         credentials = {app.name: app.route.credential for app in self.apps.all.values()}
         return {name: one.days_left(self._wall()) for name, one in credentials.items() if isinstance(one, PushCertificate)}
+
+    def document(self) -> Mapping[str, Any]:
+        """What there is now, for `GET /v1/apns`."""
+        wall, now = self._wall(), self._clock.seconds()
+        figures = self.figures()
+        apps = [app_document(app, figures[name], wall) for name, app in self.apps.all.items() if name in figures]
+        users = {route: [name for name, app in self.apps.all.items() if app.route == route] for route in self.clients.pools}
+        pools = [pool_document(route, users[route], pool.figures(), now) for route, pool in self.clients.pools.items()]
+        return apns_document(apps, pools)

@@ -26,6 +26,7 @@ from streampush.apns.push import PUSH_TYPES, ApnsPush, Priority, PushType, check
 from streampush.apns.reasons import Action, treatment
 from streampush.apns.retry import RetryPolicy
 from streampush.cli.alert_options import alert_options, said
+from streampush.cli.apns_status import apns_status
 from streampush.cli.apns_why import why
 from streampush.cli.exits import BadCredentials, Failure, NoConnection, RefusedByServer
 from streampush.cli.running import run
@@ -56,6 +57,7 @@ def apns() -> None:
 
 
 apns.add_command(why)
+apns.add_command(apns_status)
 
 
 @apns.command(short_help="Send one push.")

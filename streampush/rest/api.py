@@ -31,7 +31,7 @@ from streampush.rest.events import EventStreams
 from streampush.rest.http import ApiRequest, ApiSite
 from streampush.rest.intake import MAX_CONNECTIONS, Intake
 from streampush.rest.keys import Caller, Keys
-from streampush.rest.ports import PushApi, Readiness, RestMetrics
+from streampush.rest.ports import ApnsApi, NoApps, PushApi, Readiness, RestMetrics
 from streampush.rest.problems import EVENTS, JSON, Answer, Problem, Stream, Streamed, json_answer, problem_of, unexpected
 from streampush.rest.queries import parse_query
 
@@ -43,6 +43,7 @@ ROUTES = (
     Route("GET", "/v1/channels/<channel:name>", "describe_channel", "read"),
     Route("GET", "/v1/messages/<string:id>", "describe_message", "read"),
     Route("GET", "/v1/messages/<string:id>/events", "watch_message", "read"),
+    Route("GET", "/v1/apns", "describe_apns", "read"),
     Route("GET", "/v1/apns/pushes/<string:apns_id>", "describe_push", "read"),
     Route("GET", "/openapi.json", "openapi"),
     Route("GET", "/metrics", "metrics", "metrics"),
@@ -66,8 +67,10 @@ class Api:
         metrics: RestMetrics,
         keys: Keys,
         streams: EventStreams,
+        apns: ApnsApi,
     ) -> None:
         self._service = service
+        self._apns = apns
         self._health = health
         self._registry = registry
         self._config = config
@@ -88,6 +91,7 @@ class Api:
             "describe_channel": self._describe_channel,
             "describe_message": self._describe_message,
             "watch_message": self._watch_message,
+            "describe_apns": self._describe_apns,
             "describe_push": self._describe_push,
             "openapi": self._describe_api,
             "metrics": self._show_metrics,
@@ -231,6 +235,9 @@ class Api:
         headers = {"X-Accel-Buffering": "no"}  # asks a proxy in front to pass each event on at once
         return Streamed(200, b"", EVENTS, headers, open=lambda request: self._streams.open(request, message_id, key))
 
+    async def _describe_apns(self, call: Call) -> Answer:
+        return json_answer(dict(self._apns.document()))
+
     async def _describe_push(self, call: Call) -> Answer:
         return json_answer(documents.push_record(await self._service.receipts.push(call.arguments["apns_id"])))
 
@@ -285,11 +292,12 @@ def make_site(
     metrics: RestMetrics | None = None,
     *,
     max_connections: int = MAX_CONNECTIONS,
+    apns: ApnsApi | None = None,
 ) -> ApiSite:
     """The factory for a plain or a TLS endpoint. `clock` is the reactor; `health` is asked with its seconds."""
     metrics = metrics or Uncounted()
     keys = Keys(config.keys)
     streams = EventStreams(service.receipts, config, clock, metrics)
-    api = Api(service, health, metrics_registry, config, clock, metrics, keys, streams)
+    api = Api(service, health, metrics_registry, config, clock, metrics, keys, streams, apns or NoApps())
     intake = Intake(keys, config.max_body, max_connections=max_connections)
     return ApiSite(api.app().resource(), intake, metrics, clock, config.request_timeout, streams)

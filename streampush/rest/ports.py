@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from streampush.push.backlog import Backlog
 from streampush.push.dead_letters import DeadLetters
@@ -30,6 +31,21 @@ class ReceiptApi(Protocol):
 
     def look(self, watch: Watch) -> None:
         """The message is looked at again, soon."""
+
+
+class ApnsApi(Protocol):
+    """What goes on between the node and Apple."""
+
+    def document(self) -> Mapping[str, Any]:
+        """As of now, in the words of the schema ApnsStatus."""
+
+
+class NoApps:
+    """Nothing does."""
+
+    def document(self) -> Mapping[str, Any]:
+        """See ApnsApi."""
+        return {"apps": [], "routes": []}
 
 
 class PushApi(Protocol):
