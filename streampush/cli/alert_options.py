@@ -106,10 +106,13 @@ def message_alert(channel: str, options: Mapping[str, Any]) -> Alert | None:
         only_when_away=options["only_when_away"],
     )
     try:
-        # an argument may be other bytes than UTF-8; such a channel the server refuses, whatever its alert
-        canonical(alert, channel.encode("utf-8", "replace").decode())
+        canonical(alert, channel.encode("utf-8", "replace").decode())  # an argument may be other bytes than UTF-8
     except Refused as refused:
-        raise (Failure if refused.code is Code.PAYLOAD_TOO_LARGE else click.UsageError)(refused.detail) from refused
+        if refused.code is Code.PAYLOAD_TOO_LARGE:
+            raise Failure(refused.detail) from refused
+        if refused.code is Code.SERIALIZATION_ERROR:
+            raise click.UsageError(refused.detail) from refused
+        # what is left concerns the channel: the server says so, as it does without an alert
     return alert
 
 

@@ -58,14 +58,14 @@ APPLES = {
 """What Apple is to get of it."""
 
 
-def asked(*arguments: str) -> Alert | None:
+def asked(*arguments: str, channel: str = "news") -> Alert | None:
     """The alert that these options ask for."""
     found: list[Alert | None] = []
 
     @click.command()
     @message_alert_options
     def command(**options: Any) -> None:
-        found.append(message_alert("news", options))
+        found.append(message_alert(channel, options))
 
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 0, result.output
@@ -90,6 +90,11 @@ def test_without_an_option_there_is_no_alert() -> None:
 )
 def test_an_alert_says_what_the_options_say(arguments: tuple[str, ...], alert: Alert) -> None:
     assert asked(*arguments) == alert
+
+
+@pytest.mark.parametrize("channel", ["", "a b", "device:", "\udcff"])
+def test_a_channel_that_is_none_is_left_to_the_server(channel: str) -> None:
+    assert asked("--title", "t", channel=channel) == Alert("t")
 
 
 def test_there_is_an_option_for_all_that_the_rest_api_takes() -> None:
