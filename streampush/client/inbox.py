@@ -109,7 +109,7 @@ class Inbox:
         False if the server sends more of this than can be meant.
         """
         if answer.code:
-            if self._channels.pop(answer.channel, None) is not None:
+            if self._drop(answer.channel):
                 self._emit(SubscriptionLost(answer.channel, answer.code, answer.detail))
             return True
         channel = self._channels.setdefault(answer.channel, Channel(answer.channel, Position()))
@@ -169,16 +169,22 @@ class Inbox:
 
     def forget(self, name: str) -> None:
         """The channel is no longer followed; what has arrived of it is dropped."""
-        channel = self._channels.pop(name, None)
-        if channel is None:
+        if not self._drop(name):
             return
-        self._forget_held(channel)
-        self._to_acknowledge.pop(channel, None)
-        channel.queue.clear()
         try:
             self._store.forget(name)
         except Exception as error:  # noqa: BLE001 - the application's code
             self._emit(Fault(0, f"the position store raised {type(error).__name__}"))
+
+    def _drop(self, name: str) -> bool:
+        """Nothing that has arrived of the channel is given to the application any more, or takes room; False if there is none."""
+        channel = self._channels.pop(name, None)
+        if channel is None:
+            return False
+        self._forget_held(channel)
+        self._to_acknowledge.pop(channel, None)
+        channel.queue.clear()  # else its worker would go on beside that of a channel followed anew
+        return True
 
     def done(self, name: str, offset: int) -> None:
         """The application is done with what it had answered with DELIVERED, up to the offset."""

@@ -504,6 +504,26 @@ class DurableTests(InboxCase):
         self.assertEqual(self.it.heard(SubscriptionLost), [SubscriptionLost("kept", Code.NOT_SUBSCRIBED, "ended")])
         self.assertEqual(self.application.given, [])
 
+    def test_what_had_arrived_of_a_channel_that_was_ended_is_given_only_once_when_it_is_followed_anew(self) -> None:
+        self.begin(self.KEPT)
+        self.deliver(4, 5, channel="kept")
+        at_four = self.application.working.pop("kept")
+        self.say(m.Subscribed("kept", code=Code.NOT_SUBSCRIBED, detail="ended"))
+        self.say(self.KEPT)
+        self.deliver(4, 5, channel="kept")
+        at_four.callback(None)
+        self.assertEqual(self.application.given, [("kept", 4), ("kept", 4)])
+        self.application.done("kept")
+        self.assertEqual(self.application.given, [("kept", 4), ("kept", 4), ("kept", 5)])
+
+    def test_a_channel_that_was_ended_gives_its_room_back(self) -> None:
+        self.begin(self.KEPT, window=Window(2, 1000))
+        for _ in range(OVERLAP + 1):
+            self.deliver(4, 5, channel="kept")
+            self.say(m.Subscribed("kept", code=Code.NOT_SUBSCRIBED, detail="ended"))
+            self.say(self.KEPT)
+        self.assertEqual(self.it.heard(Disconnected), [])
+
     def test_unsubscribing_needs_the_server(self) -> None:
         self.begin(self.KEPT)
         self.it.peer.cut()
