@@ -22,7 +22,7 @@ from streampush.protocol.terms import Outcome, TokenProvider
 from streampush.push.leasing import LEASE
 from tests.apns.minting import write_private
 from tests.integration.harness import WireClient, run
-from tests.integration.test_rest_live import RestTestCase
+from tests.integration.test_rest_live import KEYS, RestTestCase
 from tests.support import server_issued
 
 TOPIC = "com.example.shop"
@@ -32,6 +32,8 @@ TOKEN = bytes(range(32))
 
 class AppleTestCase(RestTestCase):
     """The node has one app, whose server is `apple`."""
+
+    toml_extra = KEYS.replace('publish = ["device:*"', 'publish = ["user:*", "device:*"')
 
     orders: tuple[Order, ...] = ()
     shift = 0.0
@@ -175,6 +177,49 @@ class PushTests(AppleTestCase):
         self.assertEqual((await self.result(await self.publish(alert={"title": "one"})))["outcome"], "rejected")
         self.apple.devices.register(TOKEN.hex())
         self.assertEqual((await self.result(await self.publish(alert={"title": "two"})))["outcome"], "delivered")
+
+    @run
+    async def test_all_devices_of_a_user_that_are_away_get_theirs(self) -> None:
+        for device_id, token in (("phone-1", TOKEN), ("tablet-1", TOKEN[::-1])):
+            await self.gone(await self.registered(device_id, token))
+        status, answer = await self.ask("POST", "/v1/publish", {"user": "alice", "payload": "x", "alert": {"title": "Both"}})
+        self.assertEqual(status, 200, answer)
+        await self.until(lambda: len(self.seen) == 2)
+        hashes = {record.token_hash for record, _ in self.seen}
+        self.assertEqual(hashes, {token_hash(TOKEN.hex()), token_hash(TOKEN[::-1].hex())})
+        self.assertEqual(len({record.apns_id for record, _ in self.seen}), 2)
+
+    @run
+    async def test_followers_of_a_topic_that_are_away_get_theirs_and_are_counted(self) -> None:
+        phone, other = await self.registered(), await self.device("tablet-1")
+        for device in (phone, other):
+            device.send(m.Subscribe("news/today", durable=True), 3)
+            await device.expect(m.Subscribed)
+        other.cut()
+        await self.gone(phone)
+        status, answer = await self.ask("POST", "/v1/publish", {"topic": "news/today", "payload": "x", "alert": {"title": "News"}})
+        self.assertEqual(status, 200, answer)
+        counts: dict[str, int] = {}
+        while sum(counts.values()) < 2:
+            await self.turns(0.02)
+            counts = (await self.ask("GET", f"/v1/messages/{answer['message_id']}"))[1]["pushes"]
+        self.assertEqual(counts, {"delivered": 1, "not_sent": 1})
+        self.assertEqual(len(self.seen), 1)
+
+    @run
+    async def test_while_apple_refuses_the_key_pushes_wait_and_a_reload_with_a_good_one_lets_them_go(self) -> None:
+        await self.gone(await self.registered())
+        assert self.node is not None
+        key = self.root / "AuthKey_SIMKEY0001.p8"
+        write_private(key, mint_key().p8)
+        self.node.reload()
+        message_id = await self.publish(alert={"title": "patience"})
+        await self.counted("streampush_apns_stopped", app="shop")
+        write_private(key, MINTED.p8)
+        self.node.reload()
+        self.assertEqual((await self.result(message_id))["outcome"], "delivered")
+        self.assertEqual(self.metric("streampush_apns_stopped", app="shop"), 0)
+        self.assertEqual(self.apple.ledger.accepted, 1)
 
 
 class ConfigurationTests(AppleTestCase):
