@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-SCOPES = ("publish", "read", "devices", "disconnect", "metrics")
+SCOPES = ("publish", "push", "read", "devices", "disconnect", "metrics")
 """What a REST key may be good for."""
 
 INTERRUPTION_LEVELS = ("passive", "active", "time-sensitive", "critical")
@@ -177,7 +177,7 @@ class KeyConfig:
     name: str = setting("", "", "shown in logs and metrics instead of the key")
     sha256: str = setting("", "hex", "SHA-256 of the key")
     publish: tuple[str, ...] = setting((), "patterns", "channels it may publish to")
-    scopes: tuple[str, ...] = setting(("publish",), "", 'of "publish", "read", "devices", "disconnect", "metrics"')
+    scopes: tuple[str, ...] = setting(("publish",), "", 'of "publish", "push", "read", "devices", "disconnect", "metrics"')
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ from twisted.internet.defer import Deferred
 from streampush.apns.app_clients import AppClients, tls_dialer
 from streampush.apns.apps import Apps
 from streampush.apns.client_figures import ClientFigures
+from streampush.apns.direct import DirectPushes
 from streampush.apns.ports import ApnsMetrics
 from streampush.apns.push_certificate import PushCertificate
 from streampush.apns.sender import ApnsSender
 from streampush.apns.status import apns_document, app_document, pool_document
 from streampush.config import Config
+from streampush.push.direct import DirectPush, DirectResult
 
 
 class Away:
@@ -43,6 +45,11 @@ class Away:
         self.sender = ApnsSender(
             self.apps, self.clients, reactor, max_in_flight=config.apns.max_in_flight, wall=wall, random=random
         )
+        self._direct = DirectPushes(self.apps, self.clients, reactor, wall=wall, new_id=new_id)
+
+    async def push(self, asked: DirectPush, timeout: float) -> DirectResult:
+        """A push without a message; how it ended, after `timeout` seconds at most. Raises NoApp and BadDirectPush."""
+        return await self._direct.push(asked, timeout)
 
     def stop(self) -> Deferred[None]:
         """Takes no pushes any more: what waits is not sent, what is under way has some seconds for its answer. Fires when all

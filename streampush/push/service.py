@@ -287,6 +287,14 @@ class PushService:
         """Counts a request of a device against its rate. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
         self._publishing.charge_device(principal)
 
+    def charge_push(self, principal: Principal) -> None:
+        """Counts a push without a message as a message of the publisher. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
+        try:
+            self._publishing.charge(principal, "", self._around.clock())
+        except Refused as refused:
+            self._around.metrics.refused(refused.code)
+            raise
+
     # --------------------------------------------------------------------------------------------------------- devices
 
     def attach(self, principal: Principal, link: Link, info: ConnectionInfo) -> Attachment:

@@ -25,7 +25,7 @@ from streampush.config import RestConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.values import Principal, Published, PublishRequest
-from streampush.rest import devices, documents, fields
+from streampush.rest import apple, devices, documents, fields
 from streampush.rest.calls import Call, ChannelConverter, Operation, Route
 from streampush.rest.events import EventStreams
 from streampush.rest.http import ApiRequest, ApiSite
@@ -43,8 +43,7 @@ ROUTES = (
     Route("GET", "/v1/channels/<channel:name>", "describe_channel", "read"),
     Route("GET", "/v1/messages/<string:id>", "describe_message", "read"),
     Route("GET", "/v1/messages/<string:id>/events", "watch_message", "read"),
-    Route("GET", "/v1/apns", "describe_apns", "read"),
-    Route("GET", "/v1/apns/pushes/<string:apns_id>", "describe_push", "read"),
+    *apple.ROUTES,
     Route("GET", "/openapi.json", "openapi"),
     Route("GET", "/metrics", "metrics", "metrics"),
     Route("GET", "/healthz", "alive"),
@@ -91,8 +90,7 @@ class Api:
             "describe_channel": self._describe_channel,
             "describe_message": self._describe_message,
             "watch_message": self._watch_message,
-            "describe_apns": self._describe_apns,
-            "describe_push": self._describe_push,
+            **apple.AppleOperations(self._service, self._apns, self._config.request_timeout).operations(),
             "openapi": self._describe_api,
             "metrics": self._show_metrics,
             "alive": self._alive,
@@ -234,12 +232,6 @@ class Api:
         await self._service.receipts.progress(message_id)
         headers = {"X-Accel-Buffering": "no"}  # asks a proxy in front to pass each event on at once
         return Streamed(200, b"", EVENTS, headers, open=lambda request: self._streams.open(request, message_id, key))
-
-    async def _describe_apns(self, call: Call) -> Answer:
-        return json_answer(dict(self._apns.document()))
-
-    async def _describe_push(self, call: Call) -> Answer:
-        return json_answer(documents.push_record(await self._service.receipts.push(call.arguments["apns_id"])))
 
     async def _describe_api(self, call: Call) -> Answer:
         return Answer(200, self._openapi, JSON)

@@ -104,17 +104,17 @@ def publish_request(fields: Any, at: str = "") -> PublishRequest:
         payload=payload,
         content_type=text(fields.get("content_type", content_type), f"{at}content_type"),
         headers=_headers(fields.get("headers", {}), f"{at}headers"),
-        ttl=_ttl(fields.get("ttl", 0), f"{at}ttl"),
-        expires_at_ms=_integer(fields, "expires_at", at, "Unix milliseconds", least=1),
-        deliver_at_ms=_integer(fields, "deliver_at", at, "Unix milliseconds", least=1),
+        ttl=seconds(fields.get("ttl", 0), f"{at}ttl"),
+        expires_at_ms=integer(fields, "expires_at", at, "Unix milliseconds", least=1),
+        deliver_at_ms=integer(fields, "deliver_at", at, "Unix milliseconds", least=1),
         durability=Durability[_name(fields, "durability", at, DURABILITIES)],
         idempotency_key=_idempotency_key(fields, at),
         priority=Priority[_name(fields, "priority", at, PRIORITIES)],
         collapse_key=text(fields.get("collapse_key", ""), f"{at}collapse_key"),
-        version=_integer(fields, "version", at, "a version", least=0),
+        version=integer(fields, "version", at, "a version", least=0),
         want_receipt=_flag(fields, "want_receipt", at),
         clear_on_processed=_flag(fields, "clear_on_processed", at),
-        alert=_alert(fields, at),
+        alert=alert(fields, at),
     )
 
 
@@ -169,6 +169,13 @@ def _payload(fields: Mapping[str, Any], at: str) -> tuple[bytes, str]:
         raise bad(f"{at}payload_base64", "is not base64 (RFC 4648 section 4)") from None
 
 
+def json_object(value: Any, field: str) -> str:
+    """A JSON object as text, in the fewest bytes. Raises Problem 400."""
+    if not isinstance(value, dict):
+        raise bad(field, "must be an object")
+    return _compact(value, field).decode()
+
+
 def _compact(value: Any, field: str) -> bytes:
     try:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
@@ -180,8 +187,8 @@ def _compact(value: Any, field: str) -> bytes:
         raise bad(field, "is nested too deeply") from None
 
 
-def _alert(fields: Mapping[str, Any], at: str) -> Alert | None:
-    """`alert` is what is shown; `background` wakes the app instead: true, or an object."""
+def alert(fields: Mapping[str, Any], at: str) -> Alert | None:
+    """`alert` is what is shown; `background` wakes the app instead: true, or an object. Raises Problem 400."""
     given = [name for name in ALERTS if name in fields]
     if not given:
         return None
@@ -196,7 +203,7 @@ def _alert(fields: Mapping[str, Any], at: str) -> Alert | None:
     only(value, ALERT_FIELDS if name == "alert" else BACKGROUND_FIELDS, within)
     return Alert(
         **{each: text(value[each], within + each) for each in ALERT_TEXTS if each in value},
-        badge=_integer(value, "badge", within, "a number", least=0) if "badge" in value else None,
+        badge=integer(value, "badge", within, "a number", least=0) if "badge" in value else None,
         mutable_content=_flag(value, "mutable_content", within),
         relevance_score=_relevance(value, within),
         custom=_custom(value, within),
@@ -246,16 +253,17 @@ def _shown(name: str) -> str:
     return name.encode("ascii", "backslashreplace").decode("ascii")[:100]
 
 
-def _ttl(value: Any, field: str) -> float:
+def seconds(value: Any, field: str) -> float:
+    """A length of time. Raises Problem 400."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise bad(field, "must be a number of seconds")
     try:
-        seconds = float(value)
+        number = float(value)
     except OverflowError:
-        seconds = math.inf
-    if not 0 <= seconds < math.inf:
+        number = math.inf
+    if not 0 <= number < math.inf:
         raise bad(field, "must be a number of seconds, 0 or more")
-    return seconds
+    return number
 
 
 def _name(fields: Mapping[str, Any], name: str, at: str, names: tuple[str, ...]) -> str:
@@ -268,8 +276,8 @@ def _name(fields: Mapping[str, Any], name: str, at: str, names: tuple[str, ...])
     return value
 
 
-def _integer(fields: Mapping[str, Any], name: str, at: str, what: str, *, least: int) -> int:
-    """A whole number; 0 if the field is not there."""
+def integer(fields: Mapping[str, Any], name: str, at: str, what: str, *, least: int) -> int:
+    """A whole number; 0 if the field is not there. `what` it must be, for the error. Raises Problem 400."""
     if name not in fields:
         return 0
     value = fields[name]

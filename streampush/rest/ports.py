@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from streampush.push.backlog import Backlog
 from streampush.push.dead_letters import DeadLetters
 from streampush.push.devices import Devices
+from streampush.push.direct import DirectPush, DirectResult, NoApp
 from streampush.push.explaining import Explainer
 from streampush.push.progress import MessageProgress
 from streampush.push.values import ChannelStatus, DeviceStatus, Principal, Published, PublishRequest, PushRecord, Recalled
@@ -39,6 +40,9 @@ class ApnsApi(Protocol):
     def document(self) -> Mapping[str, Any]:
         """As of now, in the words of the schema ApnsStatus."""
 
+    async def push(self, asked: DirectPush, timeout: float) -> DirectResult:
+        """Sends a push without a message; how it ended, after `timeout` seconds at most. Raises NoApp and BadDirectPush."""
+
 
 class NoApps:
     """Nothing does."""
@@ -46,6 +50,10 @@ class NoApps:
     def document(self) -> Mapping[str, Any]:
         """See ApnsApi."""
         return {"apps": [], "routes": []}
+
+    async def push(self, asked: DirectPush, timeout: float) -> DirectResult:
+        """See ApnsApi."""
+        raise NoApp("nothing here pushes to Apple", configured=False)
 
 
 class PushApi(Protocol):
@@ -76,6 +84,9 @@ class PushApi(Protocol):
 
     async def recall(self, principal: Principal, message_id: str) -> Recalled:
         """Takes a message back. Raises Refused."""
+
+    def charge_push(self, principal: Principal) -> None:
+        """Counts a push without a message as a message of the publisher. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
 
     async def describe_device(self, device_id: str) -> DeviceStatus:
         """What is known of a device. Raises Refused(UNKNOWN_RECIPIENT)."""

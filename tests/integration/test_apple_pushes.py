@@ -222,6 +222,53 @@ class PushTests(AppleTestCase):
         self.assertEqual(self.apple.ledger.accepted, 1)
 
 
+class DirectPushTests(AppleTestCase):
+    """Without a message: POST /v1/apns/push."""
+
+    async def push(self, **fields: Any) -> tuple[int, Any]:
+        return await self.ask("POST", "/v1/apns/push", {"device_token": TOKEN.hex(), "alert": {"title": "Hi"}, **fields})
+
+    @run
+    async def test_a_push_without_a_message_reaches_apple(self) -> None:
+        status, answer = await self.push(app="shop", collapse_id="score")
+        self.assertEqual((status, answer["outcome"], answer["status"]), (200, "delivered", 200), answer)
+        ((record, body),) = self.seen
+        self.assertEqual((record.apns_id, record.token_hash), (answer["apns_id"], token_hash(TOKEN.hex())))
+        self.assertEqual(json.loads(body), {"aps": {"alert": {"title": "Hi"}}})
+
+    @run
+    async def test_a_dead_token_is_the_callers_to_forget(self) -> None:
+        self.apple.devices.unregister(TOKEN.hex(), time.time() - 60)
+        status, answer = await self.push()
+        self.assertEqual((status, answer["outcome"], answer["status"], answer["reason"]), (200, "rejected", 410, "Unregistered"))
+
+    @run
+    async def test_what_is_refused_names_its_field_and_not_the_token(self) -> None:
+        status, answer = await self.push(device_token=TOKEN.hex() + "z")
+        self.assertEqual((status, answer["field"]), (400, "device_token"))
+        self.assertNotIn(TOKEN.hex(), str(answer))
+        self.assertEqual((await self.push(app="nope"))[0], 404)
+        self.assertEqual(self.seen, [])
+
+    @run
+    async def test_it_counts_against_the_rate_of_the_publisher(self) -> None:
+        await self.restart("publish.publisher_burst=1", "publish.publisher_rate=0.1")
+        self.assertEqual((await self.push())[0], 200)
+        status, answer = await self.push()
+        self.assertEqual((status, answer["retry_after"] > 0), (429, True))
+        self.assertEqual(len(self.seen), 1)
+
+
+class UnconfiguredTests(AppleTestCase):
+    def app(self) -> str:
+        return ""
+
+    @run
+    async def test_without_an_app_the_answer_says_so(self) -> None:
+        status, answer = await self.ask("POST", "/v1/apns/push", {"device_token": TOKEN.hex(), "background": True})
+        self.assertEqual((status, answer["detail"]), (409, "no app is configured to push with: [[apns.apps]]"))
+
+
 class ConfigurationTests(AppleTestCase):
     """Apps come and go while the node runs."""
 

@@ -21,7 +21,7 @@ KEYS = f"""
 name = "test"
 sha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"
 publish = ["device:*", "news/*"]
-scopes = ["publish", "read", "disconnect"]
+scopes = ["publish", "push", "read", "disconnect"]
 """
 
 

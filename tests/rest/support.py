@@ -22,6 +22,7 @@ from streampush.observe.health import Flag, Health
 from streampush.observe.metrics import Metrics
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import AppState, Durability, Milestone, Priority
+from streampush.push.direct import DirectPush, DirectResult
 from streampush.push.progress import MessageProgress, progress_of
 from streampush.push.values import (
     ChannelCursor,
@@ -49,7 +50,7 @@ def key(name: str, secret: str, *scopes: str) -> KeyConfig:
     return KeyConfig(name, hashlib.sha256(secret.encode()).hexdigest(), ("news", "device:*"), scopes)
 
 
-KEYS = (key("backend", ALL, "publish", "read", "devices", "disconnect", "metrics"), key("reader", READER, "read"))
+KEYS = (key("backend", ALL, "publish", "push", "read", "devices", "disconnect", "metrics"), key("reader", READER, "read"))
 
 DEVICE = DeviceStatus(
     "phone-1",
@@ -129,6 +130,23 @@ class ScriptedReceipts:
             watcher.gone()
 
 
+class ScriptedApple:
+    """A small ApnsApi: remembers what it was asked, and fails as it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[DirectPush, float]] = []
+        self.error: Exception | None = None
+
+    def document(self) -> Mapping[str, Any]:
+        return {"apps": [], "routes": []}
+
+    async def push(self, asked: DirectPush, timeout: float) -> DirectResult:
+        self.asked.append((asked, timeout))
+        if self.error is not None:
+            raise self.error
+        return DirectResult("rejected", "A1", 410, "Unregistered", "the app is gone", "", repeat=False, retry_after=None)
+
+
 class RecordingPush:
     """A small PushApi: stores in a list, refuses what it is told to refuse, and can hold its answers back."""
 
@@ -156,6 +174,10 @@ class RecordingPush:
         if message_id != "M1":
             raise Refused(Code.UNKNOWN_RECIPIENT, "no message of this id is scheduled or in a log")
         return Recalled("M1", "news", "stored", "E1", 7, "M2", 3)
+
+    def charge_push(self, principal: Principal) -> None:
+        if "push" in self.errors:
+            raise self.errors["push"]
 
     async def describe_device(self, device_id: str) -> DeviceStatus:
         if device_id != DEVICE.device_id:
@@ -222,6 +244,7 @@ class Api:
 
     def __init__(self, *, address: str = "127.0.0.1", max_connections: int = 8, push: Any = None, **settings: Any) -> None:
         self.push = RecordingPush() if push is None else push
+        self.apple = ScriptedApple()
         self.clock = Clock()
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry, "1")
@@ -235,6 +258,7 @@ class Api:
             self.clock,
             self.metrics,
             max_connections=max_connections,
+            apns=self.apple,
         )
 
     def connect(self) -> Line:

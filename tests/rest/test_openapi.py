@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from streampush.apns.push import PushType
 from streampush.config import INTERRUPTION_LEVELS
 from streampush.observe.metrics import REST_STATUSES
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import AppState, Priority
 from streampush.push.alerts import MAX_BADGE, MAX_FALLBACK_AFTER_MS
+from streampush.push.direct import DirectResult
 from streampush.push.explain import MAX_LETTERS
 from streampush.push.progress import ORDER, MessageState
 from streampush.push.publish_rules import MAX_IDEMPOTENCY_KEY_BYTES
@@ -22,6 +24,7 @@ from streampush.push.receipts import MAX_DEVICES
 from streampush.push.values import ChannelCursor, DeviceStatus, Published, PushOutcome, PushResult, Recalled
 from streampush.rest import fields
 from streampush.rest.api import ROUTES
+from streampush.rest.apple import PUSH_FIELDS
 from streampush.rest.problems import STATUS_OF, Problem
 from tests.rest.support import Api
 
@@ -143,6 +146,13 @@ def test_outcomes_of_pushes_are_those_of_the_code() -> None:
     assert SCHEMAS["PushRecord"]["properties"]["outcome"] == SCHEMAS["PushResult"]["properties"]["outcome"]
 
 
+def test_fields_of_a_push_without_a_message_are_those_of_the_code() -> None:
+    assert tuple(SCHEMAS["DirectPush"]["properties"]) == PUSH_FIELDS
+    assert SCHEMAS["DirectPush"]["properties"]["push_type"]["enum"] == [push_type.value for push_type in PushType]
+    names = [field.name for field in dataclasses.fields(DirectResult)]
+    assert list(SCHEMAS["DirectResult"]["properties"]) == SCHEMAS["DirectResult"]["required"] == names
+
+
 def test_the_bound_of_counted_dead_letters_is_that_of_the_code() -> None:
     description = SCHEMAS["Facts"]["properties"]["dead_letters"]["description"]
     assert description.startswith(f"At most {MAX_LETTERS} ")
@@ -166,6 +176,7 @@ CALLS = [
     ("disconnect_device", "/v1/devices/phone-1/disconnect", None),
     ("describe_channel", "/v1/channels/news", None),
     ("describe_message", "/v1/messages/M1", None),
+    ("push", "/v1/apns/push", {"device_token": "a1", "background": True}),
     ("describe_push", "/v1/apns/pushes/A1", None),
     ("openapi", "/openapi.json", None),
     ("alive", "/healthz", None),
