@@ -52,6 +52,9 @@ class Soak:
         world.advance(30.0)
         world.metrics.seen.clear()
         world.metrics.times.clear()
+        del world.servers[:-4], world.dialer.ends[:-4]  # connections that are over
+        world.dialer.dialed_at.clear()
+        world.dialer.in_use.clear()
 
     def _ended(self, outcome: Outcome) -> None:
         self.outcomes[named(outcome)[0]] += 1
