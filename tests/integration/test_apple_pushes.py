@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from streampush.apns.simulator import Orders, SimulatedApple, UpdateScope, Validation, mint_key, token_hash
-from streampush.apns.simulator.orders import Order, Stall, When
+from streampush.apns.simulator.orders import Delay, Order, Stall, When
 from streampush.apns.simulator.records import Processed
 from streampush.apns.simulator.server import AppleServer, listen
 from streampush.protocol import messages as m
@@ -312,6 +312,23 @@ class StopTests(AppleTestCase):
         self.away = False
         self.start()
         self.assertEqual((await self.result(message_id))["outcome"], "delivered")
+        self.assertEqual(len(self.seen), 1)
+
+
+class LateAnswerTests(AppleTestCase):
+    """A node that is stopped while it waits for Apple's answer waits for it, and stores it."""
+
+    orders = (Delay(0.5),)
+
+    @run
+    async def test_a_push_that_is_under_way_at_the_stop_is_not_repeated(self) -> None:
+        await self.gone(await self.registered())
+        message_id = await self.publish(alert={"title": "just now"})
+        await self.until(lambda: bool(self.seen))
+        await self.stop()
+        self.start()
+        _, document = await self.ask("GET", f"/v1/messages/{message_id}")
+        self.assertEqual(document["devices"][0]["push"]["outcome"], "delivered")
         self.assertEqual(len(self.seen), 1)
 
 

@@ -366,3 +366,53 @@ def test_the_end_of_the_node_waits_for_results_that_are_there() -> None:
     world.settle()
     assert ends == [True]
     assert world.outcome(published, "phone") == ("delivered", "")
+
+
+def ending(world: FallbackWorld) -> list[bool]:
+    """The node takes no more work and waits for its end; gives what `settle` will say."""
+    world.service.stop()
+    ends: list[bool] = []
+
+    async def end() -> None:
+        ends.append(await world.service.settle())
+
+    world.spawn(end())
+    world.settle()
+    return ends
+
+
+def test_the_end_of_the_node_waits_for_the_answers_of_what_is_sent() -> None:
+    world = known(FakeSender(slow=True))
+    published = world.alert("device:phone")
+    ends = ending(world)
+    assert ends == []
+    world.sender.waiting.popleft().callback(TAKEN)
+    world.settle()
+    assert ends == [True]
+    assert world.outcome(published, "phone") == ("delivered", "")
+
+
+def test_what_is_looked_at_when_the_node_stops_is_there_for_the_next_at_once() -> None:
+    world, store = slow(FakeSender(), "reach")
+    world.known("phone")
+    world.sender.usual = PushAnswer(PushOutcome.NOT_SENT, "stopping", again_in=0.0)
+    world.alert("device:phone")
+    ends = ending(world)
+    assert ends == []
+    store.finish("reach")
+    world.settle()
+    assert ends == [True]
+    other = reborn(world)
+    other.advance(0.0)
+    assert other.pushed() == ["phone"]
+
+
+def test_the_end_of_the_node_does_not_wait_for_devices_that_cannot_be_looked_at() -> None:
+    world, store = slow(FakeSender(), "reach")
+    world.known("phone")
+    world.alert("device:phone")
+    ends = ending(world)
+    store.fail("reach")
+    world.settle()
+    assert ends == [False]
+    assert world.sender.orders == []
