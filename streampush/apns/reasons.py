@@ -78,7 +78,12 @@ REASONS: Mapping[str, Treatment] = MappingProxyType(
         "BadDeviceToken": Treatment(
             400, Action.DROP_TOKEN, "the device token is not one, or of the other environment", _ENVIRONMENT
         ),
-        "BadExpirationDate": Treatment(400, Action.NEVER, "the expiration is no Unix time", _OURS),
+        "BadExpirationDate": Treatment(
+            400,
+            Action.NEVER,
+            "the expiration is no Unix time, or the channel keeps nothing and it is not 0",
+            "send a broadcast to such a channel without a ttl; of other pushes it is " + _OURS,
+        ),
         "BadMessageId": Treatment(400, Action.NEVER, "the apns-id is no UUID", _OURS),
         "BadPriority": Treatment(400, Action.NEVER, "the priority is not one that the push type allows", _OURS),
         "BadTopic": Treatment(400, Action.STOP_TOPIC, "the topic is not valid", _TOPIC),

@@ -19,7 +19,7 @@ from streampush.apns.alert_block import alert_of, with_defaults
 from streampush.apns.app_clients import AppClients, tls_dialer
 from streampush.apns.apps import Apps
 from streampush.apns.errors import BadPush
-from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, Rejected, Why
+from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, Rejected, Unknown, Why
 from streampush.apns.payload import alert_payload, background_payload, json_payload
 from streampush.apns.ports import NoMetrics
 from streampush.apns.push import PUSH_TYPES, ApnsPush, Priority, PushType, check_push, topic_for
@@ -134,18 +134,7 @@ def make_push(app: ApnsAppConfig, device_token: str, options: Mapping[str, Any])
 
 async def deliver(reactor: Any, config: Config, push: ApnsPush, timeout: float) -> Sent:
     """Sends it with the one app of the configuration. Raises ConfigError."""
-    apps = Apps(config, time.time)
-    clients = AppClients(
-        apps,
-        config.apns,
-        reactor,
-        tls_dialer(reactor, config),
-        wall=time.time,
-        new_id=lambda: str(uuid4()),
-        metrics=NoMetrics(),
-        random=SystemRandom(),
-        retry=lambda _: RetryPolicy(max_tries=1),
-    )
+    clients = clients_of(reactor, config)
     (client,), (pool,) = clients.all.values(), clients.pools.values()
     began = reactor.seconds()
     try:
@@ -155,6 +144,21 @@ async def deliver(reactor: Any, config: Config, push: ApnsPush, timeout: float) 
         await clients.stop()
 
 
+def clients_of(reactor: Any, config: Config) -> AppClients:
+    """For the apps of the configuration; they repeat nothing. To be stopped. Raises ConfigError."""
+    return AppClients(
+        Apps(config, time.time),
+        config.apns,
+        reactor,
+        tls_dialer(reactor, config),
+        wall=time.time,
+        new_id=lambda: str(uuid4()),
+        metrics=NoMetrics(),
+        random=SystemRandom(),
+        retry=lambda _: RetryPolicy(max_tries=1),
+    )
+
+
 def report(sent: Sent, *, as_json: bool) -> None:
     """Says how the push ended; raises what ends the command if it was not delivered."""
     if as_json:
@@ -162,32 +166,38 @@ def report(sent: Sent, *, as_json: bool) -> None:
     elif isinstance(sent.outcome, Delivered):
         click.echo(f"delivered to Apple in {sent.seconds * 1000:.0f} ms, apns-id {sent.push.apns_id}")
     if not isinstance(sent.outcome, Delivered):
-        _fail(sent)
+        fail(sent.outcome, sent.fault)
 
 
-def _fail(sent: Sent) -> NoReturn:
-    match sent.outcome:
+def fail(outcome: Outcome, fault: str, unknown: str = "may have arrived") -> NoReturn:
+    """Raises what ends the command. `fault`: why there was no connection, or empty. `unknown`: what may be so without an answer."""
+    match outcome:
         case Rejected(status, reason):
             known = treatment(status, reason)
             said = f"{status} {reason}: {known.meaning}" if reason else f"{status}, without a reason"
             text = f"rejected by Apple: {said}" + (f"; {known.advice}" if known.advice else "")
             raise (BadCredentials if known.action is Action.STOP_CREDENTIAL else RefusedByServer)(text)
         case NotSent(Why.NO_CONNECTION):
-            raise NoConnection(f"not sent: {sent.fault or 'no connection'}")
+            raise NoConnection(f"not sent: {fault or 'no connection'}")
         case NotSent(why) | Refused(why):
-            raise NoConnection(f"not sent: {_words(why)}" + (f": {sent.fault}" if sent.fault else ""))
+            raise NoConnection(f"not sent: {_words(why)}" + (f": {fault}" if fault else ""))
         case _:
-            raise NoConnection(f"it was written and may have arrived: {_words(getattr(sent.outcome, 'why', ''))}")
+            raise NoConnection(f"it was written and {unknown}: {_words(getattr(outcome, 'why', ''))}")
 
 
 def _document(sent: Sent) -> dict[str, Any]:
-    outcome = sent.outcome
-    document: dict[str, Any] = {"outcome": type(outcome).__name__.lower(), "apns_id": sent.push.apns_id}
+    if isinstance(sent.outcome, Delivered):
+        document: dict[str, Any] = {"outcome": "delivered"}
+    else:
+        document = words_for_programs(sent.outcome)
+    return document | {"apns_id": sent.push.apns_id, "seconds": round(sent.seconds, 3)}
+
+
+def words_for_programs(outcome: Rejected | NotSent | Refused | Unknown) -> dict[str, Any]:
+    """Of what was not done, for a JSON object."""
     if isinstance(outcome, Rejected):
-        document |= {"status": outcome.status, "reason": outcome.reason}
-    elif not isinstance(outcome, Delivered):
-        document |= {"outcome": "not_sent" if isinstance(outcome, NotSent) else document["outcome"], "reason": outcome.why.value}
-    return document | {"seconds": round(sent.seconds, 3)}
+        return {"outcome": "rejected", "status": outcome.status, "reason": outcome.reason}
+    return {"outcome": "not_sent" if isinstance(outcome, NotSent) else type(outcome).__name__.lower(), "reason": outcome.why.value}
 
 
 def _words(why: str) -> str:
@@ -203,14 +213,15 @@ def _payload(app: ApnsAppConfig, push_type: PushType, options: Mapping[str, Any]
     if options["path"] is not None:
         if words:
             raise click.UsageError("give --payload or the parts of an alert, not both")
-        return json_payload(_read(options["path"]))
+        return json_payload(read_document(options["path"]))
     if push_type not in (PushType.ALERT, PushType.BACKGROUND):
         raise click.UsageError(f"a push of type {push_type} needs --payload")
     alert = alert_of(words)
     return background_payload(alert) if push_type is PushType.BACKGROUND else alert_payload(with_defaults(alert, app))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises Failure."""
     try:
         with path.open("rb") as file:
             document = json.loads(file.read(MAX_FILE))

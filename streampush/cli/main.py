@@ -7,6 +7,7 @@ from importlib.metadata import version
 import click
 
 from streampush.cli.apns import apns
+from streampush.cli.apns_channels import broadcast, channels
 from streampush.cli.apns_sim import apns_sim
 from streampush.cli.check import check
 from streampush.cli.decode import decode
@@ -26,3 +27,5 @@ def main() -> None:
 
 for command in (init, issue, check, decode, listen, publish, recall, status, explain, store, apns, apns_sim):
     main.add_command(command)
+for command in (channels, broadcast):
+    apns.add_command(command)
