@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -29,7 +30,7 @@ from streampush.cli.apns_channels import Asked, Ended, ask, report
 from streampush.cli.apns_sim import SimulatorFiles
 from streampush.cli.main import main
 from streampush.config import ApnsAppConfig, ApnsConfig, Config
-from tests.apns.minting import write_private
+from tests.apns.minting import BOTH, KEY, NOW, certificate, pem, write_private
 from tests.support import make_files
 
 CHANNEL = "AAAAAAAAAAAAAAAAAAAAAA=="
@@ -152,7 +153,7 @@ def test_a_payload_that_apple_would_not_take_is_refused(toml: Path, tmp_path: Pa
 class AskTests(TestCase):
     timeout = 30
 
-    def start(self, *orders: Order) -> Config:
+    def start(self, *orders: Order, client_ca: bytes = b"") -> Config:
         directory = tempfile.TemporaryDirectory(prefix="streampush-apns-")
         self.addCleanup(directory.cleanup)
         root = Path(directory.name)
@@ -161,12 +162,19 @@ class AskTests(TestCase):
         minted = mint_key()
         path = write_private(root / "apple.p8", minted.p8)
         self.apple = SimulatedApple(
-            Validation(keys=(minted.key,)),
+            Validation(keys=() if client_ca else (minted.key,)),
             Orders(orders),
             wall_offset=time.time() - reactor.seconds(),  # type: ignore[attr-defined]  # a module stands for the reactor
         )
-        certificate, key = files.certificate.read_bytes(), files.key.read_bytes()
-        server = listen(reactor, self.apple, certificate=certificate, key=key, host="127.0.0.1", port=0)  # type: ignore[arg-type]
+        server = listen(
+            reactor,  # type: ignore[arg-type]  # the same
+            self.apple,
+            certificate=files.certificate.read_bytes(),
+            key=files.key.read_bytes(),
+            client_ca=client_ca,
+            host="127.0.0.1",
+            port=0,
+        )
         self.addCleanup(server.stop)
         app = ApnsAppConfig(
             "shop",
@@ -188,6 +196,20 @@ class AskTests(TestCase):
         )
         self.assertIsInstance(asked.ended, Created)
         self.assertEqual((len(self.apple.channels), asked.fault), (1, ""))
+
+    async def test_a_certificate_is_as_good_as_a_key(self) -> None:
+        today = (dt.datetime.now(dt.UTC) - NOW).days
+        chain = certificate(BOTH, uid="com.example.shop", days=(today - 10, today + 100))
+        config = self.start(client_ca=chain)
+        (app,) = config.apns.apps
+        path = write_private(Path(app.key).with_name("push.pem"), chain + pem(KEY))
+        certified = replace(app, certificate=path, key="", team_id="", key_id="")
+        config = Config(apns=ApnsConfig(apps=(certified,)))
+        asked = await ask(
+            reactor, config, lambda sender, app, deadline: sender.create(app, Storage.LATEST, deadline=deadline), 10.0
+        )
+        self.assertIsInstance(asked.ended, Created)
+        self.assertEqual(len(self.apple.channels), 1)
 
     async def test_no_answer_is_unknown_in_time(self) -> None:
         config = self.start(Stall())
