@@ -16,7 +16,7 @@ from streampush.client import ClientError, ClientStopped, RequestRefused, Stream
 from streampush.errors import Refused
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
-from streampush.push.values import Principal, Published, PublishRequest
+from streampush.push.values import Principal, Published, PublishRequest, PushToken
 from tests.simulation.clock import ProcessClock
 from tests.simulation.network import Network
 from tests.simulation.server import ServerProcess
@@ -132,6 +132,13 @@ class RestBackend(Backend):
             change = server.service.subscribe_device if wanted else server.service.unsubscribe_device
             asked = Deferred.fromCoroutine(change(device_id, topic))
             asked.addErrback(self._not_done)
+
+    def register_token(self, device_id: str, token: PushToken) -> None:
+        """Registers a device's push token, once; nobody is told how that ended."""
+        server = self.network.server
+        if server is not None and server.alive:
+            self.world.trace("registers a push token of", device_id)
+            Deferred.fromCoroutine(server.service.devices.register_token(device_id, token)).addErrback(self._not_done)
 
     def _not_done(self, failure: Failure) -> None:
         if failure.check(Broken):

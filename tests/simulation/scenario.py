@@ -18,7 +18,8 @@ from streampush.config import (
     StoreConfig,
 )
 from streampush.protocol.terms import Durability, Milestone, Priority
-from streampush.push.values import ChannelRules, Principal
+from streampush.push.push_tokens import push_token
+from streampush.push.values import Alert, ChannelRules, Principal
 from streampush.server.requests import MAX_OPEN
 from tests.simulation.network import Link, Network
 from tests.simulation.phone import Habits, Phone
@@ -55,6 +56,7 @@ class Plan:
     config: Config
     habits: Habits
     settling: float  # seconds that the store may take to know what its process knows
+    alerts: float  # the share of messages with an alert; 0: there is no push service either
     forgetting: float  # the share of applications' deaths that lose their positions, and go by the server's cursors
 
 
@@ -108,6 +110,7 @@ class Scenario(World):
                 reject=random.choice((0.0, 0.05)),
             ),
             settling=3.0,
+            alerts=random.choice((0.0, 0.0, 0.0, 0.0, 0.0, 0.6)),
             forgetting=random.choice((0.0, 0.2, 0.9)),
         )
 
@@ -183,6 +186,7 @@ class Scenario(World):
             (self.sweep, 2),
             (self.recall, 2),
             (self.set_clock, 0.5),
+            (self.register_token, 12 if self.plan.alerts else 0),
         ]
         return [action for action, _ in weighted], [weight for _, weight in weighted]
 
@@ -196,6 +200,11 @@ class Scenario(World):
         payload = b"p%d." % self.published + b"x" * random.choice((0, 10, 10, 400))
         publisher = self.framed if random.random() < 0.4 else self.rest
         fields = self._fields(channel)
+        if random.random() < self.plan.alerts:
+            publisher = self.rest
+            patient = self.chance(0.2)
+            after_ms = 0 if patient else random.choice((0, 300, 5_000))
+            fields["alert"] = Alert("Hello", fallback_after_ms=after_ms, only_when_away=patient)
         self.trace("publishes", channel, payload[:12], fields)
         publisher.publish(self.truth.intends(channel, payload, keyed=random.random() < 0.8), 3, **fields)
 
@@ -225,6 +234,12 @@ class Scenario(World):
         known = [intent.message_id for intent in self.truth.intents.values() if intent.message_id]
         if known:
             self.rest.recall(self.random.choice(known[-10:]))
+
+    def register_token(self) -> None:
+        """A backend registers a push token of a device; now and then it is the one that another device has."""
+        phone = self.random.choice(self.phones)
+        number = self.phones.index(self.random.choice(self.phones) if self.chance(0.2) else phone)
+        self.rest.register_token(phone.name, push_token(b"token%d" % number, "com.example.shop", sandbox=True))
 
     def set_clock(self) -> None:
         """Somebody sets the machine's wall clock."""
@@ -338,7 +353,9 @@ class Scenario(World):
 
     def _start_server(self) -> ServerProcess:
         self.trace("server starts")
-        server = self.network.server = ServerProcess(self, self.plan.config, self.disk, self.plan.pace, self.truth.view)
+        server = self.network.server = ServerProcess(
+            self, self.plan.config, self.disk, self.plan.pace, self.truth, pushes=bool(self.plan.alerts)
+        )
         server.on_undeliverable(lambda letter: self.truth.gave_up(letter, server))
         return server
 
@@ -375,6 +392,7 @@ class Scenario(World):
         self.come_to_rest()
         self.truth.check_promises()
         self.check_receipts()
+        self.check_fallbacks()
         self.check_presence()
         self.stop_all()
 
@@ -445,6 +463,25 @@ class Scenario(World):
             self.seen[f"receipt: {wanted.name.lower()}"] += 1
             return None
         return wanted
+
+    def check_fallbacks(self) -> None:
+        """I7: in the end no work is left, and of each message with an alert to a device it is known what became of its push."""
+        end = self.clock.seconds() + REST_LIMIT  # of a process that died, leases have to run out
+        while self.disk.works:
+            if self.clock.seconds() > end:
+                self.broken("I7", f"{self.disk.works} works are never done")
+            self.pass_time(1.0)
+        if self.truth.disasters:
+            return
+        entries = [entry for log in self.truth.view.values() for entry in log.values() if entry.alert]
+        for entry in entries:
+            record = self.disk.look("message", (entry.message_id, 1)) if entry.channel.startswith("device:") else None
+            if record is None or self.truth.overtaken(entry):
+                continue
+            results = [row.push for row in record.devices if row.push is not None]
+            if not results:
+                self.broken("I7", f"what became of the push of {entry} is not known")
+            self.seen[f"push: {results[0].outcome.value}"] += 1
 
     def check_presence(self) -> None:
         """Who has been online, or away, for a heartbeat's time, is known to be."""
@@ -529,6 +566,7 @@ EXPECTED = frozenset(
         *("cut", "half-open", "full disk", "disk fails", "closed: 1001", "closed: 1006", "closed: 2001", "closed: 3008"),
         *("redelivery", "put off", "rejected", "dead letter", "recall notice", "recall heard", "duplicate publish"),
         *("receipt: dead_lettered", "receipt: delivered"),
+        *("pushed", "push: delivered", "push: cancelled", "push: not_sent"),
         *("overtaken version", "scheduled", "scheduled went out", "durable subscription", "subscribed by a backend"),
         *(f"lost: {reason}" for reason in ("epoch_changed", "trimmed", "expired", "rewound", "id_mismatch")),
     }

@@ -22,12 +22,13 @@ from streampush.server.node import StreamNode
 from streampush.server.surroundings import ConnectionSurroundings, session_settings
 from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
+from tests.simulation.apple import SimulatedApple
 from tests.simulation.clock import ProcessClock
 from tests.simulation.store import NODE, Disk, Pace, SimulatedStore
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
-    from tests.simulation.truth import View
+    from tests.simulation.truth import Truth, View
 
 STORE_RETRY = 0.3
 """Seconds before something that the store could not do is tried again."""
@@ -65,13 +66,17 @@ class _NumberedConnection(StreamConnection):
 
 
 class ServerProcess:
-    """From its start to its death. `view` is what the log holds while it lives, for whoever checks its answers."""
+    """From its start to its death. `view` is what the log holds while it lives, for whoever checks its answers.
 
-    def __init__(self, world: World, config: Config, disk: Disk, pace: Pace, view: View) -> None:
+    `pushes`: whether it has a push service.
+    """
+
+    def __init__(self, world: World, config: Config, disk: Disk, pace: Pace, truth: Truth, *, pushes: bool) -> None:
         self.config = config
         self.clock = ProcessClock(world.clock)
         self.store = SimulatedStore(disk, self.clock, world.random, pace)
-        self.view = view
+        self.view: View = truth.view
+        self._apple = SimulatedApple(self.clock, world.random, truth) if pushes else None
         self.admission = Admission(config.admission, config.admission.max_connections)
         self.draining = False
         self._world = world
@@ -168,6 +173,7 @@ class ServerProcess:
             retry_later=lambda work: clock.callLater(STORE_RETRY, work),
             spawn=self.spawn,
             node=NODE,
+            sender=self._apple,
         )
 
     def _connection_surroundings(self, gate: Any) -> ConnectionSurroundings:

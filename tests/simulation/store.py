@@ -147,6 +147,15 @@ class Disk:
         """The process that had the connections is gone."""
         completed(self.state.forget_node(NODE))
 
+    def has_work(self, kind: str, key: str) -> bool:
+        """Whether there is such work, leased or not."""
+        return (kind, key) in self.state._outbox._work
+
+    @property
+    def works(self) -> int:
+        """How much is left to do."""
+        return len(self.state._outbox)
+
     def look(self, name: str, args: tuple[Any, ...]) -> Any:
         """The result of an operation that changes nothing."""
         return self._durable(completed(getattr(self.state, name)(*args)))

@@ -19,10 +19,11 @@ from streampush.push.cursors import CursorWriter
 from streampush.push.delivery import Attachment
 from streampush.push.fanout import FanOut, Piece
 from streampush.push.feed import Feed
-from streampush.push.values import Close, Subscription
+from streampush.push.values import FALLBACK, Close, Subscription
 from streampush.server.admission import Admission
 from streampush.store.memory import MemoryStore
 from streampush.store.memory.keys import Keys
+from streampush.store.memory.waiting import Outbox
 from tests.simulation.scenario import simulate
 from tests.simulation.store import SimulatedStore
 from tests.simulation.world import Broken
@@ -258,3 +259,17 @@ def test_a_follower_that_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_connection_that_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Admission, "released", lambda self, address: None)
     found("I5")
+
+
+def test_a_message_with_an_alert_that_is_stored_without_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = every(10)
+    wrap(monkeypatch, Outbox, "keep", lambda keep: lambda self, work: None if work.kind == FALLBACK and now() else keep(self, work))
+    found("I7")
+
+
+def test_work_that_is_done_before_its_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(release: Any) -> Any:
+        return lambda self, token, not_before_ms: self.complete(token) or release(self, token, not_before_ms)
+
+    wrap(monkeypatch, Outbox, "release", make)
+    found("I7")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from streampush.push.values import Accepted, Appended, Draft, Publication, Undeliverable
+from streampush.push.values import FALLBACK, PUSH, Accepted, Appended, Draft, Publication, PushOrder, Undeliverable
 from tests.simulation.store import Disk
 from tests.simulation.world import World
 
@@ -22,6 +22,7 @@ class Entry:
     payload: bytes = field(repr=False)
     expires_at_ms: int
     write: int
+    alert: bool = False
     recalls: str = ""
     collapse_key: str = ""
     recalled: bool = False
@@ -73,6 +74,7 @@ class Truth:
         self._world = world
         self._disk: Disk | None = None
         self._places: dict[str, Entry] = {}  # by message id
+        self._alerts: set[str] = set()  # ids of messages that were accepted with one
         self._keyed: dict[bytes, tuple[str, int]] = {}  # what was answered under an idempotency key: message id and write
 
     def watch(self, disk: Disk) -> None:
@@ -88,6 +90,8 @@ class Truth:
     def observe(self, name: str, args: tuple[Any, ...], options: dict[str, Any], result: Any) -> None:
         """See store.Observer."""
         if name == "append":
+            if args[0].fallback:
+                self._alerts.add(args[0].message_id)
             self._accepted(args[0], result)
         elif name == "record":
             undeliverable: Sequence[Undeliverable] = args[2] if len(args) > 2 else options.get("undeliverable", ())
@@ -146,6 +150,7 @@ class Truth:
             self._world.broken("store", f"{channel} goes on with offset {offset} behind {len(log)}")
         entry = log[offset] = self._entry(publication, epoch)
         self._places[entry.message_id] = entry
+        self._check_work(entry)
         self._dropped(entry.message_id)
         scheduled = self.scheduled.get(entry.message_id)
         if scheduled is not None and scheduled.draft.deliver_at_ms > self.latest_ms:
@@ -159,6 +164,22 @@ class Truth:
         if self._world.tracing:
             self._world.trace("durable:", channel, offset, publication.message_id, publication.payload[:12], publication.recalls)
 
+    def _check_work(self, entry: Entry) -> None:
+        """I7: a message with an alert is in the log together with its work, and one without has none."""
+        assert self._disk is not None
+        if self._disk.has_work(FALLBACK, entry.message_id) is not entry.alert:
+            self._world.broken("I7", f"{entry} {'has' if entry.alert else 'has no'} alert, and its work is not so")
+
+    def pushed(self, order: PushOrder) -> None:
+        """A push of a message to a device goes out."""
+        entry = self._places.get(order.message_id)
+        if entry is None or not entry.alert or entry.channel != order.channel:
+            self._world.broken("I7", f"{order} is pushed, and in the logs is {entry}")
+        works = (FALLBACK, order.message_id), (PUSH, f"{order.message_id}/{order.device_id}")
+        if self._disk is None or not any(self._disk.has_work(kind, key) for kind, key in works):
+            self._world.broken("I7", f"{order} is pushed, and its work is not on the disk: a crash would lose its result")
+        self._world.seen["pushed"] += 1
+
     def _entry(self, publication: Publication, epoch: str) -> Entry:
         return Entry(
             publication.channel,
@@ -168,6 +189,7 @@ class Truth:
             publication.payload,
             publication.expires_at_ms,
             self._write,
+            publication.message_id in self._alerts,
             publication.recalls,
             publication.collapse_key,
         )
@@ -210,6 +232,7 @@ class Truth:
             entry.payload,
             entry.expires_at_ms,
             entry.write,
+            entry.alert,
             entry.recalls,
             entry.collapse_key,
         )

@@ -1,0 +1,53 @@
+"""The push service as one server process has it: takes a push, and says some time later how it ended."""
+
+from __future__ import annotations
+
+from random import Random
+
+from twisted.internet.defer import Deferred
+
+from streampush.push.values import PushAnswer, PushOrder, PushOutcome, PushToken
+from tests.simulation.clock import ProcessClock
+from tests.simulation.truth import Truth
+
+LONGEST_SEND = 0.5
+"""Seconds."""
+
+
+class SimulatedApple:
+    """See push.ports.PushSender."""
+
+    ready = True
+    max_in_flight = 3
+
+    def __init__(self, clock: ProcessClock, random: Random, truth: Truth) -> None:
+        self._clock = clock
+        self._random = random
+        self._truth = truth
+        self._unheard: dict[Deferred[None], None] = {}  # of pushes that died with the process
+
+    def fallback_after(self, token: PushToken) -> float:
+        return 1.0
+
+    async def send(self, order: PushOrder) -> PushAnswer:
+        self._truth.pushed(order)
+        done: Deferred[None] = Deferred()
+        self._unheard[done] = None
+        self._clock.callLater(self._random.uniform(0.0, LONGEST_SEND), self._over, done)
+        await done
+        return self._answer(order)
+
+    def _over(self, done: Deferred[None]) -> None:
+        del self._unheard[done]
+        done.callback(None)
+
+    def _answer(self, order: PushOrder) -> PushAnswer:
+        choice = self._random.random()
+        if choice < 0.15:
+            return PushAnswer(PushOutcome.NOT_SENT, "no connection", again_in=1.0)
+        if choice < 0.3:
+            return PushAnswer(PushOutcome.UNKNOWN, "no answer", order.push_id)
+        if choice < 0.4:
+            dead_at_ms = order.token.registered_at_ms + 1
+            return PushAnswer(PushOutcome.REJECTED, "Unregistered", order.push_id, token_dead_at_ms=dead_at_ms)
+        return PushAnswer(PushOutcome.DELIVERED, apns_id=order.push_id)
