@@ -282,7 +282,7 @@ KEY = f'[[rest.keys]]\nname = "a"\nsha256 = "{DIGEST}"\npublish = ["*"]\n'
         (KEY.replace(DIGEST, "zz" * 32), "rest.keys[0].sha256", "64 hex digits"),
         (KEY + KEY.replace(DIGEST, "cd" * 32), "rest.keys[1].name", "name of another key"),
         (KEY + KEY.replace('"a"', '"b"'), "rest.keys[1].sha256", "same key"),
-        (KEY + 'scopes = ["admin"]', "rest.keys[0].scopes", "'admin', allowed are publish, read, devices, disconnect, metrics"),
+        (KEY + 'scopes = ["admin"]', "rest.keys[0].scopes", "'admin', allowed are publish, push, read, devices, "),
         (KEY.replace("*", "{device}"), "rest.keys[0].publish", "which a publisher has not"),
         ("[publishers.'a b']\npublish = ['*']", "publishers.a b", "1 to 128 characters"),
         ("[publishers.x]\npublish = ['a b']", "publishers.x.publish", "no channel has spaces"),
