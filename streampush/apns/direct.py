@@ -69,8 +69,8 @@ class DirectPushes:
     def _made(self, app: App, asked: DirectPush) -> ApnsPush:
         push_type, payload = _content(app, asked)
         topic = asked.topic or topic_for(app.settings.bundle_id, push_type)
-        if topic not in app.topics and not any(topic == topic_for(app.settings.bundle_id, each) for each in PushType):
-            raise BadPush("topic", "is none of the app's: its bundle id, with the push type's suffix, or one of its topics")
+        if topic not in app.topics and all(topic != topic_for(one, push_type) for one in app.topics):
+            raise BadPush("topic", "is none of the app's: its bundle id or one of its topics, with the push type's suffix")
         allowed = PUSH_TYPES[push_type].priorities
         ttl = app.settings.expiration if asked.ttl is None else asked.ttl
         return ApnsPush(

@@ -75,6 +75,14 @@ def test_a_push_is_what_was_asked_for(world: AppsWorld) -> None:
     assert (push.push_type, push.topic, push.priority, push.payload) == ("voip", f"{TOPIC}.voip", 10, b'{"x":1}')
 
 
+def test_other_topics_of_the_app_take_the_suffix_of_the_push_type_too(world: AppsWorld) -> None:
+    world.reload(world.app(topics=("com.example.watch",)))
+    made, app = direct(world)._made, world.apps.all["shop"]
+    for topic in ("com.example.watch", "com.example.watch.voip"):
+        push_type = "voip" if topic.endswith(".voip") else "alert"
+        assert made(app, alert(alert=None, payload='{"x":1}', push_type=push_type, topic=topic)).topic == topic
+
+
 def test_the_alert_gets_what_the_app_says_by_default(world: AppsWorld) -> None:
     world.reload(world.app(sound="ping.caf"))
     push = direct(world)._made(world.apps.all["shop"], alert())
