@@ -24,7 +24,7 @@ $(VENV)/stamp: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("streampush needs Python 3.11 or later") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	touch $@
 
 setup: $(VENV)/stamp

@@ -1,4 +1,4 @@
-"""All benchmarks one after the other, a quarter of an hour in all: `python -m bench`, which is what `make bench` runs."""
+"""All benchmarks one after the other, twenty minutes or more: `python -m bench`, which is what `make bench` runs."""
 
 from __future__ import annotations
 
