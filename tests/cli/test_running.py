@@ -9,12 +9,15 @@ import sys
 import pytest
 
 HEAD = """
+import signal
 import sys
 import click
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from streampush.cli.exits import NoConnection
 from streampush.cli.running import run
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, also when the tests run in the background
 
 @click.command()
 def command():
