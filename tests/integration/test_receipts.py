@@ -99,7 +99,7 @@ class EventTests(ReceiptTestCase):
     @run
     async def test_events_come_while_it_happens_and_end_with_the_time_of_the_message(self) -> None:
         device = await self.device()
-        message_id = await self.published(ttl=1)
+        message_id = await self.published(ttl=3)
         events = await self.listen(message_id)
         self.assertEqual(events.status, 200)
         await self.until(lambda: "stored" in events.milestones)
