@@ -130,7 +130,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[list[di
     chosen = [
         item.callspec.params["bench"]
         for item in request.session.items
-        if hasattr(item, "callspec") and "bench" in item.fixturenames
+        if getattr(item, "module", None) is request.module and "bench" in getattr(item, "fixturenames", ())
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {bench: pool.submit(lines_of, bench) for bench in chosen}
