@@ -89,8 +89,9 @@ class Channel:
 
     @property
     def resume(self) -> Resume:
-        """What Hello asks to take up again."""
-        return Resume(self.name) if self.later else Resume(self.name, self.position)
+        """What Hello asks to take up again: behind the position, which is in front of what was put off. It is proven by its id, so
+        a log that was put back to an older state is noticed."""
+        return Resume(self.name, self.position)
 
     # --------------------------------------------------------------------------------------------------------- from the wire
 

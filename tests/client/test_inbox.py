@@ -208,11 +208,13 @@ class RetryTests(InboxCase):
         self.take(2)
         self.assertEqual(store.load(), {"news": m.Position("e1", 3, "news-3")})
 
-    def test_a_reconnect_leaves_the_place_to_the_servers_cursor(self) -> None:
+    def test_the_position_in_front_of_it_is_proven_at_a_reconnect(self) -> None:
         self.begin()
-        self.later(1)
-        self.come_back(m.Subscribed("news", "e1", 0, 1))
-        self.assertEqual(self.resume, (m.Resume("news"),))
+        self.take(1)
+        self.later(2)
+        self.take(3)
+        self.come_back(m.Subscribed("news", "e1", 1, 3))
+        self.assertEqual(self.resume, (m.Resume("news", m.Position("e1", 1, "news-1")),))
 
     def test_after_a_reconnect_what_was_taken_behind_it_is_not_given_again(self) -> None:
         self.begin()
