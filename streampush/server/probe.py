@@ -25,6 +25,9 @@ from streampush.server.ports import ServerMetrics
 PROBE_TTL = 60.0
 """Seconds that a probe message stays in the log; nobody reads it later."""
 
+KEPT = 10
+"""Messages that have not come through and may still, and then count. One that comes later than so many intervals is lost."""
+
 START_AGAIN = 1.0
 """Seconds, at most, until it tries to begin again when the store does not answer: the store looks as often for itself."""
 
@@ -65,7 +68,8 @@ class LoopbackSession:
 class Probe:
     """Publishes every `interval` seconds; `arrived_at` is told the time of each message that came through.
 
-    One message is under way at a time; each interval that ends before it has come through counts as a failure.
+    Each interval that ends before the message under way has come through counts as a failure, and the next one is published. The
+    one that is late still counts when it comes: a path that takes longer than an interval is slow, and not dead.
     """
 
     _log = Logger()
@@ -90,8 +94,7 @@ class Probe:
         self._channel = f"$probe/{node_name}"
         self._principal = Principal("probe", "$probe", may_publish=ChannelRules((self._channel,)))
         self._session = LoopbackSession(self._arrived)
-        self._began: float | None = None  # when the message under way was published; None: the last one has arrived
-        self._message_id = ""  # of the message under way, once the store has told it
+        self._under_way: dict[str, float] = {}  # stored, and not come through: when each was published, by id, the oldest first
         self._publishing = False
         self._early: set[str] = set()  # arrived before the publisher was told the id
         self._call: IDelayedCall | None = None
@@ -127,38 +130,41 @@ class Probe:
 
     def _fire(self) -> None:
         self._call = self._reactor.callLater(self._interval, self._fire)
-        if self._began is not None:
+        if self._publishing or self._under_way:
             self._metrics.probe(None)
         if not self._publishing:  # a store that does not answer is not asked again and again
             self._spawn(self._publish())
 
     async def _publish(self) -> None:
         self._publishing = True
-        self._began = self._reactor.seconds()
-        self._message_id = ""
         self._early.clear()
+        began = self._reactor.seconds()
         try:
             published = await self._service.publish(self._principal, PublishRequest(self._channel, b"probe", ttl=PROBE_TTL))
         except Refused as refused:
-            self._began = None
             self._metrics.probe(None)
             self._log.warn("the probe was refused: {code} {detail}", code=int(refused.code), detail=refused.detail)
             return
         finally:
             self._publishing = False
-        self._message_id = published.message_id
+        while len(self._under_way) >= KEPT:
+            del self._under_way[next(iter(self._under_way))]
+        self._under_way[published.message_id] = began
         if published.message_id in self._early:
-            self._succeeded()
+            self._succeeded(published.message_id)
 
     def _arrived(self, message_id: str) -> None:
-        if self._publishing:
+        if message_id in self._under_way:
+            self._succeeded(message_id)
+        elif self._publishing:
             self._early.add(message_id)
-        elif message_id == self._message_id:
-            self._succeeded()
 
-    def _succeeded(self) -> None:
-        began, self._began = self._began, None
-        if began is not None:
-            now = self._reactor.seconds()
-            self._metrics.probe(now - began)
-            self._arrived_at(now)
+    def _succeeded(self, message_id: str) -> None:
+        began = self._under_way[message_id]
+        for earlier in list(self._under_way):  # the channel is in order: what was before it will not come
+            del self._under_way[earlier]
+            if earlier == message_id:
+                break
+        now = self._reactor.seconds()
+        self._metrics.probe(now - began)
+        self._arrived_at(now)

@@ -38,7 +38,7 @@ MEGABYTE = 1_000_000
 
 
 class AgentCase(TestCase):
-    timeout = 60
+    timeout = 120
 
     def agent(self, limits: AgentLimits | None = None) -> H2Agent:
         agent = H2Agent(reactor, trust=CA, limits=limits)

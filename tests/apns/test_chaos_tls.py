@@ -25,7 +25,7 @@ reactor: Any = any_reactor
 
 
 class TlsCase(TestCase):
-    timeout = 60
+    timeout = 120
 
     def pool(self, port: int) -> Pool:
         limits = PoolLimits(close_timeout=0.5)

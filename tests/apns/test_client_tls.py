@@ -36,7 +36,7 @@ reactor: Any = any_reactor
 
 
 class ClientTlsTests(TestCase):
-    timeout = 60
+    timeout = 120
 
     def serve(self, *orders: Order) -> ApnsClient:
         offset = time.time() - reactor.seconds()

@@ -150,7 +150,7 @@ class NoProtocol:
 
 
 class DialingTests(TestCase):
-    timeout = 30
+    timeout = 120
 
     def serve(self, *orders: Order, issued: Issued | None = None, client_ca: bytes = b"") -> int:
         self.apple = SimulatedApple(Validation(keys=(MINTED.key,)), Orders(orders))

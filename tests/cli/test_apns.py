@@ -245,7 +245,7 @@ def asynchronous(test: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[
 
 
 class DeliverTests(TestCase):
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="streampush-apns-")

@@ -151,7 +151,7 @@ def test_a_payload_that_apple_would_not_take_is_refused(toml: Path, tmp_path: Pa
 
 
 class AskTests(TestCase):
-    timeout = 30
+    timeout = 120
 
     def start(self, *orders: Order, client_ca: bytes = b"") -> Config:
         directory = tempfile.TemporaryDirectory(prefix="streampush-apns-")

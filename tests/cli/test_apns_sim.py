@@ -23,7 +23,7 @@ from tests.apns.simulator.visiting import Visitor, visit
 
 
 class RunningTests(TestCase):
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory()

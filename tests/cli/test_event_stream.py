@@ -84,7 +84,7 @@ def end(reason: str) -> bytes:
 
 
 class FollowTests(TestCase):
-    timeout = 20
+    timeout = 120
 
     def setUp(self) -> None:
         self.heard: list[Event] = []

@@ -111,7 +111,7 @@ def nameless_server() -> Issued:
 
 
 class LoopbackCase(TestCase):
-    timeout = 20
+    timeout = 120
 
     async def serve(self, issued: Issued | None = None, highest: Any = None) -> Server:
         self.server = Server(issued or server_issued(), highest)

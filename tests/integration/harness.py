@@ -28,6 +28,9 @@ from tests.support import DevelopmentFiles, authority, device_issued, make_files
 
 M = TypeVar("M")
 
+LOOK_AGAIN = 0.001
+"""Seconds between two looks at what a test waits for. Without a pause the store's threads hardly get the interpreter's lock."""
+
 TOML = """
 [node]
 name = "test"
@@ -121,7 +124,9 @@ class WireClient(Protocol):
 class NodeTestCase(TestCase):
     """Each test has a node of its own; `configure` changes its settings, before `start`."""
 
-    timeout = 30
+    timeout = 120
+    """Seconds, by far more than any test takes: the machine may be slow, and be busy with other things."""
+
     settings: tuple[str, ...] = ()
     toml_extra = ""
     all_clients_are_cut = True
@@ -143,6 +148,7 @@ class NodeTestCase(TestCase):
         self.toml.write_text(TOML + self.toml_extra)
         self.clients: list[WireClient] = []
         self.node: StreampushService | None = None
+        self.is_over = False
         self.bystanders: tuple[WireClient, WireClient] | None = None
         self.start(*self.settings)
         return Deferred.fromCoroutine(self._invite())
@@ -198,6 +204,7 @@ class NodeTestCase(TestCase):
         return tuple(sample.name for sample in samples if "other" in sample.labels.values() and sample.value)
 
     def tearDown(self) -> Deferred[None]:
+        self.is_over = True
         return Deferred.fromCoroutine(self.stop())
 
     # ----------------------------------------------------------------------------------------------------------- connecting
@@ -242,9 +249,12 @@ class NodeTestCase(TestCase):
         return registry.get_sample_value(name, labels) or 0.0
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Gives the reactor turns until the condition holds; the test's own timeout bounds it."""
+        """Lets the reactor run until the condition holds; the test's own timeout bounds it."""
+        begun_at_the_end = self.is_over
         while not condition():
-            await deferLater(reactor, 0)  # type: ignore[arg-type]  # a module stands for the reactor
+            await deferLater(reactor, LOOK_AGAIN)  # type: ignore[arg-type]  # a module stands for the reactor
+            if self.is_over and not begun_at_the_end:
+                await Deferred()  # trial has given the test up: it must not go on beside the next
 
     async def counted(self, name: str, value: float = 1, **labels: str) -> None:
         """Waits until the metric has this value: what is counted when a connection is gone comes a turn later."""

@@ -28,7 +28,7 @@ CURL = which("curl")
 
 
 class ServedCase(TestCase):
-    timeout = 60
+    timeout = 120
 
     def serve(self, orders: Orders | None = None) -> AppleServer:
         directory = tempfile.TemporaryDirectory()

@@ -57,7 +57,7 @@ class Visitor:
 
 
 class ListenerTests(TestCase):
-    timeout = 20
+    timeout = 120
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory()

@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from streampush.config import StoreConfig
 from streampush.observe.metrics import Metrics
-from streampush.server.probe import START_AGAIN, Probe
+from streampush.server.probe import KEPT, START_AGAIN, Probe
 from streampush.server.wire import encode_delivery
 from streampush.store.memory import MemoryStore
 from tests.push.world import World
@@ -71,6 +71,36 @@ class ProbeTests(TestCase):
         self.settle()
         self.clock.advance(4.0)
         self.assertEqual((self.count("ok"), self.count("failed"), self.arrived), (1, 1, [6.0]))
+
+    def test_messages_that_take_longer_than_an_interval_on_their_way_count_when_they_come(self) -> None:
+        self.world.settle()
+        self.store.finish("append")  # stored, and still to be read for the probe's session
+        for _ in range(3):
+            self.world.settle()
+            self.clock.advance(5.0)
+            self.store.finish("append")
+        self.settle()
+        self.assertEqual((self.count("ok"), self.count("failed")), (4, 3))
+
+    def test_one_that_was_lost_is_not_waited_for_when_a_later_one_has_come(self) -> None:
+        self.settle()
+        session = self.probe._session
+        deliver, session.deliver = session.deliver, lambda frames, messages: None  # type: ignore[method-assign]
+        self.clock.advance(5.0)
+        self.settle()
+        session.deliver = deliver  # type: ignore[method-assign]
+        self.clock.pump([5.0, 0.0])
+        self.settle()
+        self.clock.advance(5.0)
+        self.assertEqual((self.count("ok"), self.count("failed")), (2, 1))
+
+    def test_those_that_never_come_are_not_kept(self) -> None:
+        self.settle()
+        self.probe._session.deliver = lambda frames, messages: None  # type: ignore[method-assign]
+        for _ in range(2 * KEPT):
+            self.clock.advance(5.0)
+            self.settle()
+        self.assertEqual(len(self.probe._under_way), KEPT)
 
     def test_a_refusal_is_one_failure_and_the_next_message_is_published(self) -> None:
         self.settle(append=False)

@@ -35,7 +35,7 @@ def turn() -> defer.Deferred[None]:
 
 
 class TransportTestCase(TestCase):
-    timeout = 20
+    timeout = 120
     minimum = "1.2"
     high_water = 65536
     resumption = True

@@ -22,7 +22,7 @@ from tests.store.sqlite_file import NOW_MS, draft
 
 
 class KeepingTests(TestCase):
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         folder = quick_folder()

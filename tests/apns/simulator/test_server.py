@@ -93,7 +93,7 @@ class ProtocolTests(SynchronousTestCase):
 
 
 class PortTests(TestCase):
-    timeout = 20
+    timeout = 120
 
     def serve(self, *orders: Order, validation: Validation = VALIDATION, client_ca: bytes = b"") -> AppleServer:
         self.apple = SimulatedApple(validation, Orders(orders))
