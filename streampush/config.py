@@ -239,7 +239,7 @@ class ApnsConfig:
     """Pushes to devices that are away, through Apple: on if there is an app."""
 
     max_connections: int = setting(4, "connections", "with one key or certificate; each carries some 1 000 pushes at a time", 1, 64)
-    max_in_flight: int = setting(4_000, "pushes", "of one app that wait for Apple's answer; some 2 KiB each", 1, 100_000)
+    max_in_flight: int = setting(4_000, "pushes", "of all apps that wait for Apple's answer; some 2 KiB each", 1, 100_000)
     max_queued: int = setting(20_000, "pushes", "of one app that wait for their turn; more wait in the store", 1, 1_000_000)
     max_queued_bytes: int = setting(64 * 1024 * 1024, "bytes", "the same in bytes", 64 * 1024, 4 * 1024**3)
     max_wait: float = setting(30.0, "s", "for a turn; what has none by then waits in the store", 0.1, 3600)

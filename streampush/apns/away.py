@@ -43,7 +43,13 @@ class Away:
         dialer = tls_dialer(reactor, config)
         self.clients = AppClients(self.apps, config.apns, reactor, dialer, wall=wall, new_id=new_id, metrics=metrics, random=random)
         self.sender = ApnsSender(
-            self.apps, self.clients, reactor, max_in_flight=config.apns.max_in_flight, wall=wall, random=random
+            self.apps,
+            self.clients,
+            reactor,
+            max_in_flight=config.apns.max_in_flight,
+            wall=wall,
+            metrics=metrics,
+            random=random,
         )
         self._direct = DirectPushes(self.apps, self.clients, reactor, wall=wall, new_id=new_id)
 

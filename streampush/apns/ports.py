@@ -36,6 +36,9 @@ class ApnsMetrics(Protocol):
     def push_repeated(self, app: str, outcome: str, reason: str) -> None:
         """A push ended like that for now; it will be tried again."""
 
+    def order_put_off(self, app: str) -> None:
+        """A push from the outbox had no place, because its app has as many under way as it may; it comes again."""
+
     def credential_stopped(self, app: str, reason: str) -> None:
         """Apple refuses the app's key or certificate; nothing goes out until it is replaced."""
 
@@ -65,6 +68,9 @@ class NoMetrics:
         pass
 
     def push_repeated(self, app: str, outcome: str, reason: str) -> None:
+        pass
+
+    def order_put_off(self, app: str) -> None:
         pass
 
     def credential_stopped(self, app: str, reason: str) -> None:

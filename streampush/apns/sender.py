@@ -20,8 +20,10 @@ from streampush.apns.apps import App, Apps
 from streampush.apns.dead_tokens import DeadTokens
 from streampush.apns.errors import BadPush
 from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, Rejected, UnknownPolicy, Why, may_be_repeated
+from streampush.apns.ports import ApnsMetrics
 from streampush.apns.push import ApnsPush, Priority, PushType
 from streampush.apns.reasons import Action, treatment
+from streampush.apns.shares import Shares
 from streampush.protocol.terms import Priority as Urgency
 from streampush.push.values import PushAnswer, PushOrder, PushOutcome, PushToken
 
@@ -43,6 +45,8 @@ KEPT_PAYLOADS = 64
 
 NO_APP = "no app for its topic"
 
+BUSY = "its app has as many under way as it may"
+
 DEFAULT_FALLBACK_AFTER = 5.0
 """Seconds, for a device token of an app that is not configured: nothing will be sent, so it hardly matters."""
 
@@ -53,7 +57,7 @@ _log = Logger()
 
 
 class ApnsSender:
-    """The port push.ports.PushSender. `max_in_flight`: orders that it takes at once. `wall`: Unix seconds."""
+    """The port push.ports.PushSender. `max_in_flight`: orders that it takes at once, which the apps share. `wall`: Unix seconds."""
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class ApnsSender:
         *,
         max_in_flight: int,
         wall: Callable[[], float],
+        metrics: ApnsMetrics,
         random: Random,
     ) -> None:
         self._apps = apps
@@ -70,7 +75,10 @@ class ApnsSender:
         self._clock = clock
         self._max_in_flight = max_in_flight
         self._wall = wall
+        self._metrics = metrics
         self._random = random
+        self._shares = Shares(max_in_flight)
+        self._shares.reload(apps.all)
         self._payloads: OrderedDict[tuple[str, str], tuple[App, PushType, bytes]] = OrderedDict()
         self._dead: dict[str, tuple[App, DeadTokens]] = {}
         self._suspected: set[str] = set()  # apps that were told to be wrongly configured
@@ -91,22 +99,35 @@ class ApnsSender:
         app = self._apps.of_token(token.topic, token.sandbox)
         return DEFAULT_FALLBACK_AFTER if app is None else app.settings.fallback_after
 
+    def has_room(self, token: PushToken) -> bool:
+        """See PushSender."""
+        app = self._apps.of_token(token.topic, token.sandbox)
+        return app is None or self._shares.has_room(app.name)
+
     async def send(self, order: PushOrder) -> PushAnswer:
         """See PushSender."""
         app = self._apps.of_token(order.token.topic, order.token.sandbox)
         client = None if app is None else self._clients.of(app)
         if app is None or client is None:
             return PushAnswer(PushOutcome.NOT_SENT, NO_APP)
+        now = self._clock.seconds()
+        pause = self._shares.enter(app.name, now)
+        if pause:
+            self._metrics.order_put_off(app.name)
+            return PushAnswer(PushOutcome.NOT_SENT, BUSY, again_in=pause)
         sent_at = self._wall()
         try:
             push = self._push(order, app, sent_at)
-            outcome = await client.push(push, deadline=self._clock.seconds() + SEND_TIMEOUT)
+            outcome = await client.push(push, deadline=now + SEND_TIMEOUT)
         except BadPush as error:
             return PushAnswer(PushOutcome.NOT_SENT, str(error))
+        finally:
+            self._shares.leave(app.name, self._clock.seconds())
         return self._answer(order, app, outcome, int(sent_at * 1000))
 
     def _reloaded(self) -> None:
         """What was learned of an app that has changed says nothing about it now."""
+        self._shares.reload(self._apps.all)
         self._payloads.clear()
         self._dead = {name: known for name, known in self._dead.items() if self._apps.named(name) == known[0]}
         self._suspected &= self._dead.keys()

@@ -85,6 +85,7 @@ class ApnsFigures:
         self._states = dict.fromkeys(STATES, 0)
         self._ended: Counter[tuple[str, str, str]] = Counter()
         self._repeated: Counter[tuple[str, str, str]] = Counter()
+        self._put_off: Counter[tuple[str]] = Counter()
         self._stopped: Counter[tuple[str, str]] = Counter()
         self._failed = Tally(
             "streampush_apns_connections_failed_total",
@@ -136,6 +137,10 @@ class ApnsFigures:
         """A push ended like that for now; it will be tried again."""
         self._repeated[app, outcome, reason] += 1
 
+    def order_put_off(self, app: str) -> None:
+        """A push from the outbox had no place and comes again."""
+        self._put_off[app,] += 1
+
     def credential_stopped(self, app: str, reason: str) -> None:
         """Apple refuses the app's key or certificate."""
         self._stopped[app, reason] += 1
@@ -165,6 +170,12 @@ class ApnsFigures:
             "Tries of pushes that were made again, by how they ended.",
             labels,
             self._repeated.items(),
+        )
+        yield _counter(
+            "streampush_apns_put_off_total",
+            "Times that work was put off because its app had as many pushes under way as it may.",
+            ("app",),
+            self._put_off.items(),
         )
         yield _counter(
             "streampush_apns_credential_stopped_total",

@@ -84,8 +84,8 @@ class Fallback:
     """Follows up messages, between `start` and `stop`.
 
     `after` gives the seconds that a connected device with a token has to acknowledge, if the message does not say. `behind` says
-    whether pushes wait for the sender, `expect_push` is told when work of the kind PUSH is due, `push` takes work that is a push.
-    `wall_ms` gives Unix milliseconds.
+    whether pushes wait for the sender, `has_room` whether one to a token would not wait for others of its app. `expect_push` is
+    told when work of the kind PUSH is due, `push` takes work that is a push. `wall_ms` gives Unix milliseconds.
     """
 
     _log = Logger()
@@ -97,6 +97,7 @@ class Fallback:
         metrics: PushMetrics,
         *,
         after: Callable[[PushToken], float],
+        has_room: Callable[[PushToken], bool],
         behind: Callable[[], bool],
         expect_push: Callable[[int], None],
         push: Callable[[str, OutboxEntry], None],
@@ -109,6 +110,7 @@ class Fallback:
         self._standings = standings
         self._metrics = metrics
         self._after = after
+        self._has_room = has_room
         self._behind = behind
         self._expect_push = expect_push
         self._push = push
@@ -183,7 +185,9 @@ class Fallback:
             return
         device_ids, more = await self._audience(kind, name, after)
         standings = await self._standings.of(record, device_ids)
-        if kind is Kind.TOPIC:
+        if kind is Kind.TOPIC and self._mostly_waits(standings):
+            await self._later(entry)
+        elif kind is Kind.TOPIC:
             await self._batch(entry, record, standings, more=more)
         else:
             await self._each(entry, record, standings)
@@ -210,6 +214,11 @@ class Fallback:
         results[-1] = replace(results[-1], lease=entry.token)
         await self._store.record_pushes(results)
         self._count(results)
+
+    def _mostly_waits(self, standings: Sequence[DeviceStanding]) -> bool:
+        """Whether most of a batch would wait for the pushes of their own app. The few do not hold up the many."""
+        rooms = [self._has_room(one.token) for one in standings if one.token is not None]
+        return 2 * sum(rooms) < len(rooms)
 
     async def _batch(self, entry: OutboxEntry, record: MessageRecord, standings: Sequence[DeviceStanding], *, more: bool) -> None:
         """Of a topic's message results are counted, so the work comes first: a step that is repeated must not count twice."""

@@ -46,6 +46,7 @@ class FollowUps:
             standings,
             metrics,
             after=sender.fallback_after,
+            has_room=sender.has_room,
             behind=lambda: self._pushing.behind,
             expect_push=self._pushing.expect,
             push=self._pushing.take,

@@ -344,11 +344,15 @@ class PushSender(Protocol):
     def fallback_after(self, token: PushToken) -> float:
         """Seconds that a connected device with this token has to acknowledge a message that does not say how long."""
 
+    def has_room(self, token: PushToken) -> bool:
+        """Whether a push to this token would go now, as far as other pushes are in its way: apps share what may be in flight."""
+
     async def send(self, order: PushOrder) -> PushAnswer:
         """Sends one push, and says how it ended; many are sent at once.
 
-        Ends within half of leasing.LEASE, whatever happens; what could not be sent until then is an answer with `again_in`. When
-        the process stops, pushes that are not sent yet end at once with `again_in` 0. Raises nothing but faults of its own.
+        Ends within half of leasing.LEASE, whatever happens; what could not be sent until then is an answer with `again_in`. What
+        has no room is answered like that at once, so that it does not hold up those that have. When the process stops, pushes
+        that are not sent yet end at once with `again_in` 0. Raises nothing but faults of its own.
         """
 
 

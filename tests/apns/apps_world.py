@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -31,6 +32,16 @@ from tests.apns.wire import advance
 WALL = 1_790_000_000.0
 KEYS = {name: mint_key(f"KEY000000{number}") for number, name in enumerate(("first", "second", "unknown"))}
 ALERT = split(canonical(Alert("Hello"), "device:phone"))[1]
+
+
+class PutOff(NoMetrics):
+    """Counts what had no place, by app."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def order_put_off(self, app: str) -> None:
+        self.counts[app] += 1
 
 
 @dataclass
@@ -67,7 +78,16 @@ class AppsWorld:
             metrics=NoMetrics(),
             random=self.random,
         )
-        self.sender = ApnsSender(self.apps, self.clients, self.clock, max_in_flight=100, wall=self.wall, random=self.random)
+        self.put_off = PutOff()
+        self.sender = ApnsSender(
+            self.apps,
+            self.clients,
+            self.clock,
+            max_in_flight=100,
+            wall=self.wall,
+            metrics=self.put_off,
+            random=self.random,
+        )
         self.outcomes: dict[str, list[Outcome]] = {}
         self.answers: list[PushAnswer] = []
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streampush.apns.outcome import Why
 from streampush.apns.push import check_push
-from streampush.apns.sender import HELD_LOOK, LATER, NO_APP, SEND_TIMEOUT, SPREAD, collapse_id
+from streampush.apns.sender import BUSY, HELD_LOOK, LATER, NO_APP, SEND_TIMEOUT, SPREAD, collapse_id
 from streampush.apns.simulator import Reason
 from streampush.apns.simulator.orders import Order, Reject, Stall, When
 from streampush.protocol.terms import Priority
@@ -231,6 +231,46 @@ def test_a_stop_ends_what_waits_at_once_for_another_process(tmp_path: Path) -> N
     world.advance(0.0)
     assert world.answers == [PushAnswer(PushOutcome.NOT_SENT, "stopping", again_in=0.0)]
     world.stop()
+
+
+SLOW = PushToken(bytes(32), "com.example.slow", sandbox=True)
+
+
+def with_a_slow_app(world: AppsWorld, **changes: object) -> None:
+    world.reload(world.app(), world.app(name="slow", bundle_id=SLOW.topic, **changes))
+
+
+def test_a_slow_app_does_not_hold_up_a_fast_one(world: AppsWorld) -> None:
+    with_a_slow_app(world, rate=1.0, burst=1)
+    for _ in range(300):
+        world.send(world.order(token=SLOW))
+    world.advance(0.1)
+    world.send(world.order(token=SLOW))  # the one that its rate let through has left a place
+    assert not world.sender.has_room(SLOW)
+    begun = len(world.answers)
+    for _ in range(25):
+        assert world.sender.has_room(world.order().token)
+        world.send(world.order())
+    world.advance(0.1)
+    assert [answer.outcome for answer in world.answers[begun:]] == [PushOutcome.DELIVERED] * 25
+
+
+def test_what_is_put_off_is_told_at_once_and_comes_again_in_a_line(world: AppsWorld) -> None:
+    with_a_slow_app(world, rate=1.0, burst=1)
+    for _ in range(300):
+        world.send(world.order(token=SLOW))
+    assert world.put_off.counts == {"slow": 225}
+    assert {(answer.outcome, answer.reason) for answer in world.answers} == {(PushOutcome.NOT_SENT, BUSY)}
+    pauses = [answer.again_in or 0.0 for answer in world.answers]
+    assert pauses == sorted(pauses)
+    assert len(set(pauses)) == 225
+
+
+def test_an_app_alone_has_all_places(world: AppsWorld) -> None:
+    world.reload(world.app(rate=1.0, burst=1))
+    for _ in range(101):
+        world.send(world.order())
+    assert world.put_off.counts == {"shop": 1}
 
 
 def test_no_answer_and_no_log_line_holds_the_device_token(world: AppsWorld) -> None:

@@ -38,6 +38,7 @@ class FakeSender:
     max_in_flight: int = 1000
     ready: bool = True
     after: float = 5.0
+    busy: set[str] = field(default_factory=set)  # topics of apps that have had their share
     orders: list[PushOrder] = field(default_factory=list)
     answers: deque[PushAnswer | Exception] = field(default_factory=deque)
     waiting: deque[Deferred[PushAnswer]] = field(default_factory=deque)
@@ -45,7 +46,12 @@ class FakeSender:
     def fallback_after(self, token: PushToken) -> float:
         return self.after
 
+    def has_room(self, token: PushToken) -> bool:
+        return token.topic not in self.busy
+
     async def send(self, order: PushOrder) -> PushAnswer:
+        if order.token.topic in self.busy:
+            return PushAnswer(PushOutcome.NOT_SENT, "busy", again_in=5.0)
         self.orders.append(order)
         if self.slow:
             self.waiting.append(Deferred())
@@ -66,9 +72,9 @@ class FallbackWorld(World):
             self.service.start()
             self.settle()
 
-    def known(self, device_id: str, user_id: str = "", token: bytes = b"token") -> None:
+    def known(self, device_id: str, user_id: str = "", token: bytes = b"token", app: str = "app") -> None:
         """The device is known, and away."""
-        push_token = PushToken(token + device_id.encode(), "app", sandbox=False) if token else None
+        push_token = PushToken(token + device_id.encode(), app, sandbox=False) if token else None
         self.run(self.memory.remember_device(DeviceRecord(device_id, user_id, push_token=push_token)))
 
     def alert(self, channel: str, alert: Alert = ALERT, **wishes: object) -> Published:

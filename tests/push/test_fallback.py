@@ -239,8 +239,8 @@ def test_a_message_to_one_device_costs_one_piece_of_work() -> None:
 # ------------------------------------------------------------------------------------------------------------------- topics
 
 
-def follower(world: FallbackWorld, device_id: str) -> None:
-    world.known(device_id)
+def follower(world: FallbackWorld, device_id: str, app: str = "app") -> None:
+    world.known(device_id, app=app)
     world.run(world.service.subscriptions.add(device_id, "news"))
 
 
@@ -270,6 +270,32 @@ def test_a_topic_waits_while_the_sender_is_behind() -> None:
     world.advance(3 * PAUSE)
     assert len(set(world.pushed())) == len(world.pushed()) == 2 * BATCH
     assert world.work() == 0
+
+
+def test_a_topic_waits_while_the_app_of_most_of_its_followers_has_had_its_share() -> None:
+    world = FallbackWorld(sender=FakeSender(busy={"slow"}))
+    for number in range(BATCH):
+        follower(world, f"d{number:04}", "slow" if number % 3 else "app")
+    world.alert("news")
+    world.advance(10 * PAUSE)
+    assert world.pushed() == []
+    assert world.work() == 1
+    world.sender.busy.clear()
+    world.advance(2 * PAUSE)
+    assert len(world.pushed()) == BATCH
+
+
+def test_a_topic_goes_on_for_the_many_when_the_app_of_the_few_has_had_its_share() -> None:
+    world = FallbackWorld(sender=FakeSender(busy={"slow"}))
+    names = [f"d{number:04}" for number in range(9)]
+    for number, name in enumerate(names):
+        follower(world, name, "slow" if number < 3 else "app")
+    published = world.alert("news")
+    assert sorted(world.pushed()) == names[3:]
+    world.sender.busy.clear()
+    world.advance(6.0)
+    assert sorted(world.pushed()) == names
+    assert world.record(published).push_counts == {PushOutcome.DELIVERED: 9}
 
 
 def test_who_does_not_follow_the_topic_for_good_is_not_pushed_to() -> None:

@@ -11,7 +11,7 @@ import pytest
 from streampush.config import StoreConfig
 from streampush.push import pushing
 from streampush.push.fallback import push_key
-from streampush.push.leasing import LEASE, LONGEST_WAIT, RETRY_PAUSE
+from streampush.push.leasing import LEASE, LONGEST_WAIT, RETRY_PAUSE, STEP_WORKS
 from streampush.push.pushing import push_id
 from streampush.push.values import PUSH, PublishRequest, PushAnswer, PushOutcome, PushToken
 from streampush.store.memory import MemoryStore
@@ -142,6 +142,22 @@ def test_no_more_than_the_sender_takes_are_in_flight() -> None:
     world.sender.waiting.popleft().callback(TAKEN)
     world.advance(0.0)
     assert len(world.sender.orders) == 4
+
+
+def test_pushes_of_an_app_that_has_had_its_share_do_not_hold_up_those_behind_them() -> None:
+    world = FallbackWorld(sender=FakeSender(slow=True, max_in_flight=3, busy={"slow"}))
+    for number in range(STEP_WORKS):
+        world.known(f"slow{number:03}", "alice", app="slow")
+    world.known("fast", "bob")
+    world.alert("user:alice")
+    world.alert("user:bob")
+    assert world.pushed() == ["fast"]
+    world.sender.busy.clear()
+    world.sender.slow = False
+    world.sender.waiting.popleft().callback(TAKEN)
+    world.advance(6.0)
+    assert len(set(world.pushed())) == len(world.pushed()) == STEP_WORKS + 1
+    assert world.work() == 0
 
 
 # ------------------------------------------------------------------------------------------------------- crashes and stops

@@ -29,6 +29,9 @@ class SimulatedApple:
     def fallback_after(self, token: PushToken) -> float:
         return 1.0
 
+    def has_room(self, token: PushToken) -> bool:
+        return True
+
     async def send(self, order: PushOrder) -> PushAnswer:
         self._truth.pushed(order)
         done: Deferred[None] = Deferred()
