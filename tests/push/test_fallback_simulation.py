@@ -26,7 +26,8 @@ from streampush.config import StoreConfig
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.terms import Outcome
 from streampush.push.delivery import Attachment
-from streampush.push.leasing import LEASE, LONGEST_WAIT
+from streampush.push.due import LONGEST_WAIT
+from streampush.push.leasing import LEASE
 from streampush.push.ports import Store
 from streampush.push.values import (
     Alert,

@@ -11,7 +11,8 @@ from twisted.logger import capturedLogs, formatEvent
 
 from streampush.config import StoreConfig
 from streampush.protocol.codes import Code
-from streampush.push.schedule import LONGEST_WAIT, RETRY_PAUSE, STEP_MESSAGES
+from streampush.push.due import LONGEST_WAIT, RETRY_PAUSE
+from streampush.push.schedule import STEP_MESSAGES
 from streampush.push.steady import SLEW
 from streampush.push.values import Published, PublishRequest
 from streampush.store.memory import MemoryStore
