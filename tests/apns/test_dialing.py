@@ -469,7 +469,7 @@ class CredentialTests(SynchronousTestCase):
         good = device_issued("phone-1")
         cases = {
             "client certificate: no certificate": (b"nothing", good.key_pem),
-            "client key: not a key": (good.certificate_pem, b"secret words"),
+            "client key: no unencrypted private key": (good.certificate_pem, b"secret words"),
             "do not belong together": (good.certificate_pem, server_issued().key_pem),
         }
         for text, (certificate, key) in cases.items():
