@@ -13,6 +13,7 @@ from itertools import count
 from typing import Final
 
 from streampush.apns.http2.errors import ErrorCode
+from streampush.apns.http2.windows import DEFAULT_WINDOW
 from streampush.apns.simulator.accounts import token_hash
 from streampush.apns.simulator.answers import endless_headers, make_answer, reason_body
 from streampush.apns.simulator.book import Beginning, OrderBook, Plan
@@ -34,10 +35,10 @@ from streampush.apns.simulator.orders import (
     StopReading,
     UnusualAnswer,
 )
-from streampush.apns.simulator.outlet import DEFAULT_WINDOW
 from streampush.apns.simulator.records import ClientFault, Ledger, Processed
 from streampush.apns.simulator.validation import Request
-from streampush.apns.simulator.wire import Broken, Completed, Opened, ServerWire, WireEvent
+from streampush.apns.simulator.wire import ServerWire
+from streampush.apns.simulator.wire_events import Broken, Completed, Opened, WireEvent
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 

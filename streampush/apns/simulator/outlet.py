@@ -6,32 +6,13 @@ Nothing is ever added to the dynamic table of the answers' field blocks, unless 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from streampush.apns.http2 import frames
 from streampush.apns.http2.errors import ErrorCode, RemoteProtocolError
 from streampush.apns.http2.hpack import block, size_update
+from streampush.apns.http2.windows import DEFAULT_WINDOW
+from streampush.apns.simulator.stream import Stream
 from streampush.apns.simulator.table_encoder import TableEncoder
-
-DEFAULT_WINDOW: Final = 65_535
-"""Bytes; the window of a stream and of the connection as long as nothing else was said."""
-
-
-class Stream:
-    """A stream from its HEADERS until both sides have ended it. `fields`: of the request. Windows in bytes."""
-
-    __slots__ = ("answered", "body", "complete", "ended", "fields", "pending", "receive_window", "send_window", "size")
-
-    def __init__(self, fields: tuple[tuple[bytes, bytes], ...], receive_window: int, send_window: int) -> None:
-        self.fields = fields
-        self.body = bytearray()
-        self.size = 0
-        self.receive_window = receive_window
-        self.send_window = send_window
-        self.pending = b""  # of the answer's body, for want of a window
-        self.ended = False  # by the client
-        self.complete = False  # the owner was told of the whole request
-        self.answered = False  # the answer's headers are written
 
 
 class Outlet:

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 from streampush.apns.http2 import frames
 from streampush.apns.http2.errors import ErrorCode, RemoteProtocolError, StreamError
 from streampush.apns.http2.frames import FrameReader, FrameType
 from streampush.apns.http2.header_list import HeaderList
 from streampush.apns.http2.hpack import HeaderDecoder
+from streampush.apns.http2.settings import Setting
+from streampush.apns.http2.windows import DEFAULT_WINDOW
 from streampush.apns.simulator.fields import announced_length, find_fault
-from streampush.apns.simulator.outlet import DEFAULT_WINDOW, Outlet, Stream
+from streampush.apns.simulator.inlet import Inlet
+from streampush.apns.simulator.outlet import Outlet
+from streampush.apns.simulator.stream import Stream
 from streampush.apns.simulator.table_encoder import TableEncoder
 from streampush.apns.simulator.unusual import unusual_answer, unusual_size
+from streampush.apns.simulator.wire_events import Abandoned, Broken, Completed, Fields, Opened, WireEvent
 
 DEFAULT_MAX_STREAMS: Final = 1000
 """Requests at once on a connection; Apple allows about as many."""
-
-MAX_BODY: Final = 16 * 1024
-"""Bytes of a request that are kept; one that is longer is complete then and there, whatever still comes."""
 
 MAX_BLOCK: Final = 64 * 1024
 """Bytes of a request's field block."""
@@ -38,51 +39,6 @@ _REMEMBERED: Final = 4096
 """Streams that we reset, for which frames may still be under way."""
 
 _TABLE_SIZE: Final = 4096  # RFC 9113 section 6.5.2, initial SETTINGS_HEADER_TABLE_SIZE
-_SETTINGS_HEADER_TABLE_SIZE: Final = 1
-_SETTINGS_ENABLE_PUSH: Final = 2
-_SETTINGS_MAX_CONCURRENT_STREAMS: Final = 3
-_SETTINGS_INITIAL_WINDOW_SIZE: Final = 4
-_SETTINGS_MAX_FRAME_SIZE: Final = 5
-
-Fields: TypeAlias = tuple[tuple[bytes, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A request began."""
-
-    stream_id: int
-    fields: Fields = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The whole request is there. `size`: bytes of its body; `body` may be cut at MAX_BODY."""
-
-    stream_id: int
-    fields: Fields = field(repr=False)
-    body: bytes = field(repr=False)
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Abandoned:
-    """The client reset the stream; it wants no answer."""
-
-    stream_id: int
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The client broke the protocol. `stream_id` 0: the connection is over, GOAWAY is on its way; else that stream was reset."""
-
-    stream_id: int
-    code: ErrorCode
-    text: str
-
-
-WireEvent: TypeAlias = Opened | Completed | Abandoned | Broken
 
 
 class ServerWire:
@@ -105,10 +61,6 @@ class ServerWire:
         self.failed = False
         self.last_opened = 0
         """The highest stream id that was looked at."""
-        self._window = DEFAULT_WINDOW
-        self._announced_window = window  # in force when the client acknowledges it (RFC 9113 section 6.9.2)
-        self._hold_windows = hold_windows
-        self._connection_receive = DEFAULT_WINDOW
         self._preface = frames.PREFACE
         self._seen_settings = False
         self._last_accepted = frames.MAX_STREAM_ID
@@ -119,6 +71,7 @@ class ServerWire:
         self._block: tuple[int, int, bytearray] | None = None  # stream, flags of HEADERS, fragments so far
         self._outlet = Outlet(TableEncoder() if use_table else None)
         self._write = self._outlet.write
+        self._inlet = Inlet(self._streams, self._write, window, hold=hold_windows)
         self._on: dict[int, Callable[[int, int, bytes], None]] = {
             FrameType.DATA: self._data,
             FrameType.HEADERS: self._headers,
@@ -133,8 +86,8 @@ class ServerWire:
         }
         self._events: list[WireEvent] = []
         if start:
-            pairs = [(_SETTINGS_MAX_CONCURRENT_STREAMS, max_streams)]
-            self._write(frames.settings([*pairs, (_SETTINGS_INITIAL_WINDOW_SIZE, window)] if window != DEFAULT_WINDOW else pairs))
+            pairs = [(Setting.MAX_CONCURRENT_STREAMS, max_streams)]
+            self._write(frames.settings([*pairs, (Setting.INITIAL_WINDOW_SIZE, window)] if window != DEFAULT_WINDOW else pairs))
 
     # ------------------------------------------------------------------------------------------------------------- for the owner
 
@@ -210,19 +163,11 @@ class ServerWire:
         """Tells the client how many requests it may have under way; more are refused from now on."""
         if max_streams != self.max_streams:
             self.max_streams = max_streams
-            self._write(frames.settings([(_SETTINGS_MAX_CONCURRENT_STREAMS, max_streams)]))
+            self._write(frames.settings([(Setting.MAX_CONCURRENT_STREAMS, max_streams)]))
 
     def open_windows(self) -> None:
         """Gives back all that was received: WINDOW_UPDATE for the connection and for every request that is still coming."""
-        used = DEFAULT_WINDOW - self._connection_receive
-        if used > 0:
-            self._connection_receive += used
-            self._write(frames.window_update(0, used))
-        for stream_id, stream in self._streams.items():
-            used = self._window - stream.receive_window
-            if used > 0 and not stream.ended:
-                stream.receive_window += used
-                self._write(frames.window_update(stream_id, used))
+        self._inlet.open_windows()
 
     def write_raw(self, data: bytes) -> None:
         """Any bytes, also such that are no frames."""
@@ -297,7 +242,7 @@ class ServerWire:
     def _open(self, stream_id: int, headers: HeaderList, ended: bool) -> None:
         self.last_opened = stream_id
         fields = tuple(headers)
-        self._streams[stream_id] = stream = Stream(fields, self._window, self._outlet.new_window)
+        self._streams[stream_id] = stream = Stream(fields, self._inlet.new_window, self._outlet.new_window)
         if len(self._streams) > self.max_streams:
             raise StreamError(stream_id, ErrorCode.REFUSED_STREAM, "more streams than are allowed at once")
         fault = "a field list that is too long" if headers.too_long else find_fault(fields)
@@ -316,41 +261,18 @@ class ServerWire:
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
         data = frames.parse_data(flags, stream_id, payload)
-        self._connection_receive -= len(payload)
-        if self._connection_receive < 0:
-            raise RemoteProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window of the connection allows")
+        self._inlet.charge(len(payload))
         stream = self._streams.get(stream_id)
         if stream is None:
             if stream_id <= self._last_accepted:
                 self._demand_reset(stream_id, "DATA")
         else:
-            self._body(stream_id, stream, data, len(payload))
+            self._inlet.take(stream_id, stream, data, len(payload))
+            if stream.too_long and not stream.complete:
+                self._complete(stream_id, stream)
             if flags & frames.END_STREAM and stream_id in self._streams:
                 self._end(stream_id, stream)
-        if not self._hold_windows:
-            self._give_back(stream_id)
-
-    def _body(self, stream_id: int, stream: Stream, data: bytes, used: int) -> None:
-        if stream.ended:
-            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "DATA behind the end of the stream")
-        stream.receive_window -= used
-        if stream.receive_window < 0:
-            raise StreamError(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window of the stream allows")
-        stream.size += len(data)
-        stream.body += data[: MAX_BODY - len(stream.body)]
-        if stream.size > MAX_BODY and not stream.complete:
-            self._complete(stream_id, stream)
-
-    def _give_back(self, stream_id: int) -> None:
-        used = DEFAULT_WINDOW - self._connection_receive
-        if used >= DEFAULT_WINDOW // 2:
-            self._connection_receive += used
-            self._write(frames.window_update(0, used))
-        stream = self._streams.get(stream_id)
-        if stream is not None and not stream.ended and stream.receive_window <= self._window // 2:
-            used = self._window - stream.receive_window
-            stream.receive_window += used
-            self._write(frames.window_update(stream_id, used))
+        self._inlet.give_back(stream_id)
 
     def _end(self, stream_id: int, stream: Stream) -> None:
         stream.ended = True
@@ -375,33 +297,23 @@ class ServerWire:
         pairs = frames.parse_settings(flags, stream_id, payload)
         self._seen_settings = True
         if flags & frames.ACK:
-            self._acknowledged()
+            self._inlet.acknowledged()
             return
         for key, value in pairs:
             self._setting(key, value)
         self._write(frames.settings_ack())
 
-    def _acknowledged(self) -> None:
-        """The client knows of the window that a stream has from now on; what it sent before may have made some negative."""
-        difference = self._announced_window - self._window
-        if difference:
-            self._window = self._announced_window
-            for stream_id, stream in self._streams.items():
-                stream.receive_window += difference
-                if not self._hold_windows:
-                    self._give_back(stream_id)
-
     def _setting(self, key: int, value: int) -> None:
-        if key == _SETTINGS_HEADER_TABLE_SIZE:
+        if key == Setting.HEADER_TABLE_SIZE:
             if value < _TABLE_SIZE:
                 self._outlet.drop_table()
-        elif key == _SETTINGS_ENABLE_PUSH:
+        elif key == Setting.ENABLE_PUSH:
             if value > 1:
                 raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "SETTINGS_ENABLE_PUSH is neither 0 nor 1")
-        elif key == _SETTINGS_INITIAL_WINDOW_SIZE:
+        elif key == Setting.INITIAL_WINDOW_SIZE:
             self._outlet.widen_all(self._streams.values(), value)
             self._flush_all()
-        elif key == _SETTINGS_MAX_FRAME_SIZE:
+        elif key == Setting.MAX_FRAME_SIZE:
             if not frames.DEFAULT_MAX_FRAME_SIZE <= value <= frames.HIGHEST_MAX_FRAME_SIZE:
                 raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE is out of range")
             self._outlet.frame_size = value

@@ -10,19 +10,11 @@ from hypothesis import strategies as st
 
 from streampush.apns.http2 import ErrorCode, FrameReader, frames
 from streampush.apns.http2.hpack import block
-from streampush.apns.simulator.outlet import DEFAULT_WINDOW
+from streampush.apns.http2.windows import DEFAULT_WINDOW
+from streampush.apns.simulator.stream import MAX_BODY
 from streampush.apns.simulator.unusual import unusual_answer, unusual_size
-from streampush.apns.simulator.wire import (
-    MAX_BLOCK,
-    MAX_BODY,
-    MAX_OUTBOUND,
-    Abandoned,
-    Broken,
-    Completed,
-    Opened,
-    ServerWire,
-    WireEvent,
-)
+from streampush.apns.simulator.wire import MAX_BLOCK, MAX_OUTBOUND, ServerWire
+from streampush.apns.simulator.wire_events import Abandoned, Broken, Completed, Opened, WireEvent
 from tests.apns.simulator.providers import request_fields
 
 BLOCK = block(request_fields())
