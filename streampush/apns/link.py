@@ -450,8 +450,10 @@ class Link(Protocol):
         events = self._core.tick(now)
         self._measure()
         self._happened(events, now)
-        if now >= self._traffic.expire_at - self._limits.deadline_grain and self._traffic.expire(now):
-            self._doubt(now)
+        if now >= self._traffic.expire_at - self._limits.deadline_grain:
+            self.room = 0  # what is sent because an answer did not come shall not go the same way; _settle counts the room anew
+            if self._traffic.expire(now):
+                self._doubt(now)
         if now >= self._probing_until:
             self._probing_until = inf
             if self.state is LinkState.PROBING:

@@ -14,8 +14,7 @@ from streampush.apns.client_limits import ClientLimits
 from streampush.apns.concurrency import Concurrency, ConcurrencyPolicy
 from streampush.apns.http2 import Limits
 from streampush.apns.lanes import Lanes
-from streampush.apns.link_state import LinkState
-from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, UnknownPolicy, Why
+from streampush.apns.outcome import Delivered, Outcome, UnknownPolicy
 from streampush.apns.pace import Pace
 from streampush.apns.pool import Pool
 from streampush.apns.pool_limits import PoolLimits
@@ -28,6 +27,8 @@ from streampush.apns.signing_key import parse_signing_key
 from streampush.apns.simulator import Devices, Orders, SimulatedApple, UpdateScope, Validation, mint_key
 from streampush.apns.simulator.orders import Order
 from streampush.apns.simulator.server import AppleProtocol
+from tests.apns.chaos import Fate, check_told, how_of_outcome
+from tests.apns.counted import Counted
 from tests.apns.pooling import MemoryDialer
 from tests.apns.simulator.providers import MINTED, PAYLOAD, TOPIC
 from tests.apns.wire import advance
@@ -52,45 +53,6 @@ class Sent:
     @property
     def outcome(self) -> Outcome | None:
         return self.outcomes[0] if self.outcomes else None
-
-
-class Counted:
-    """Metrics that are remembered."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[object, ...]] = []
-        self.times: list[tuple[float, float]] = []
-        """Of pushes that were delivered: until they were sent, and from then on."""
-
-    def link_moved(self, old: LinkState | None, new: LinkState) -> None:
-        self.seen.append(("link_moved", old, new))
-
-    def link_failed(self, permanent: bool) -> None:
-        self.seen.append(("link_failed", permanent))
-
-    def gone_away(self, code: str) -> None:
-        self.seen.append(("gone_away", code))
-
-    def returned(self, why: Why, again: bool) -> None:
-        self.seen.append(("returned", why, again))
-
-    def push_delivered(self, waited: float, answered: float) -> None:
-        self.times.append((waited, answered))
-
-    def push_ended(self, app: str, outcome: str, reason: str) -> None:
-        self.seen.append(("push_ended", app, outcome, reason))
-
-    def push_repeated(self, app: str, outcome: str, reason: str) -> None:
-        self.seen.append(("push_repeated", app, outcome, reason))
-
-    def credential_stopped(self, app: str, reason: str) -> None:
-        self.seen.append(("credential_stopped", app, reason))
-
-    def clock_skewed(self, seconds: float) -> None:
-        self.seen.append(("clock_skewed", round(seconds)))
-
-    def of(self, name: str) -> list[tuple[object, ...]]:
-        return [each[1:] for each in self.seen if each[0] == name]
 
 
 @dataclass
@@ -207,24 +169,30 @@ class ClientWorld:
     def outcomes(self) -> set[Outcome | None]:
         return {None if isinstance(sent.outcome, Delivered) else sent.outcome for sent in self.sent}
 
+    @property
+    def ended(self) -> bool:
+        """All pushes so far."""
+        return all(sent.outcomes for sent in self.sent)
+
+    def fates(self) -> list[Fate]:
+        """Of all pushes, which have ended."""
+        policy = self.retry.unknown
+        found = []
+        for sent in self.sent:
+            (outcome,) = sent.outcomes
+            how, reason = how_of_outcome(outcome)
+            if isinstance(outcome, Delivered):
+                assert outcome.apns_id == sent.push.apns_id
+            harmless = policy is UnknownPolicy.ALWAYS or (policy is UnknownPolicy.COLLAPSIBLE and bool(sent.push.collapse_id))
+            found.append(Fate(sent.push.apns_id, how, reason, sent.ended_at - sent.deadline, harmless))
+        return found
+
     def delivered(self) -> int:
         return sum(isinstance(sent.outcome, Delivered) for sent in self.sent)
 
     def check(self) -> None:
         """Every push ended once, in time, and what the client says is what Apple knows."""
-        for sent in self.sent:
-            assert len(sent.outcomes) == 1, sent.outcomes
-            assert sent.ended_at <= sent.deadline + 1e-6
-            times = self.apple.ledger.times_accepted(sent.push.apns_id)
-            policy = self.retry.unknown
-            harmless = policy is UnknownPolicy.ALWAYS or (policy is UnknownPolicy.COLLAPSIBLE and sent.push.collapse_id)
-            assert times <= 1 or harmless, "doubled"
-            if isinstance(sent.outcome, Delivered):
-                assert times >= 1
-                assert sent.outcome.apns_id == sent.push.apns_id
-            elif isinstance(sent.outcome, NotSent | Refused):
-                assert times == 0, sent.outcome
-        assert not self.apple.ledger.faults, self.apple.ledger.faults
+        check_told(self.fates(), self.apple.ledger)
 
     def stop(self) -> None:
         """Nothing may be left behind."""

@@ -80,7 +80,7 @@ class Ended(Push):
     __slots__ = ("done",)
 
     def __init__(self, timeout: float = 10.0) -> None:
-        super().__init__(reactor.seconds() + timeout, jwt=provider_token())
+        super().__init__(reactor.seconds() + timeout, jwt=provider_token(), clock=reactor)
         self.done: Deferred[Push] = Deferred()
 
     def answered(self, headers: Any, ended: bool) -> None:
