@@ -37,7 +37,7 @@ class KeepingTests(TestCase):
     async def shown(self, name: str, **labels: str) -> float:
         """The value, when it is there."""
         while not self.value(name, **labels):
-            await deferLater(reactor, 0)  # type: ignore[arg-type]  # a module stands for the reactor
+            await deferLater(reactor, 0.001)  # type: ignore[arg-type]  # a module stands for the reactor
         return self.value(name, **labels)
 
     def keeping(
