@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from streampush.bounded_files import UnusableFile, read_bounded
 from streampush.config import Config, Problem
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -52,8 +53,7 @@ def earliest_expiry(path: str) -> dt.datetime:
 def read_password(path: str) -> str:
     """The one line of a file that only its owner can use. Raises ValueError, without a word of what is in it."""
     try:
-        data = _read(path)
-        _check_private(path)
+        data = _read(path, private=True)
     except _Unusable as error:
         raise ValueError(str(error)) from None
     try:
@@ -125,7 +125,6 @@ class _Checker:
         if key_path:
             try:
                 public = _public_half(key_path)
-                _check_private(key_path)
             except _Unusable as error:
                 yield self._problem(f"{section}.key", str(error))
             else:
@@ -216,23 +215,12 @@ class _Checker:
                 yield self._problem("tls.deny_list", text)
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, *, private: bool = False) -> bytes:
     """The file's bytes. Raises _Unusable."""
     try:
-        with open(path, "rb", opener=_open) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _Unusable(f"{path} is not a regular file")
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise _Unusable(f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise _Unusable(f"{path} is longer than {MAX_FILE_BYTES} bytes")
-    return data
-
-
-def _open(path: str, flags: int) -> int:
-    """Does not wait: to open a pipe that nobody writes to would take for ever, and a reload is done while devices are served."""
-    return os.open(path, flags | os.O_NONBLOCK)
+        return read_bounded(path, MAX_FILE_BYTES, private=private)
+    except UnusableFile as error:
+        raise _Unusable(f"{path} {error}") from error
 
 
 def _certificates(path: str) -> list[x509.Certificate]:
@@ -248,7 +236,7 @@ def _certificates(path: str) -> list[x509.Certificate]:
 
 
 def _public_half(path: str) -> bytes:
-    data = _read(path)
+    data = _read(path, private=True)
     try:
         key = serialization.load_pem_private_key(data, None)
     except TypeError as error:
@@ -260,12 +248,6 @@ def _public_half(path: str) -> bytes:
 
 def _spki(key: CertificatePublicKeyTypes | PublicKeyTypes) -> bytes:
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def _check_private(path: str) -> None:
-    mode = stat.S_IMODE(os.stat(path).st_mode)
-    if mode & 0o077:
-        raise _Unusable(f"{path} can be used by others (mode {mode:04o}), type: chmod 600 {path}")
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from typing import NoReturn
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
+from streampush.bounded_files import TooLong, UnusableFile, read_bounded
 from streampush.errors import ConfigError
 
 MAX_KEY_FILE = 64 * 1024
@@ -26,24 +25,11 @@ _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 def read_file(path: str, *, private: bool, limit: int = MAX_KEY_FILE) -> bytes:
     """The bytes of a regular file, at most `limit`. `private`: nobody but its owner may use it. Raises ConfigError."""
     try:
-        with open(path, "rb", opener=_open) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise bad_file(path, "is not a regular file")
-            mode = stat.S_IMODE(status.st_mode)
-            if private and mode & 0o077:
-                raise bad_file(path, f"can be used by others (mode {mode:04o}), type: chmod 600 {path}")
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise bad_file(path, f"cannot be read: {error.strerror}") from None
-    if len(data) > limit:
-        raise bad_file(path, f"is longer than {limit} bytes: it is no key file")
-    return data
-
-
-def _open(path: str, flags: int) -> int:
-    """Does not wait: to open a pipe that nobody writes to would take for ever, and a reload is done while devices are served."""
-    return os.open(path, flags | os.O_NONBLOCK)
+        return read_bounded(path, limit, private=private)
+    except TooLong as error:
+        raise bad_file(path, f"{error}: it is no key file") from None
+    except UnusableFile as error:
+        raise bad_file(path, str(error)) from None
 
 
 def parse_private_key(pem: bytes, source: str) -> PrivateKeyTypes:
