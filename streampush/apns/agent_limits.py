@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streampush.apns.http2 import Limits
+from streampush.apns.limit_checks import demand_positive
 from streampush.apns.pool_limits import PoolLimits
 
 KIB = 1024
@@ -45,8 +46,4 @@ class AgentLimits:
     http2: Limits = AGENT_HTTP2
 
     def __post_init__(self) -> None:
-        for name in ("answer_timeout", "body_timeout", "unclaimed_timeout", "max_hosts"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} {getattr(self, name)} is too small")
-        if self.gathered_body < 0:
-            raise ValueError(f"gathered_body {self.gathered_body} is negative")
+        demand_positive(self, or_zero=("gathered_body",))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from streampush.apns.limit_checks import demand_positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,4 @@ class ClientLimits:
     max_stopped_topics: int = 1000
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            if getattr(self, each.name) <= 0:
-                raise ValueError(f"{each.name} {getattr(self, each.name)} is too small")
+        demand_positive(self)

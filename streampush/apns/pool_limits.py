@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from streampush.apns.limit_checks import demand_positive
 
 MIB = 1024 * 1024
 
@@ -89,12 +91,7 @@ class PoolLimits:
     kept_timelines: int = 10
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value <= 0 and each.name not in _MAY_BE_ZERO:
-                raise ValueError(f"{each.name} {value} is too small")
-            if value < 0:
-                raise ValueError(f"{each.name} {value} is negative")
+        demand_positive(self, or_zero=_MAY_BE_ZERO)
         if self.age_jitter >= 1:
             raise ValueError(f"age_jitter {self.age_jitter} is a share below 1")
 

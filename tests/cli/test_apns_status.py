@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
-
-from twisted.internet.utils import getProcessOutputAndValue
 
 from streampush.apns.simulator import mint_key
 from streampush.cli.apns_status import render_status
 from tests.apns.minting import write_private
+from tests.cli.commands import run_command, where
 from tests.integration.harness import run
 from tests.integration.test_apple_pushes import TOKEN, AppleTestCase
 from tests.integration.test_rest_live import KEY
@@ -74,13 +72,7 @@ class CommandTests(AppleTestCase):
 
     async def command(self, *arguments: str) -> tuple[str, str, int]:
         assert self.node is not None
-        file = self.root / "rest.key"
-        file.write_text(KEY)
-        program = "import sys; from streampush.cli.main import main; main(sys.argv[1:])"
-        where = ["--url", f"http://127.0.0.1:{self.node.rest_port}", "--key", str(file)]
-        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
-        out, err, code = await getProcessOutputAndValue(sys.executable, ["-c", program, "apns", *arguments, *where], environment)
-        return out.decode(), err.decode(), code
+        return await run_command("apns", *arguments, *where(self.node.rest_port, self.root, KEY))
 
     @run
     async def test_status_tells_of_apps_and_connections(self) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pytest
-from twisted.internet.utils import getProcessOutputAndValue
 
 from streampush.apns.reasons import REASONS
 from streampush.apns.simulator.orders import Reject
 from streampush.apns.simulator.reasons import Reason
 from streampush.cli.apns_why import render
+from tests.cli.commands import run_command, where
 from tests.integration.harness import run
 from tests.integration.test_apple_pushes import AppleTestCase
 from tests.integration.test_rest_live import KEY
@@ -80,13 +79,7 @@ class CommandTests(AppleTestCase):
 
     async def why(self, *arguments: str) -> tuple[str, str, int]:
         assert self.node is not None
-        file = self.root / "read.key"
-        file.write_text(KEY)
-        url = f"http://127.0.0.1:{self.node.rest_port}"
-        program = "import sys; from streampush.cli.main import main; main(sys.argv[1:])"
-        command = ["-c", program, "apns", "why", "--url", url, "--key", str(file), *arguments]
-        out, err, code = await getProcessOutputAndValue(sys.executable, command, env={"PATH": "/usr/bin:/bin"})
-        return out.decode(), err.decode(), code
+        return await run_command("apns", "why", *where(self.node.rest_port, self.root, KEY), *arguments)
 
     @run
     async def test_a_rejected_push_is_explained(self) -> None:

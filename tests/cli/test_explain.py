@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from typing import Any
 
 from click.testing import CliRunner
-from twisted.internet.utils import getProcessOutputAndValue
 
 from streampush.cli.explain import render
 from streampush.cli.main import main
+from tests.cli.commands import run_command, where
 from tests.integration.harness import NodeTestCase
 
 KEY = "sp_explain"
@@ -130,13 +129,7 @@ class CommandTests(NodeTestCase):
 
     async def explain(self, *arguments: str, key: str = KEY) -> tuple[str, str, int]:
         assert self.node is not None
-        file = self.root / "read.key"
-        file.write_text(key)
-        url = f"http://127.0.0.1:{self.node.rest_port}"
-        program = "import sys; from streampush.cli.main import main; main(sys.argv[1:])"
-        command = ["-c", program, "explain", "--url", url, "--key", str(file), *arguments]
-        out, err, code = await getProcessOutputAndValue(sys.executable, command, env={"PATH": "/usr/bin:/bin"})
-        return out.decode(), err.decode(), code
+        return await run_command("explain", *where(self.node.rest_port, self.root, key), *arguments)
 
     async def test_a_connected_device_is_explained(self) -> None:
         await self.device()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.utils import getProcessOutputAndValue
 
 from streampush.cli.exits import BadCredentials, Failure, NoConnection, RefusedByServer
 from streampush.cli.link import open_tls
@@ -21,6 +19,7 @@ from streampush.cli.stream_publisher import StreamPublisher
 from streampush.cli.target import Target, find_target
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import Outcome, Start
+from tests.cli.commands import run_command
 from tests.integration.harness import NodeTestCase
 from tests.support import authority
 
@@ -223,21 +222,15 @@ class PublishTests(LiveTestCase):
 class CommandTests(LiveTestCase):
     """The real command in a process of its own."""
 
-    async def run_command(self, *arguments: str) -> tuple[str, str, int]:
-        program = "import sys; from streampush.cli.main import main; main(sys.argv[1:])"
-        command = ["-c", program, *arguments]
-        out, err, code = await getProcessOutputAndValue(sys.executable, command, env={"PATH": "/usr/bin:/bin"})
-        return out.decode(), err.decode(), code
-
     def where(self) -> list[str]:
         return ["--dir", str(self.root), "--host", "127.0.0.1", "--port", str(self.target.port)]
 
     async def test_one_process_publishes_and_another_one_listens(self) -> None:
-        out, err, code = await self.run_command("publish", *self.where(), "--publisher", "backend", "news/a", "hi")
+        out, err, code = await run_command("publish", *self.where(), "--publisher", "backend", "news/a", "hi")
         self.assertEqual((err, code), ("", 0))
         self.assertRegex(out, r"^published \w+ to news/a, offset 1, 0 connections\n$")
         options = ["--device", "phone-1", "--subscribe", "news/a", "--start", "earliest", "--count", "1"]
-        out, err, code = await self.run_command("listen", *self.where(), *options)
+        out, err, code = await run_command("listen", *self.where(), *options)
         self.assertEqual((out, code), ("news/a #1  hi\n", 0))
         self.assertIn("following news/a behind offset 0, stored: 1\n", err)
 
@@ -245,17 +238,17 @@ class CommandTests(LiveTestCase):
         key = self.files.directory.rest_key
         key.write_text(KEY)
         where = ["--dir", str(self.root), "--rest-url", self.target.rest_url]
-        out, _, code = await self.run_command("publish", *where, "--repeat", "20", "news/a", "hi")
+        out, _, code = await run_command("publish", *where, "--repeat", "20", "news/a", "hi")
         self.assertEqual(code, 0)
         self.assertRegex(out, r"^published 20 messages to news/a, offsets 1 to 20, \d+ a second\n$")
 
     async def test_a_refusal_is_one_line_with_status_3(self) -> None:
-        out, err, code = await self.run_command("publish", *self.where(), "--publisher", "narrow", "private", "x")
+        out, err, code = await run_command("publish", *self.where(), "--publisher", "narrow", "private", "x")
         self.assertEqual((out, code), ("", 3))
         self.assertRegex(err, r"^Error: refused: 3003 .*; advice: reauthenticate\n$")
 
     async def test_a_missing_certificate_is_one_line_with_status_5(self) -> None:
         shutil.rmtree(self.root / "secrets")
-        out, err, code = await self.run_command("listen", *self.where(), "--device", "phone-1")
+        out, err, code = await run_command("listen", *self.where(), "--device", "phone-1")
         self.assertEqual((out, code), ("", 5))
         self.assertEqual(err.count("\n"), 1)

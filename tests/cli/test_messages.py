@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from typing import Any
 
 from click.testing import CliRunner
-from twisted.internet.utils import getProcessOutputAndValue
 
 from streampush.cli.event_stream import Event
 from streampush.cli.main import main
 from streampush.cli.messages import recalled, render, sentence
 from streampush.protocol import messages as m
 from streampush.protocol.terms import Outcome
+from tests.cli.commands import run_command, where
 from tests.integration.harness import NodeTestCase
 
 KEY = "sp_messages"
@@ -132,13 +131,7 @@ class CommandTests(NodeTestCase):
 
     async def run_command(self, *arguments: str, key: str = KEY) -> tuple[str, str, int]:
         assert self.node is not None
-        file = self.root / "rest.key"
-        file.write_text(key)
-        url = f"http://127.0.0.1:{self.node.rest_port}"
-        program = "import sys; from streampush.cli.main import main; main(sys.argv[1:])"
-        command = ["-c", program, *arguments, "--url", url, "--key", str(file)]
-        out, err, code = await getProcessOutputAndValue(sys.executable, command, env={"PATH": "/usr/bin:/bin"})
-        return out.decode(), err.decode(), code
+        return await run_command(*arguments, *where(self.node.rest_port, self.root, key))
 
     async def delivered(self) -> tuple[Any, m.Delivery]:
         """A device that has got a message, and not answered it."""
