@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from streampush.cli.directory import Credentials, DevelopmentDirectory, write_credentials
 from streampush.cli.pki import CertificateAuthority, Issued
@@ -36,6 +41,34 @@ def device_issued(device_id: str, user_id: str = "") -> Issued:
 def publisher_issued(name: str = "backend") -> Issued:
     """A publisher certificate of `authority()`, minted once a test run."""
     return authority().issue_publisher(name)
+
+
+def signed(
+    subject: Iterable[x509.NameAttribute],
+    key: CertificatePublicKeyTypes,
+    *,
+    hours: tuple[float, float] = (-1.0, 1.0),
+    names: Iterable[str] = (),
+) -> x509.Certificate:
+    """A certificate of `authority()` such as it does not issue by itself, good from and until so many hours from now.
+
+    `names`: hosts in its subjectAltName, which it lacks if there are none.
+    """
+    ca = authority().issued
+    begins, ends = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=each) for each in hours)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name(subject))
+        .issuer_name(ca.certificate.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+    )
+    found = [x509.DNSName(name) for name in names]
+    if found:
+        builder = builder.add_extension(x509.SubjectAlternativeName(found), critical=False)
+    return builder.sign(ca.key, hashes.SHA256())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
@@ -39,33 +37,18 @@ from streampush.apns.tls import NO_HTTP2, ClientCredential, Http2Tls
 from streampush.cli.pki import Issued
 from tests.apns.pooling import Push
 from tests.apns.simulator.providers import MINTED, TOPIC, make_jwt
-from tests.support import authority, device_issued, make_files, server_issued
+from tests.support import authority, device_issued, make_files, server_issued, signed
 
 reactor: Any = any_reactor
 
 CA = authority().issued.certificate_pem
-HOUR = dt.timedelta(hours=1)
 
 
-def minted(names: Iterable[str], *, user_id: str = "", until: dt.timedelta = HOUR) -> Issued:
+def minted(names: Iterable[str], *, user_id: str = "", hours: float = 1.0) -> Issued:
     """A certificate of the test's authority with these names and times."""
     key = ec.generate_private_key(ec.SECP256R1())
-    ca = authority().issued
-    now = dt.datetime.now(dt.UTC)
     subject = [x509.NameAttribute(NameOID.USER_ID, user_id)] if user_id else []
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name(subject))
-        .issuer_name(ca.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 2 * HOUR)
-        .not_valid_after(now + until)
-    )
-    found = [x509.DNSName(name) for name in names]
-    if found:
-        builder = builder.add_extension(x509.SubjectAlternativeName(found), critical=False)
-    return Issued(builder.sign(ca.key, hashes.SHA256()), key)
+    return Issued(signed(subject, key.public_key(), hours=(-2.0, hours), names=names), key)
 
 
 @cache
@@ -216,7 +199,7 @@ class DialingTests(TestCase):
         self.flushLoggedErrors(CertificateError)  # Twisted lets it pass, and says so
 
     async def test_an_expired_server_certificate(self) -> None:
-        port = self.serve(issued=minted(["localhost"], until=-HOUR))
+        port = self.serve(issued=minted(["localhost"], hours=-1.0))
         await self.assert_not_sent(self.pool(port), "not trusted, or has expired")
 
     async def test_a_server_of_an_authority_that_we_do_not_trust(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
@@ -27,7 +27,7 @@ from streampush.client import ClientTls, Connected, CredentialsError, Disconnect
 from streampush.client.events import ClientEvent
 from streampush.protocol import messages as m
 from streampush.protocol.session import Received, ServerSession, SessionSettings
-from tests.support import authority, device_issued, server_issued
+from tests.support import authority, device_issued, server_issued, signed
 
 
 @implementer(IHandshakeListener)
@@ -95,19 +95,8 @@ def client_tls(issued: Issued | None = None, ca: CertificateAuthority | None = N
 
 def nameless_server() -> Issued:
     """A server certificate of the right CA with nothing but a common name."""
-    ca = authority().issued
     key = ec.generate_private_key(ec.SECP256R1())
-    now = dt.datetime.now(dt.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")]))
-        .issuer_name(ca.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-    )
-    return Issued(builder.sign(ca.key, hashes.SHA256()), key)
+    return Issued(signed([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")], key.public_key()), key)
 
 
 class LoopbackCase(TestCase):

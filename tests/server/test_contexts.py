@@ -17,7 +17,7 @@ from streampush.config import TlsConfig
 from streampush.errors import ConfigError
 from streampush.server.contexts import TlsContexts
 from tests.server.tls import client_context
-from tests.support import DevelopmentFiles, authority, device_issued, make_files, server_issued
+from tests.support import DevelopmentFiles, authority, device_issued, make_files, server_issued, signed
 
 FILE = "/etc/streampush.toml"
 
@@ -151,18 +151,7 @@ def test_chain_behind_the_certificate_is_sent(tls: TlsConfig) -> None:
 
 def test_rsa_certificate_serves_as_well(tls: TlsConfig) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    now = dt.datetime.now(dt.UTC)
-    ca = authority().issued
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rsa")]))
-        .issuer_name(ca.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=60))
-        .sign(ca.key, hashes.SHA256())
-    )
+    certificate = signed([x509.NameAttribute(NameOID.COMMON_NAME, "rsa")], key.public_key(), hours=(-1.0, 60 * 24.0))
     Path(tls.certificate).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     Path(tls.key).write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from twisted.internet import defer, reactor
@@ -21,7 +18,7 @@ from streampush.apns.simulator.server import CLOSE_TIMEOUT, AppleContexts, Apple
 from streampush.cli.pki import Issued
 from tests.apns.simulator.providers import MINTED, TOPIC, H2Side, make_jwt
 from tests.apns.simulator.visiting import Visitor, visit
-from tests.support import authority, device_issued, server_issued
+from tests.support import authority, device_issued, server_issued, signed
 
 VALIDATION = Validation(keys=(MINTED.key,))
 
@@ -147,18 +144,7 @@ class PortTests(TestCase):
 def _provider_certificate(bundle_id: str) -> Issued:
     """A certificate as Apple gives it to a provider: the bundle id is its subject's user id."""
     key = ec.generate_private_key(ec.SECP256R1())
-    ca = authority().issued
-    now = dt.datetime.now(dt.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.USER_ID, bundle_id)]))
-        .issuer_name(ca.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-    )
-    return Issued(builder.sign(ca.key, hashes.SHA256()), key)
+    return Issued(signed([x509.NameAttribute(NameOID.USER_ID, bundle_id)], key.public_key()), key)
 
 
 class ContextTests(SynchronousTestCase):
