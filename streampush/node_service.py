@@ -123,6 +123,7 @@ class StreampushService(Service):
             self._observer.start()
         self.node.start()
         self.service.start()
+        self._parts.away.start()
         self._parts.lag.start()
         self._parts.clock_watch.start()
         self._parts.lease.start()
@@ -169,6 +170,7 @@ class StreampushService(Service):
 
     def _reload_apps(self) -> None:
         apps = self._parts.away.apps
+        had_apps = bool(apps.all)
         try:
             found = apps.reload(self._read_again())
         except ConfigError as error:
@@ -181,8 +183,8 @@ class StreampushService(Service):
                 self._log.error("reload failed, the app stays as it was: {problem}", problem=str(problem))
             else:
                 self._log.warn("{problem}", problem=str(problem))
-        if apps.all:
-            self._log.info("apps of Apple's in force: {apps}", apps=", ".join(apps.all))
+        if apps.all or had_apps:
+            self._log.info("apps of Apple's in force: {apps}", apps=", ".join(apps.all) or "none")
 
     def stopService(self) -> Deferred[None]:
         """Drains: no new connections, GoAway 1004 to every peer, and at most `drain_timeout` for them to go."""

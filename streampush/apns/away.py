@@ -9,13 +9,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from streampush.apns.app_clients import AppClients, tls_dialer
-from streampush.apns.apps import Apps
+from streampush.apns.apps import Apps, Route
 from streampush.apns.client_figures import ClientFigures
 from streampush.apns.direct import DirectPushes
+from streampush.apns.pool_figures import PoolFigures
 from streampush.apns.ports import ApnsMetrics
 from streampush.apns.push_certificate import PushCertificate
 from streampush.apns.sender import ApnsSender
 from streampush.apns.status import apns_document, app_document, pool_document
+from streampush.apns.vigil import Vigil
 from streampush.config import Config
 from streampush.push.direct import DirectPush, DirectResult
 
@@ -51,20 +53,29 @@ class Away:
             metrics=metrics,
             random=random,
         )
+        self._vigil = Vigil(reactor, self.figures, self._pool_figures)
         self._direct = DirectPushes(self.apps, self.clients, reactor, wall=wall, new_id=new_id)
 
     async def push(self, asked: DirectPush, timeout: float) -> DirectResult:
         """A push without a message; how it ended, after `timeout` seconds at most. Raises NoApp and BadDirectPush."""
         return await self._direct.push(asked, timeout)
 
+    def start(self) -> None:
+        """From now on operators are told when pushes do not come through. Starting twice is harmless."""
+        self._vigil.start()
+
     def stop(self) -> Deferred[None]:
         """Takes no pushes any more: what waits is not sent, what is under way has some seconds for its answer. Fires when all
         connections are closed."""
+        self._vigil.stop()
         return self.clients.stop()
 
     def figures(self) -> Mapping[str, ClientFigures]:
         """What there is now, by the name of the app."""
         return {name: client.figures() for name, client in self.clients.all.items()}
+
+    def _pool_figures(self) -> Mapping[Route, PoolFigures]:
+        return {route: pool.figures() for route, pool in self.clients.pools.items()}
 
     def days_left(self) -> Mapping[str, float]:
         """Until the end of the certificate, by the name of the app that has one."""

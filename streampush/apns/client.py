@@ -407,8 +407,12 @@ class ApnsClient:
         if action is Action.NEW_PROVIDER_TOKEN:
             if headers is not None:
                 self._standing.see_clock(headers, now, wall)
-            return self._heads.expired(sending.stamp, now, wall)
+            wait = self._heads.expired(sending.stamp, now, wall)
+            if wait:
+                self._standing.refuse_token(outcome, wait, now)
+            return wait
         if action is Action.REST_CONNECTION:
+            self._standing.refuse_token(outcome, self._limits.connection_rest, now)
             if carrier is not None:
                 carrier.rest(self._limits.connection_rest)
         elif action is Action.RETRY or action is Action.NEW_CONNECTION:
@@ -416,6 +420,8 @@ class ApnsClient:
                 carrier.drain(f"a push was answered {named(outcome)[1]}")
         elif sending.generation == self._standing.generation:
             if action is Action.STOP_CREDENTIAL:
+                if headers is not None:  # a token dated wrongly is none that is valid
+                    self._standing.see_clock(headers, now, wall)
                 self._standing.refuse(outcome)
             elif action is Action.STOP_TOPIC:
                 self._standing.refuse_topic(sending.push.topic, outcome)

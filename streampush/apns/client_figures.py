@@ -36,12 +36,13 @@ class ClientFigures:
 
 
 def named(outcome: Outcome) -> tuple[str, str]:
-    """Kind and reason of an outcome in words that are few: a reason that Apple's pages do not have is "other", none is ""."""
+    """Kind and reason of an outcome in words that are few: a reason that Apple's pages do not have is "other"; for none stands the
+    status, which tells what somebody in between has answered."""
     match outcome:
         case Delivered():
             return "delivered", ""
-        case Rejected(_, reason):
-            return "rejected", reason if reason in REASONS or not reason else "other"
+        case Rejected(status, reason):
+            return "rejected", (reason if reason in REASONS else "other") if reason else f"status {status}"
         case NotSent(why):
             return "not_sent", why.value
         case Refused(why):

@@ -148,6 +148,8 @@ class Pool:
             in_flight=sum(link.in_flight for link in self._links),
             room=sum(link.room for link in self._usable),
             fault=last.text if last is not None and not self._usable else "",
+            permanent=last is not None and last.permanent,
+            failures=self._redialing.failures,
             links=tuple(map(figures_of, self._links)),
             past=tuple(self._past),
         )

@@ -25,7 +25,8 @@ class LinkFigures:
 
 @dataclass(frozen=True, slots=True)
 class PoolFigures:
-    """A pool now. `resting`: refused requests that wait for their next try. `fault`: why there is no connection, or empty."""
+    """A pool now. `resting`: refused requests that wait for their next try. `fault`: why there is no connection, or empty;
+    `permanent`: it will be the same again unless somebody changes something. `failures`: tries to connect in a row."""
 
     queued: int
     queued_bytes: int
@@ -33,6 +34,8 @@ class PoolFigures:
     in_flight: int
     room: int
     fault: str
+    permanent: bool
+    failures: int
     links: tuple[LinkFigures, ...]
     past: tuple[LinkFigures, ...]
 

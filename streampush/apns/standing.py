@@ -16,6 +16,16 @@ from streampush.apns.reasons import treatment
 
 _log = Logger()
 
+TOLD_AGAIN = 3600.0
+"""Seconds in which it is told once that provider tokens are refused: it may go on for hours, with each push."""
+
+_REFUSED_TOKENS = {
+    "ExpiredProviderToken": "Apple calls a provider token of {app} expired that is not; the next one goes out in {seconds} s: "
+    "set the clock",
+    "TooManyProviderTokenUpdates": "Apple has seen too many provider tokens of {app}, as after many starts in a row: "
+    "its connection rests for {seconds} s",
+}
+
 
 class Standing:
     """Of one app's credential with Apple. `generation` grows with each credential: what Apple says about an earlier one is nothing
@@ -29,6 +39,7 @@ class Standing:
         self.watch = ClockWatch()
         self.look_at = -inf
         """When the next answer is worth a look at Apple's clock."""
+        self._told_at: dict[str, float] = {}  # by the reasons of _REFUSED_TOKENS
         self._app = app
         self._limits = limits
         self._metrics = metrics
@@ -49,6 +60,14 @@ class Standing:
         _log.error(text, app=self._app, status=outcome.status, reason=reason, meaning=known.meaning, advice=known.advice)
         self._metrics.credential_stopped(self._app, reason)
 
+    def refuse_token(self, outcome: Rejected, seconds: float, now: float) -> None:
+        """Apple does not take the provider token, which is nobody's decision; it gets better by itself after so many seconds, or
+        when a clock is set."""
+        text = _REFUSED_TOKENS.get(outcome.reason)
+        if text is not None and now - self._told_at.get(outcome.reason, -inf) >= TOLD_AGAIN:
+            self._told_at[outcome.reason] = now
+            _log.warn(text, app=self._app, seconds=round(seconds))
+
     def refuse_topic(self, topic: str, outcome: Rejected) -> None:
         """Apple does not let the credential push to this topic."""
         if topic in self.topics or len(self.topics) >= self._limits.max_stopped_topics:
@@ -64,5 +83,5 @@ class Standing:
         date = headers.get(b"date")
         skew = None if date is None else self.watch.saw(date.decode("latin-1"), wall)
         if skew is not None:
-            _log.warn("{skew}: provider tokens and expirations are wrong by as much", skew=skew)
+            _log.warn("{skew}: provider tokens and expirations are wrong by as much", skew=str(skew))
             self._metrics.clock_skewed(skew.seconds)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from streampush.apns.provider_token import SKEW_TOLERANCE, Skew
 from streampush.apns.reasons import REASONS
 from streampush.cli.asking import find_rest, question, rest_options
 from streampush.cli.exits import Failure
@@ -59,6 +60,8 @@ def _app(app: Mapping[str, Any]) -> Iterator[str]:
         yield f"  !! Apple refuses the topic {_shown(topic)}"
     if app["breaker"] != "closed":
         yield f"  !! too many pushes fail, hardly any go out: the breaker is {_shown(app['breaker']).replace('_', ' ')}"
+    if abs(app["clock_offset"]) > SKEW_TOLERANCE:
+        yield f"  !! {Skew(app['clock_offset'])}: it takes provider tokens for invalid or expired"
     yield f"  delivered   {app['delivered']}"
     for other in app["others"]:
         reason = f" {_shown(other['reason'])}" if other["reason"] else ""

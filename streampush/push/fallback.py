@@ -152,7 +152,7 @@ class Fallback:
             return
         except Exception:
             if entry.attempts >= MAX_FAULTS:
-                self._log.error("work is given up after {attempts} tries: {key}", attempts=entry.attempts, key=entry.key)
+                self._log.error("work is given up after {attempts} tries: {work}", attempts=entry.attempts, work=entry.key)
                 self._spawn(self._give_up(entry))
             self._done()
             raise

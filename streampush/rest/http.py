@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from streampush.rest.events import EventStreams
 
 LINGER = 2.0
-"""Seconds for which a refused client may go on sending before it is cut."""
+"""Seconds for which a refused client may go on sending before it is cut, and in which one that makes room may take its last
+answer."""
 
 
 class ApiChannel(HTTPChannel):
@@ -46,7 +47,9 @@ class ApiChannel(HTTPChannel):
         super().__init__()  # type: ignore[no-untyped-call]  # not annotated
         self._counted = False
         self._between_requests = True
+        self._has_answered = False
         self._given_up = False
+        self._linger: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         if not self.site.enter(self):
@@ -58,6 +61,9 @@ class ApiChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)  # type: ignore[no-untyped-call]  # not annotated
         self._release()
+        self.site.leaving.discard(self)
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
 
     def _release(self) -> None:
         if self._counted:
@@ -65,9 +71,15 @@ class ApiChannel(HTTPChannel):
             self.site.leave(self)
 
     def cut(self) -> None:
-        """Makes room for another connection at once."""
+        """Makes room for another connection at once. An answer that was just written still goes out: what was done for it may be
+        a push, which the client would ask for again."""
         self._release()
-        self.transport.abortConnection()
+        if not (self._has_answered and self._between_requests and self.site.may_linger()):
+            self.transport.abortConnection()
+            return
+        self.site.leaving.add(self)
+        self.loseConnection()  # type: ignore[no-untyped-call]  # not annotated
+        self._linger = self.site.reactor.callLater(LINGER, self.transport.abortConnection)
 
     def resetTimeout(self) -> None:
         if self._between_requests:
@@ -79,7 +91,7 @@ class ApiChannel(HTTPChannel):
         super().allContentReceived()  # type: ignore[no-untyped-call]  # not annotated
 
     def requestDone(self, request: Request) -> None:
-        self._between_requests = True
+        self._between_requests = self._has_answered = True
         if self._counted:
             self.site.waiting[self] = None
         super().requestDone(request)  # type: ignore[no-untyped-call]  # not annotated
@@ -280,6 +292,8 @@ class ApiSite(Site):
         self.streams = streams
         self.waiting: dict[ApiChannel, None] = {}
         """Connections that wait for their client, not for us; the longest first."""
+        self.leaving: set[ApiChannel] = set()
+        """Connections that have made room and are not counted any more, with an answer on its way."""
 
     def enter(self, channel: ApiChannel) -> bool:
         """Whether a new connection is let in. When there are too many, the one that has waited longest for its client is cut for
@@ -298,6 +312,10 @@ class ApiSite(Site):
             self.intake.connect()
         self.waiting[channel] = None
         return True
+
+    def may_linger(self) -> bool:
+        """Whether one more may have time for its last answer."""
+        return len(self.leaving) < self.intake.max_connections
 
     def leave(self, channel: ApiChannel) -> None:
         """A connection that was let in is gone."""

@@ -78,12 +78,18 @@ class ClientWorld:
     apple_kept: int = 200_000
     """Records that Apple keeps of what it processed."""
     wall_error: float = 0.0
-    """Seconds that our wall clock is ahead of Apple's."""
+    """Seconds that our wall clock is ahead of Apple's; then answers have a date."""
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.devices = Devices()
-        validation = Validation(keys=(MINTED.key,), update_scope=self.scope, per_device=self.per_device, topics=self.topics)
+        validation = Validation(
+            keys=(MINTED.key,),
+            update_scope=self.scope,
+            per_device=self.per_device,
+            topics=self.topics,
+            send_date=bool(self.wall_error),
+        )
         self.apple = SimulatedApple(
             validation,
             Orders(self.orders, self.seed),

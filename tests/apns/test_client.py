@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -20,6 +21,7 @@ from streampush.apns.rates import AppRate
 from streampush.apns.retry import RetryPolicy
 from streampush.apns.simulator import Reason, UpdateScope, When
 from streampush.apns.simulator.orders import Delay, Freeze, Reject, ResetStream
+from streampush.observe.log import json_line
 from tests.apns.clienting import STRANGERS_KEY, WALL, ClientWorld
 
 
@@ -343,6 +345,40 @@ def test_a_provider_token_that_expired_too_early_ends_the_push_in_time() -> None
     assert isinstance(sent.outcome, Rejected)
     assert sent.outcome.reason == "ExpiredProviderToken"
     assert world.token.epoch == 1
+    world.stop()
+
+
+def written(events: list[LogEvent]) -> list[str]:
+    """What the product's log shows of them."""
+    lines = [json.loads(json_line(event)) for event in events if event["log_namespace"].startswith("streampush")]
+    return [line["message"] for line in lines if line["level"] != "info"]
+
+
+def test_a_provider_token_that_expired_too_early_is_told_once_in_an_hour() -> None:
+    world = ClientWorld((Reject(Reason.EXPIRED_PROVIDER_TOKEN),))
+    world.push(3, timeout=5000)
+    text = "Apple calls a provider token of shop expired that is not; the next one goes out in 1200 s: set the clock"
+    assert written(in_log(lambda: world.advance(1))) == [text]
+    world.push(3)
+    assert written(in_log(lambda: world.advance(1))) == []
+    world.stop()
+
+
+def test_too_many_provider_tokens_are_told_once_in_an_hour() -> None:
+    world = ClientWorld((Reject(Reason.TOO_MANY_PROVIDER_TOKEN_UPDATES),))
+    world.push(10)
+    text = "Apple has seen too many provider tokens of shop, as after many starts in a row: its connection rests for 60 s"
+    assert written(in_log(lambda: world.advance(200))) == [text]
+    world.stop()
+
+
+def test_a_clock_that_makes_provider_tokens_invalid_is_told_with_the_credential_that_is_refused() -> None:
+    world = ClientWorld(wall_error=3600.0)
+    world.push(3)
+    clock, credential = written(in_log(lambda: world.advance(1)))
+    assert clock == "the clock of this machine is 3600 s ahead of Apple's: provider tokens and expirations are wrong by as much"
+    assert credential.startswith("Apple refuses the credential of shop (403 InvalidProviderToken)")
+    assert world.metrics.of("clock_skewed") == [(-3600,)]
     world.stop()
 
 

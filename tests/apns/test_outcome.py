@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streampush.apns.answers import MAX_BODY, read_answer, read_reason
+from streampush.apns.client_figures import named
 from streampush.apns.outcome import (
     Delivered,
     Health,
@@ -188,3 +189,15 @@ def test_whatever_comes_it_is_an_outcome(status: int, body: bytes) -> None:
     assert isinstance(outcome, Delivered | Rejected | Unknown)
     may_be_repeated(outcome, collapsible=False)
     health(outcome)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (Rejected(503, "ServiceUnavailable"), ("rejected", "ServiceUnavailable")),
+        (Rejected(400, "SomethingNew"), ("rejected", "other")),
+        (Rejected(502, ""), ("rejected", "status 502")),
+    ],
+)
+def test_a_rejection_is_named_by_its_reason_if_it_is_known_else_by_its_status(outcome: Rejected, words: tuple[str, str]) -> None:
+    assert named(outcome) == words

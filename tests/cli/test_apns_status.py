@@ -22,6 +22,7 @@ APP: dict[str, Any] = {
     "stopped_by": "",
     "stopped_topics": [],
     "breaker": "closed",
+    "clock_offset": 0.0,
     "queued": 1,
     "resting": 2,
     "held": 3,
@@ -44,12 +45,14 @@ def test_an_app_has_lines_for_what_waits_and_what_ended() -> None:
 
 def test_what_needs_somebody_is_marked_and_explained() -> None:
     app = APP | {"stopped_by": "InvalidProviderToken", "stopped_topics": ["com.example.x"], "breaker": "half_open", "others": []}
+    app["clock_offset"] = -3600.0
     route = {"host": "h", "port": 443, "apps": ["shop"], "waiting": 8, "fault": "no address", "connections": [], "past": []}
     marked = [line for line in render_status({"apps": [app], "routes": [route]}) if "!!" in line]
     assert marked[0].startswith("  !! Apple refuses the key or certificate: InvalidProviderToken: the provider token is not valid")
     assert marked[1:] == [
         "  !! Apple refuses the topic com.example.x",
         "  !! too many pushes fail, hardly any go out: the breaker is half open",
+        "  !! the clock of this machine is 3600 s ahead of Apple's: it takes provider tokens for invalid or expired",
         "  !! no connection: no address",
     ]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from streampush.apns.apps import App, Apps
 from streampush.apns.signing_key import SigningKey
@@ -58,8 +59,12 @@ class ReloadTests(NodeTestCase):
         credential = self.shop().route.credential
         assert isinstance(credential, SigningKey)
         self.assertEqual(credential.key_id, "KEY7654321")
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
         self.reload("")
         self.assertEqual(len(self.apps), 0)
+        self.assertIn("apps of Apple's in force: none", [formatEvent(event) for event in events])
         self.assertEqual(self.failed(), 0)
         await self.still_delivers(phone, publisher)
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import formatEvent, globalLogPublisher
 
+from streampush.apns import vigil
 from streampush.apns.simulator import Orders, SimulatedApple, UpdateScope, Validation, mint_key, token_hash
 from streampush.apns.simulator.orders import Delay, Order, Stall, When
 from streampush.apns.simulator.records import Processed
@@ -289,6 +291,27 @@ class ConfigurationTests(AppleTestCase):
         self.assertEqual((await self.result(await self.publish(alert={"title": "but this"})))["outcome"], "delivered")
         _, document = await self.ask("GET", f"/v1/messages/{before}")
         self.assertNotIn("push", document["devices"][0] if document["devices"] else {})
+
+
+class UnreachableTests(AppleTestCase):
+    """Nobody listens where Apple should be."""
+
+    def app(self) -> str:
+        return super().app().replace(f"port = {self.server.port}", "port = 1")
+
+    def setUp(self) -> Deferred[None]:
+        self.patch(vigil, "LOOK", 0.05)
+        self.lines: list[str] = []
+        observe = lambda event: self.lines.append(formatEvent(event))  # noqa: E731 - to be removed again
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        return super().setUp()
+
+    @run
+    async def test_the_log_says_why_there_is_no_connection(self) -> None:
+        await self.gone(await self.registered())
+        await self.publish(alert={"title": "hello?"})
+        await self.until(lambda: any(line.startswith("no connection to Apple at localhost:1: ") for line in self.lines))
 
 
 class StopTests(AppleTestCase):

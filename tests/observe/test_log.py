@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,12 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+import streampush
 from streampush.config import LogConfig
 from streampush.observe.log import MAX_FIELDS, MAX_TEXT, LineObserver, make_observer_factory
 
 CANARY = "c4nary-value"
+LEVELS = ("debug", "info", "warn", "error", "critical", "failure")
 
 
 class Bench:
@@ -321,3 +325,23 @@ def test_lines_of_several_threads_do_not_mix() -> None:
     for thread in threads:
         thread.join()
     assert len(bench.lines()) == 800
+
+
+def test_no_line_of_the_product_has_a_field_that_is_not_shown() -> None:
+    """A name that suggests a secret is left out, so that a line with one would say nothing at the worst moment."""
+    hidden = []
+    for path in sorted(Path(streampush.__file__).parent.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in LEVELS):
+                continue
+            if "log" in ast.unparse(call.func.value).lower():
+                hidden += [
+                    f"{path.name}:{call.lineno}: {word.arg}" for word in call.keywords if word.arg and not _is_shown(word.arg)
+                ]
+    assert hidden == []
+
+
+def _is_shown(name: str) -> bool:
+    bench = Bench()
+    bench.log.info("{" + name + "}", **{name: "shown"})
+    return bool(bench.lines()[0]["message"] == "shown")

@@ -178,6 +178,40 @@ def test_connection_above_the_limit_is_cut_and_counted_while_all_others_are_in_w
     assert not api.connect().aborted
 
 
+def test_an_answer_on_its_way_goes_out_before_its_connection_makes_room() -> None:
+    api = Api(max_connections=1)
+    first = api.connect()
+    first.send(render("GET", "/healthz"))
+    second = api.connect()
+    assert (first.closing, first.aborted, second.aborted) == (True, False, False)
+    assert first.responses()[0].status == 200
+    api.clock.advance(LINGER)
+    assert first.aborted
+    first.lose()
+    second.lose()
+    assert (len(api.site.waiting), len(api.site.leaving)) == (0, 0)
+
+
+def test_a_client_that_takes_its_last_answer_leaves_no_timer_behind() -> None:
+    api = Api(max_connections=1)
+    first = api.connect()
+    first.send(render("GET", "/healthz"))
+    second = api.connect()
+    first.lose()
+    second.lose()
+    assert api.clock.getDelayedCalls() == []
+
+
+def test_no_more_connections_linger_than_there_may_be() -> None:
+    api = Api(max_connections=2)
+    lines = []
+    for _ in range(6):
+        line = api.connect()
+        line.send(render("GET", "/healthz"))
+        lines.append(line)
+    assert [line.aborted for line in lines] == [False, False, True, True, False, False]
+
+
 @pytest.mark.parametrize(
     "said", [b"", b"GET /healthz HTTP/1.1\r\nHo", render("POST", "/v1/publish", PUBLISH)[:-1], render("GET", "/healthz")]
 )
@@ -188,7 +222,7 @@ def test_the_connection_that_has_waited_longest_for_its_client_makes_room_for_an
     if first.responses():  # it has asked since the others came
         first, second = second, first
     fourth = api.connect()
-    assert [line.aborted for line in (first, second, third, fourth)] == [True, False, False, False]
+    assert [line.closing for line in (first, second, third, fourth)] == [True, False, False, False]
     fourth.send(render("GET", "/healthz"))
     assert fourth.responses()[0].status == 200
     assert refused(api) == 1

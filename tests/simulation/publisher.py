@@ -121,7 +121,7 @@ class RestBackend(Backend):
         if server is not None and server.alive:
             self.world.trace("recalls", message_id)
             asked = Deferred.fromCoroutine(server.service.recall(self._principal, message_id))
-            asked.addErrback(self._not_done)
+            asked.addErrback(self._not_done, server)
 
     def subscribe(self, device_id: str, topic: str, wanted: bool) -> None:
         """Subscribes a device, or ends that, once; nobody is told how that ended."""
@@ -131,18 +131,19 @@ class RestBackend(Backend):
             self.world.seen["subscribed by a backend"] += wanted
             change = server.service.subscribe_device if wanted else server.service.unsubscribe_device
             asked = Deferred.fromCoroutine(change(device_id, topic))
-            asked.addErrback(self._not_done)
+            asked.addErrback(self._not_done, server)
 
     def register_token(self, device_id: str, token: PushToken) -> None:
         """Registers a device's push token, once; nobody is told how that ended."""
         server = self.network.server
         if server is not None and server.alive:
             self.world.trace("registers a push token of", device_id)
-            Deferred.fromCoroutine(server.service.devices.register_token(device_id, token)).addErrback(self._not_done)
+            asked = Deferred.fromCoroutine(server.service.devices.register_token(device_id, token))
+            asked.addErrback(self._not_done, server)
 
-    def _not_done(self, failure: Failure) -> None:
-        if failure.check(Broken):
-            return
+    def _not_done(self, failure: Failure, server: ServerProcess) -> None:
+        if failure.check(Broken) or not server.alive:
+            return  # what a process leaves behind is collected in any order, and wakes what waits for it
         if not failure.check(Refused) or failure.value.code not in EXPECTED:
             self.world.broken("fault", f"the server raised {failure.getTraceback()}")
 
@@ -154,10 +155,10 @@ class RestBackend(Backend):
         request = PublishRequest(job.intent.channel, job.intent.payload, idempotency_key=job.key, **job.fields)
         asked = Deferred.fromCoroutine(server.service.publish(self._principal, request))
         asked.addCallback(self._answered, job, server)
-        asked.addErrback(self._failed, job)
+        asked.addErrback(self._failed, job, server)
 
-    def _failed(self, failure: Failure, job: Job) -> None:
-        if failure.check(Broken):
+    def _failed(self, failure: Failure, job: Job, server: ServerProcess) -> None:
+        if failure.check(Broken) or not server.alive:
             return
         if not failure.check(Refused):
             self.world.broken("fault", f"publish raised {failure.getTraceback()}")
