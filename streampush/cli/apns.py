@@ -26,8 +26,6 @@ from streampush.apns.push import PUSH_TYPES, ApnsPush, Priority, PushType, check
 from streampush.apns.reasons import Action, treatment
 from streampush.apns.retry import RetryPolicy
 from streampush.cli.alert_options import alert_options, said
-from streampush.cli.apns_status import apns_status
-from streampush.cli.apns_why import why
 from streampush.cli.exits import BadCredentials, Failure, NoConnection, RefusedByServer
 from streampush.cli.running import run
 from streampush.config import ApnsAppConfig, Config
@@ -51,16 +49,7 @@ class Sent:
     seconds: float
 
 
-@click.group()
-def apns() -> None:
-    """Push to Apple's devices."""
-
-
-apns.add_command(why)
-apns.add_command(apns_status)
-
-
-@apns.command(short_help="Send one push.")
+@click.command(short_help="Send one push.")
 @click.argument("device_token")
 @click.argument("body", required=False)
 @click.option("--config", "-c", default="streampush.toml", show_default=True, metavar="FILE", help="The server's TOML file.")

@@ -6,26 +6,39 @@ from importlib.metadata import version
 
 import click
 
-from streampush.cli.apns import apns
-from streampush.cli.apns_channels import broadcast, channels
-from streampush.cli.apns_sim import apns_sim
-from streampush.cli.check import check
-from streampush.cli.decode import decode
-from streampush.cli.explain import explain
-from streampush.cli.init import init, issue
-from streampush.cli.listen import listen
-from streampush.cli.messages import recall, status
-from streampush.cli.publish import publish
-from streampush.cli.store import store
+from streampush.cli.late import LateGroup
+
+COMMANDS = {
+    "apns-sim": "streampush.cli.apns_sim:apns_sim",
+    "check": "streampush.cli.check:check",
+    "decode": "streampush.cli.decode:decode",
+    "explain": "streampush.cli.explain:explain",
+    "init": "streampush.cli.init:init",
+    "issue": "streampush.cli.init:issue",
+    "listen": "streampush.cli.listen:listen",
+    "publish": "streampush.cli.publish:publish",
+    "recall": "streampush.cli.messages:recall",
+    "status": "streampush.cli.messages:status",
+    "store": "streampush.cli.store:store",
+}
+"""Where each subcommand is."""
+
+APNS_COMMANDS = {
+    "broadcast": "streampush.cli.apns_channels:broadcast",
+    "channels": "streampush.cli.apns_channels:channels",
+    "send": "streampush.cli.apns:send",
+    "status": "streampush.cli.apns_status:apns_status",
+    "why": "streampush.cli.apns_why:why",
+}
+"""Where each subcommand of `streampush apns` is."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LateGroup, late=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("streampush"), prog_name="streampush")
 def main() -> None:
     """Push messages to native apps. The server itself is started with `twistd -n --pidfile= streampush --config FILE`."""
 
 
-for command in (init, issue, check, decode, listen, publish, recall, status, explain, store, apns, apns_sim):
-    main.add_command(command)
-for command in (channels, broadcast):
-    apns.add_command(command)
+@main.group(cls=LateGroup, late=APNS_COMMANDS)
+def apns() -> None:
+    """Push to Apple's devices."""

@@ -166,9 +166,10 @@ def test_a_collapse_id_that_no_header_carries_is_refused(collapse_id: str) -> No
     assert refused(collapse_id=collapse_id).field == "collapse_id"
 
 
-@pytest.mark.parametrize(
-    "apns_id", ["17", str(uuid.uuid4())[:-1], "ABCDEF00" + str(uuid.uuid4())[8:], uuid.uuid4().hex, str(uuid.uuid4()) + "\n"]
-)
+A_UUID = "123e4567-e89b-42d3-a456-426614174000"
+
+
+@pytest.mark.parametrize("apns_id", ["17", A_UUID[:-1], "ABCDEF00" + A_UUID[8:], A_UUID.replace("-", ""), A_UUID + "\n"])
 def test_an_apns_id_is_a_uuid(apns_id: str) -> None:
     assert refused(apns_id=apns_id).field == "apns_id"
 

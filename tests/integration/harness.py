@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -24,6 +23,7 @@ from streampush.node_service import StreampushService
 from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.framing import FrameDecoder, encode_frame
+from tests.store.folders import quick_folder
 from tests.support import DevelopmentFiles, authority, device_issued, make_files, publisher_issued
 
 M = TypeVar("M")
@@ -139,7 +139,7 @@ class NodeTestCase(TestCase):
     """A device and a publisher are connected from before the test to its end, and must be served then as if nothing had been."""
 
     def setUp(self) -> Deferred[None]:
-        directory = tempfile.TemporaryDirectory(prefix="streampush-test-")
+        directory = quick_folder()
         self.addCleanup(directory.cleanup)
         self.root = Path(directory.name)
         self.files: DevelopmentFiles = make_files(self.root)

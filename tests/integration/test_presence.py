@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import unittest
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.harness import TOML
+from tests.store.folders import quick_folder
 from tests.support import make_files
 
 KEY = "sp_presence"
@@ -76,7 +76,7 @@ class Spoken:
 
 class SuddenDeathTests(unittest.TestCase):
     def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory(prefix="streampush-presence-")
+        directory = quick_folder()
         self.addCleanup(directory.cleanup)
         self.root = Path(directory.name)
         make_files(self.root, devices=("phone-1:alice", "tablet-1:alice"))

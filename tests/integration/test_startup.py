@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import unittest
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 from streampush.cli.pki import CertificateAuthority
 from tests.apns.minting import KEY, pem, write_private
 from tests.integration.harness import TOML
+from tests.store.folders import quick_folder
 from tests.support import make_files
 
 TIMEOUT = 60.0
@@ -34,7 +34,7 @@ key_id = "KEY1234567"
 
 class LaunchTestCase(unittest.TestCase):
     def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory(prefix="streampush-launch-")
+        directory = quick_folder()
         self.addCleanup(directory.cleanup)
         self.root = Path(directory.name)
         self.files = make_files(self.root)

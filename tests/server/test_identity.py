@@ -264,13 +264,16 @@ def test_file_without_a_list_is_refused(tls: TlsConfig, tmp_path: Path) -> None:
         fingerprint_of(PHONE).upper(),
         PHONE.fingerprint(hashes.SHA256()).hex(":").upper(),
     ],
+    ids=["name", "device and name", "name with a comment", "fingerprint", "FINGERPRINT", "FINGER:PRINT"],
 )
 def test_denied_device(tls: TlsConfig, tmp_path: Path, entry: str) -> None:
     revocations = Revocations.load(with_deny_list(tls, tmp_path, f"# denied\n\n{entry}\n"), FILE)
     assert (reason(revocations, PHONE), reason(revocations, TABLET), reason(revocations, BACKEND)) == ("denied", None, None)
 
 
-@pytest.mark.parametrize("entry", ["backend", "publisher:backend", fingerprint_of(BACKEND)])
+@pytest.mark.parametrize(
+    "entry", ["backend", "publisher:backend", fingerprint_of(BACKEND)], ids=["name", "kind and name", "fingerprint"]
+)
 def test_denied_publisher(tls: TlsConfig, tmp_path: Path, entry: str) -> None:
     revocations = Revocations.load(with_deny_list(tls, tmp_path, entry), FILE)
     assert (reason(revocations, PHONE), reason(revocations, BACKEND)) == (None, "denied")

@@ -16,7 +16,7 @@ QUICK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 def quick_folder() -> tempfile.TemporaryDirectory[str]:
     """A temporary folder in which a commit costs no time."""
-    return tempfile.TemporaryDirectory(prefix="streampush-store-", dir=QUICK)
+    return tempfile.TemporaryDirectory(prefix="streampush-", dir=QUICK)
 
 
 @contextmanager
