@@ -14,7 +14,7 @@ followers are never a million entries of the outbox.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -39,7 +39,8 @@ from streampush.push.values import (
 )
 
 MAX_IN_WORK = 64
-"""Messages that are followed up at the same time: each costs some reads of the store."""
+"""Messages to users and topics that are followed up at the same time: each costs some reads of the store. Of what was leased with
+them the others wait for a moment."""
 
 MAX_DEVICES = 1_000
 """Devices of one user that a message is followed up for."""
@@ -80,12 +81,21 @@ def settled_result(standing: Standing, now_ms: int) -> PushResult:
     return PushResult(now_ms, outcome, standing.value)
 
 
+def _only_device(entry: OutboxEntry) -> str:
+    """The device that the message is for, empty if it is for others: then its work is a step of its own."""
+    try:
+        return split(entry.body)[0].device_id
+    except ValueError:  # it cannot be read, of which the step makes what it can
+        return ""
+
+
 class Fallback:
     """Follows up messages, between `start` and `stop`.
 
-    `after` gives the seconds that a connected device with a token has to acknowledge, if the message does not say. `behind` says
-    whether pushes wait for the sender, `has_room` whether one to a token would not wait for others of its app. `expect_push` is
-    told when work of the kind PUSH is due, `push` takes work that is a push. `wall_ms` gives Unix milliseconds.
+    `after` gives the seconds that a connected device with a token has to acknowledge, if the message does not say. `push_room` says
+    how many more pushes may be taken (0 or less: they wait for the sender), `has_room` whether one to a token would not wait for
+    others of its app. `expect_push` is told when work of the kind PUSH is due, `push` takes work that is a push, with its keys as
+    such. `wall_ms` gives Unix milliseconds.
     """
 
     _log = Logger()
@@ -98,9 +108,9 @@ class Fallback:
         *,
         after: Callable[[PushToken], float],
         has_room: Callable[[PushToken], bool],
-        behind: Callable[[], bool],
+        push_room: Callable[[], int],
         expect_push: Callable[[int], None],
-        push: Callable[[str, OutboxEntry], None],
+        push: Callable[[Sequence[tuple[str, OutboxEntry]]], None],
         wall_ms: Callable[[], int],
         call_later: Delayer,
         spawn: Spawner,
@@ -111,20 +121,22 @@ class Fallback:
         self._metrics = metrics
         self._after = after
         self._has_room = has_room
-        self._behind = behind
+        self._push_room = push_room
         self._expect_push = expect_push
         self._push = push
         self._wall_ms = wall_ms
         self._spawn = spawn
         self._retry_later = retry_later
         self._in_work = 0
+        self._waiting: deque[OutboxEntry] = deque()
+        self._is_taking = False
         self._leasing = Leasing(
             store,
             FALLBACK,
             metrics,
             take=self._take,
-            room=lambda: 0 if behind() else MAX_IN_WORK - self._in_work,
-            busy=lambda: self._in_work,
+            room=lambda: 0 if self._waiting else push_room(),
+            busy=lambda: self._in_work + len(self._waiting),
             wall_ms=wall_ms,
             call_later=call_later,
             spawn=spawn,
@@ -136,9 +148,25 @@ class Fallback:
         self.quiet = self._leasing.quiet
 
     def _take(self, entries: Sequence[OutboxEntry]) -> None:
-        self._in_work += len(entries)
+        pushes: list[tuple[str, OutboxEntry]] = []
         for entry in entries:
-            self._begin(entry)
+            device_id = _only_device(entry)
+            if device_id:
+                pushes.append((push_key(entry.key, device_id), entry))
+            else:
+                self._waiting.append(entry)
+        if pushes:
+            self._push(pushes)
+        self._take_steps()
+
+    def _take_steps(self) -> None:
+        if self._is_taking:  # a step that ended at once makes room for the loop below, not for one within it
+            return
+        self._is_taking = True
+        while self._waiting and self._in_work < MAX_IN_WORK:
+            self._in_work += 1
+            self._begin(self._waiting.popleft())
+        self._is_taking = False
 
     def _begin(self, entry: OutboxEntry) -> None:
         self._spawn(self._follow_up(entry))
@@ -163,16 +191,13 @@ class Fallback:
 
     def _done(self) -> None:
         self._in_work -= 1
+        self._take_steps()
         self._leasing.room_again()
 
     # ------------------------------------------------------------------------------------------------------------ one step
 
     async def _step(self, entry: OutboxEntry) -> None:
         message_id, _, after = entry.key.partition("/")
-        device_id = split(entry.body)[0].device_id
-        if device_id:
-            self._push(push_key(message_id, device_id), entry)
-            return
         record = await self._store.message(message_id, 0)
         why = over(record, self._wall_ms())
         if record is None or why:
@@ -180,7 +205,7 @@ class Fallback:
             await self._store.outbox_complete(entry.token)
             return
         kind, name = kind_of(record.channel)
-        if kind is Kind.TOPIC and self._behind():
+        if kind is Kind.TOPIC and self._push_room() <= 0:
             await self._later(entry)
             return
         device_ids, more = await self._audience(kind, name, after)

@@ -47,7 +47,7 @@ class FollowUps:
             metrics,
             after=sender.fallback_after,
             has_room=sender.has_room,
-            behind=lambda: self._pushing.behind,
+            push_room=lambda: self._pushing.room,
             expect_push=self._pushing.expect,
             push=self._pushing.take,
             wall_ms=wall_ms,

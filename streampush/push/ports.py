@@ -21,6 +21,7 @@ from streampush.push.values import (
     Head,
     Idempotency,
     Mark,
+    MessageReach,
     MessageRecord,
     OutboxEntry,
     OutboxWork,
@@ -217,6 +218,13 @@ class MessageStore(Protocol):
 
     async def message(self, message_id: str, max_devices: int) -> MessageRecord | None:
         """What became of a message, with the rows of at most so many devices; None if it is neither scheduled nor in a log."""
+
+    async def reach_with(self, asked: Sequence[tuple[str, Sequence[str]]], *, results: bool) -> Sequence[MessageReach | None]:
+        """For each of these messages, in their order, how each of these devices may be reached with it, in their order, without
+        those that are not known; None if the message is in no log. All as of one moment. How pushes ended is told if `results`.
+
+        Some hundreds of devices at a time, in all.
+        """
 
     async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
         """Takes a message back: a scheduled one is dropped (None); one in the log is delivered no more, its payload is freed,

@@ -20,7 +20,7 @@ class PushInWork:
     """A push that this node has taken from the outbox. `lease`: the newest token of its work, which changes if the work is leased
     again while it is still in work here; `attempts`: how often it was leased."""
 
-    __slots__ = ("again_ms", "attempts", "body", "dead", "device_id", "key", "lease", "message_id", "result")
+    __slots__ = ("again_ms", "attempts", "body", "dead", "decided", "device_id", "key", "lease", "message_id", "result")
 
     def __init__(self, key: str, body: bytes, lease: str, attempts: int) -> None:
         self.key = key
@@ -28,6 +28,7 @@ class PushInWork:
         self.message_id, _, self.device_id = key.partition("/")
         self.body = body
         self.lease = lease
+        self.decided = False  # whether it is sent, or when it is looked at again
         self.result: PushResult | None = None
         self.again_ms = 0  # without a result: when the work is to be done again, Unix milliseconds
         self.dead: tuple[PushToken, int] | None = None  # the device's token, and until when it was good at most

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from streampush.push.channels import Kind, kind_of
@@ -11,6 +10,7 @@ from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
 from streampush.push.ports import Store
 from streampush.push.values import Cursor, CursorMove, MessageRecord, PushToken, Reach
+from streampush.quick_values import quick_value
 
 
 class Standing(Enum):
@@ -24,7 +24,7 @@ class Standing(Enum):
     CONNECTED = "connected"
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class DeviceStanding:
     """`token` is there if it is AWAY or CONNECTED."""
 
@@ -56,10 +56,14 @@ class Standings:
 
     async def of(self, record: MessageRecord, device_ids: Sequence[str]) -> list[DeviceStanding]:
         """How each of the devices stands to the message, in their order. Raises StoreUnavailable."""
+        return self.judged(record, device_ids, await self._store.reach(record.channel, device_ids))
+
+    def judged(self, record: MessageRecord, device_ids: Sequence[str], reaches: Sequence[Reach]) -> list[DeviceStanding]:
+        """The same, of what the store has just said of them."""
         kind, name = kind_of(record.channel)
         known: Mapping[str, Reach] = {
             reach.device_id: reach
-            for reach in await self._store.reach(record.channel, device_ids)
+            for reach in reaches
             if (reach.follows if kind is Kind.TOPIC else kind is not Kind.USER or reach.user_id == name)
         }
         return [self._judge(record, device_id, known.get(device_id)) for device_id in device_ids]

@@ -46,8 +46,8 @@ from tests.push.world import PUBLISHER, World
 DEVICES = ("a", "b", "c")
 CHANNELS = ("device:a", "device:b", "user:u", "news")
 FRAGILE = frozenset(
-    {"message", "reach", "subscribers", "devices_of_user", "outbox_lease", "outbox_release", "outbox_complete", "outbox_replace"}
-    | {"outbox_next_ms", "record_pushes", "drop_token"}
+    {"message", "reach", "reach_with", "subscribers", "devices_of_user", "record_pushes", "drop_token"}
+    | {"outbox_lease", "outbox_release", "outbox_complete", "outbox_replace", "outbox_next_ms"}
 )
 """What only follow-ups ask of the store, but for `message`."""
 
@@ -73,10 +73,10 @@ class FlakyStore:
         if name not in FRAGILE:
             return known
 
-        async def call(*args: Any) -> Any:
+        async def call(*args: Any, **named: Any) -> Any:
             if self._random.random() < self.share:
                 raise StoreUnavailable("before")
-            result = await known(*args)
+            result = await known(*args, **named)
             if self._random.random() < self.share / 2:
                 raise StoreUnavailable("behind")
             return result

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from json import JSONDecodeError
-from uuid import UUID
+from uuid import uuid5
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streampush.config import StoreConfig
 from streampush.push import pushing
 from streampush.push.due import LONGEST_WAIT, RETRY_PAUSE
 from streampush.push.fallback import push_key
 from streampush.push.leasing import LEASE, STEP_WORKS
-from streampush.push.pushing import push_id
+from streampush.push.pushing import NAMESPACE, push_id
 from streampush.push.values import PUSH, PublishRequest, PushAnswer, PushOutcome, PushToken
 from streampush.store.memory import MemoryStore
 from tests.push.fallback_world import TAKEN, FakeSender, FallbackWorld
@@ -36,8 +38,12 @@ def known(sender: FakeSender | None = None) -> FallbackWorld:
 
 def test_the_id_of_a_push_is_a_uuid_of_message_and_device() -> None:
     assert push_id("m1", "phone") == push_id("m1", "phone") == KNOWN
-    assert UUID(push_id("m1", "phone")).version == 5
     assert len({push_id("m1", "phone"), push_id("m2", "phone"), push_id("m1", "tablet")}) == 3
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_the_id_of_a_push_is_the_one_that_the_standard_library_makes(message_id: str, device_id: str) -> None:
+    assert push_id(message_id, device_id) == str(uuid5(NAMESPACE, f"{message_id}/{device_id}"))
 
 
 def test_neither_token_nor_alert_is_shown_in_an_order() -> None:
@@ -315,15 +321,19 @@ def test_sending_stops_when_too_many_results_wait(monkeypatch: pytest.MonkeyPatc
     assert len(world.sender.orders) == 5
 
 
-@pytest.mark.parametrize("name", ["message", "reach", "outbox_lease", "outbox_next_ms", "outbox_replace"])
-def test_a_store_that_fails_anywhere_delays_the_push_and_loses_nothing(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "channel"),
+    [(name, channel) for name in ("reach_with", "outbox_lease", "outbox_next_ms") for channel in ("device:phone", "user:alice")]
+    + [(name, "user:alice") for name in ("message", "devices_of_user", "reach", "outbox_replace")],
+)
+def test_a_store_that_fails_anywhere_delays_the_push_and_loses_nothing(name: str, channel: str) -> None:
     world, store = slow(FakeSender(), name)
     for _ in range(20):  # the first question of each part of the node is answered
         while store.calls:
             store.finish()
             world.settle()
-    world.known("phone")
-    published = world.alert("device:phone")
+    world.known("phone", "alice")
+    published = world.alert(channel)
     for _ in range(12):
         if store.calls:
             store.fail()
@@ -410,13 +420,13 @@ def test_the_end_of_the_node_waits_for_the_answers_of_what_is_sent() -> None:
 
 
 def test_what_is_looked_at_when_the_node_stops_is_there_for_the_next_at_once() -> None:
-    world, store = slow(FakeSender(), "reach")
+    world, store = slow(FakeSender(), "reach_with")
     world.known("phone")
     world.sender.usual = PushAnswer(PushOutcome.NOT_SENT, "stopping", again_in=0.0)
     world.alert("device:phone")
     ends = ending(world)
     assert ends == []
-    store.finish("reach")
+    store.finish("reach_with")
     world.settle()
     assert ends == [True]
     other = reborn(world)
@@ -425,11 +435,11 @@ def test_what_is_looked_at_when_the_node_stops_is_there_for_the_next_at_once() -
 
 
 def test_the_end_of_the_node_does_not_wait_for_devices_that_cannot_be_looked_at() -> None:
-    world, store = slow(FakeSender(), "reach")
+    world, store = slow(FakeSender(), "reach_with")
     world.known("phone")
     world.alert("device:phone")
     ends = ending(world)
-    store.fail("reach")
+    store.fail("reach_with")
     world.settle()
     assert ends == [False]
     assert world.sender.orders == []

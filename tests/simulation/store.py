@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from streampush.config import StoreConfig
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.terms import Durability
-from streampush.push.values import Accepted, Appended, MessageRecord
+from streampush.push.values import Accepted, Appended, MessageReach, MessageRecord
 from streampush.store.memory import MemoryStore
 
 READS = frozenset(
@@ -40,6 +40,7 @@ READS = frozenset(
         "devices_of_user",
         "devices_named",
         "reach",
+        "reach_with",
         "dead_letters",
         "dead_letter",
         "first_answer",
@@ -132,6 +133,8 @@ class Disk:
         """The result as this disk gives it."""
         if isinstance(result, list):
             return [self._durable(one) for one in result]
+        if isinstance(result, MessageReach):
+            return replace(result, record=self._durable(result.record))
         if isinstance(result, Accepted):
             return replace(result, durability=self.durability, appended=self._durable(result.appended))
         return replace(result, durability=self.durability) if isinstance(result, Appended | MessageRecord) else result
@@ -156,9 +159,9 @@ class Disk:
         """How much is left to do."""
         return len(self.state._outbox)
 
-    def look(self, name: str, args: tuple[Any, ...]) -> Any:
+    def look(self, name: str, args: tuple[Any, ...], **options: Any) -> Any:
         """The result of an operation that changes nothing."""
-        return self._durable(completed(getattr(self.state, name)(*args)))
+        return self._durable(completed(getattr(self.state, name)(*args, **options)))
 
     def sweep(self, channels: int) -> None:
         """See MemoryStore.sweep. It is not in the journal: a backup that is swept later holds more."""
@@ -222,7 +225,7 @@ class SimulatedStore:
         reads = name in READS
 
         async def operation(*args: Any, **options: Any) -> Any:
-            return await (self._read(name, args) if reads else self._write(name, args, options))
+            return await (self._read(name, args, options) if reads else self._write(name, args, options))
 
         setattr(self, name, operation)
         return operation
@@ -245,12 +248,12 @@ class SimulatedStore:
 
     # ------------------------------------------------------------------------------------------------------------- inside
 
-    async def _read(self, name: str, args: tuple[Any, ...]) -> Any:
+    async def _read(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self._pace.read:
             await self._pass(self._random.uniform(0.0, self._pace.read))
         if self._disk.broken:
             raise StoreUnavailable("the disk cannot be read")
-        return self._disk.look(name, args)
+        return self._disk.look(name, args, **options)
 
     async def _write(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self._pace.commit is None:

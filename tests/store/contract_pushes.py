@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from streampush.protocol.terms import Milestone
 from streampush.push.ports import Store
-from streampush.push.values import CursorMove, DeviceReceipt, DeviceRecord, PushOutcome, PushRecord, PushResult
+from streampush.push.values import (
+    Cursor,
+    CursorMove,
+    DeviceReceipt,
+    DeviceRecord,
+    PushOutcome,
+    PushRecord,
+    PushResult,
+    PushToken,
+    Reach,
+    Session,
+)
 from tests.store.contract_base import LIMITS, ContractBase
 
 DELIVERED, REJECTED, CANCELLED = PushOutcome.DELIVERED, PushOutcome.REJECTED, PushOutcome.CANCELLED
@@ -178,3 +190,85 @@ class PushContract(ContractBase):
         assert (await store.status()).outbox == 0
         assert await store.push_of("A299") == PushRecord("m300", "d", PushResult(5, DELIVERED, "because", "A299"))
         assert (await self.record_of(store, "topic")).push_counts == {DELIVERED: 300}
+
+    # ------------------------------------------------------------------------------------------- whom a push may go to
+
+    async def reached(
+        self, store: Store, *asked: tuple[str, Sequence[str]], results: bool = False
+    ) -> list[tuple[str, list[str], dict[str, PushOutcome]] | None]:
+        """For each message its channel, the devices that it may reach, and how pushes of it ended."""
+        found = await store.reach_with(asked, results=results)
+        return [
+            None
+            if one is None
+            else (
+                one.record.channel,
+                [reach.device_id for reach in one.reaches],
+                {device_id: result.outcome for device_id, result in one.results.items()},
+            )
+            for one in found
+        ]
+
+    async def test_messages_and_how_devices_may_be_reached_with_them_are_told_in_the_order_of_the_question(self) -> None:
+        store, _ = await self.with_device(2)
+        await store.remember_device(DeviceRecord("c", "u"))
+        await store.append(self.draft(message_id="topic"))
+        assert await self.reached(store, ("topic", ["d", "nobody", "c"]), ("gone", ["d"]), ("m2", ["d"]), ("m1", [])) == [
+            ("news", ["d", "c"], {}),
+            None,
+            ("device:d", ["d"], {}),
+            ("device:d", [], {}),
+        ]
+        assert await self.reached(store) == []
+
+    async def test_each_device_is_reached_as_it_stands_to_the_channel_of_its_message(self) -> None:
+        store, epoch = await self.with_device(1)
+        token = PushToken(b"secret", "app", sandbox=True, registered_at_ms=7)
+        await store.remember_device(DeviceRecord("d", "u", push_token=token))
+        await store.append(self.draft("user:u", message_id="user"))
+        await store.append(self.draft(message_id="topic"))
+        await store.add_subscription("d", "news", 1, 10)
+        await store.record([CursorMove("d", "user:u", epoch, 1)])
+        await store.begin_session(Session("d", "s", "node 2"))
+        found = await store.reach_with([("topic", ["d"]), ("user", ["d"]), ("m1", ["d"])], results=False)
+        assert [one and one.reaches for one in found] == [
+            (Reach("d", "u", token, None, "node 2", True),),
+            (Reach("d", "u", token, Cursor(epoch, 1), "node 2", False),),
+            (Reach("d", "u", token, None, "node 2", False),),
+        ]
+
+    async def test_the_message_is_told_as_when_it_is_asked_for_alone_but_for_what_became_of_it(self) -> None:
+        store, _ = await self.with_device(1, collapse_key="k", publisher="p")
+        await store.append(self.draft("device:d", message_id="newer", collapse_key="k"))
+        await store.append(self.draft(message_id="topic", want_receipt=True, ttl_ms=500))
+        await store.recall("topic", "notice", self.now_ms)
+        await store.record_pushes([pushed("m1"), pushed("topic")])
+        for message_id in ("m1", "topic"):
+            (found,) = await store.reach_with([(message_id, ["d"])], results=True)
+            assert found is not None
+            assert found.record == replace(await self.record_of(store, message_id), devices=(), counts={}, push_counts={})
+
+    async def test_how_pushes_ended_is_told_of_the_devices_that_are_asked_for_if_it_is_wanted(self) -> None:
+        store, _ = await self.with_device(2)
+        await store.remember_device(DeviceRecord("c", "u"))
+        await store.append(self.draft("user:u", message_id="user"))
+        await store.append(self.draft(message_id="topic"))
+        await store.record_pushes([pushed("m1"), pushed("user", "c", outcome=REJECTED), pushed("user"), pushed("topic")])
+        asked = [("m1", ["d"]), ("m2", ["d"]), ("user", ["c"]), ("topic", ["d"])]
+        told = await self.reached(store, *asked, results=True)
+        assert [one and one[2] for one in told] == [{"d": DELIVERED}, {}, {"c": REJECTED}, {}]
+        assert [one and one[2] for one in await self.reached(store, *asked)] == [{}, {}, {}, {}]
+
+    async def test_a_device_that_is_known_only_by_a_milestone_has_no_result(self) -> None:
+        store, epoch = await self.with_device(1)
+        await store.record([CursorMove("d", "device:d", epoch, 1, at_ms=9)])
+        assert await self.reached(store, ("m1", ["d"]), results=True) == [("device:d", ["d"], {})]
+
+    async def test_hundreds_of_messages_to_hundreds_of_devices_are_one_question(self) -> None:
+        store, _ = await self.with_device(300)
+        for number in range(300):
+            await store.remember_device(DeviceRecord(f"d{number:03}", "u"))
+        names = [f"d{number:03}" for number in range(300)]
+        await store.append(self.draft(message_id="topic"))
+        asked = [("topic", names), *((f"m{number}", ["d"]) for number in range(1, 301))]
+        assert await self.reached(store, *asked) == [("news", names, {}), *[("device:d", ["d"], {})] * 300]

@@ -28,6 +28,7 @@ from streampush.push.values import (
     Head,
     Idempotency,
     Mark,
+    MessageReach,
     MessageRecord,
     OutboxEntry,
     OutboxWork,
@@ -177,6 +178,9 @@ class SlowStore:
 
     async def reach(self, channel: str, device_ids: Sequence[str]) -> Sequence[Reach]:
         return await self._begin("reach", lambda: self._store.reach(channel, device_ids))
+
+    async def reach_with(self, asked: Sequence[tuple[str, Sequence[str]]], *, results: bool) -> Sequence[MessageReach | None]:
+        return await self._begin("reach_with", lambda: self._store.reach_with(asked, results=results))
 
     async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
         return await self._begin("devices_named", lambda: self._store.devices_named(prefix, limit))

@@ -26,6 +26,7 @@ from streampush.push.values import (
     Draft,
     Idempotency,
     Mark,
+    MessageReach,
     MessageRecord,
     OutboxEntry,
     OutboxWork,
@@ -143,6 +144,8 @@ class Pair:
             self.both("devices_of_user", user, 10)
         for channel in CHANNELS:
             self.both("reach", channel, DEVICES)
+        for results in (False, True):
+            self.both("reach_with", [(message_id, DEVICES) for message_id in self.messages[-40:]], results=results)
         self.both("count_readable", [(channel, after, after + 9) for channel in CHANNELS for after in range(0, 30, 4)])
         for prefix in ("", "d", "d1"):
             self.both("devices_named", prefix, 2)
@@ -313,6 +316,8 @@ def plain(value: Any) -> Any:
         if isinstance(value, Accepted) and value.appended is not None:
             value = replace(value, appended=replace(value.appended, durability=Durability.MEMORY))
         return value
+    if isinstance(value, MessageReach):
+        return replace(value, record=plain(value.record))
     if isinstance(value, list | tuple) and not isinstance(value, OutboxEntry):
         return [plain(one) for one in value]
     return value

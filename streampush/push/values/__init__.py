@@ -48,6 +48,7 @@ from streampush.push.values.places import (
     Want,
 )
 from streampush.push.values.pushes import (
+    MessageReach,
     PushAnswer,
     PushOrder,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "Head",
     "Idempotency",
     "Mark",
+    "MessageReach",
     "MessageRecord",
     "OutboxEntry",
     "OutboxWork",

@@ -9,6 +9,7 @@ from streampush.protocol.codes import Advice
 from streampush.protocol.terms import AppState
 from streampush.push.values.log import NO_HEADERS
 from streampush.push.values.places import ChannelCursor, Cursor
+from streampush.quick_values import quick_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Close:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class PushToken:
     """Where to reach a device that is away. `token` is secret; `topic` is Apple's word, the bundle id.
 
@@ -47,7 +48,7 @@ class DeviceRecord:
     last_close: Close | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Reach:
     """How a device may be reached with a message of one channel, whose cursor it is. `node`: where it is connected, empty: it is
     away. `follows`: it has a durable subscription to the channel."""

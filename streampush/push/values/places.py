@@ -20,7 +20,7 @@ class Position:
     message_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Cursor:
     """How far a device is on a channel: everything up to `offset` is acknowledged, up to `processed` it is done with.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import field
 
 from streampush.protocol.terms import Priority
-from streampush.push.values.devices import PushToken
-from streampush.push.values.receipts import PushOutcome
+from streampush.push.values.devices import PushToken, Reach
+from streampush.push.values.receipts import MessageRecord, PushOutcome, PushResult
 from streampush.quick_values import quick_value
 
 
@@ -29,7 +30,7 @@ class PushOrder:
     expires_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class PushAnswer:
     """How a push ended.
 
@@ -43,3 +44,13 @@ class PushAnswer:
     apns_id: str = ""
     again_in: float | None = None
     token_dead_at_ms: int | None = None
+
+
+@quick_value(frozen=True, slots=True)
+class MessageReach:
+    """A message in a log, and how devices may be reached with it. Of `record` rows and counts are left out; `results`: how pushes
+    of it ended so far, by device, of a message to devices and users."""
+
+    record: MessageRecord
+    reaches: tuple[Reach, ...]
+    results: Mapping[str, PushResult]

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from streampush.protocol.terms import Durability, Milestone, Priority
 from streampush.push.values.log import Publication
+from streampush.quick_values import quick_value
 
 NO_COUNTS: Mapping[Milestone, int] = MappingProxyType({})
 
@@ -69,7 +70,7 @@ class PushOutcome(StrEnum):
     """It was not needed any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class PushResult:
     """How a push ended, and when, Unix milliseconds. `reason`: a word or a few that name no token; `apns_id`: empty if it was
     never sent."""
@@ -80,7 +81,7 @@ class PushResult:
     apns_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class PushRecord:
     """How the push of a message to one device ended. `lease`: token of the work in the outbox that is done with it."""
 
@@ -102,7 +103,7 @@ class DeviceReceipt:
     push: PushResult | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class MessageRecord:
     """What the store knows of a message: scheduled (`offset` 0) or in the log. `size`: bytes of payload as it was published;
     `durability`: how safely it is kept.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streampush.quick_values import quick_value
+
 FALLBACK = "fallback"
 """The kind of work that a publication with a `fallback` leads to: its key is the message id, its body the fallback."""
 
@@ -11,7 +13,7 @@ PUSH = "push"
 """The kind of work that such work leads to for each device that is to be pushed to; its key names both."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class OutboxWork:
     """Work for a sender that is to be kept, see push.ports.OutboxStore. It is due at `not_before_ms`."""
 
@@ -21,7 +23,7 @@ class OutboxWork:
     not_before_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class OutboxEntry:
     """Work for a sender, leased to whoever holds the `token` until the lease ends. `attempts` counts the leases, this one too."""
 

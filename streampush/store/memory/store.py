@@ -13,6 +13,8 @@ from streampush.push.channels import is_addressed
 from streampush.push.ids import clearing_id
 from streampush.push.values import (
     FALLBACK,
+    NO_COUNTS,
+    NO_PUSHES,
     Accepted,
     Appended,
     Close,
@@ -25,6 +27,7 @@ from streampush.push.values import (
     Head,
     Idempotency,
     Mark,
+    MessageReach,
     MessageRecord,
     OutboxEntry,
     OutboxWork,
@@ -321,6 +324,19 @@ class MemoryStore(OneProcessPresence):
             return receipts.describe(self._logs.channels[entry.publication.channel], entry, max_devices)
         draft = self._schedule.get(message_id)
         return None if draft is None else scheduled(draft, self._logs.epoch, Durability.MEMORY)
+
+    async def reach_with(self, asked: Sequence[tuple[str, Sequence[str]]], *, results: bool) -> Sequence[MessageReach | None]:
+        return [await self._reach_with(message_id, device_ids, results=results) for message_id, device_ids in asked]
+
+    async def _reach_with(self, message_id: str, device_ids: Sequence[str], *, results: bool) -> MessageReach | None:
+        entry = self._logs.find(message_id)
+        if entry is None:
+            return None
+        channel = entry.publication.channel
+        record = replace(receipts.describe(self._logs.channels[channel], entry, 0), counts=NO_COUNTS, push_counts=NO_PUSHES)
+        known = entry.pushes if results and entry.pushes else {}
+        ended = {device_id: known[device_id] for device_id in device_ids if device_id in known}
+        return MessageReach(record, tuple(await self.reach(channel, device_ids)), ended)
 
     async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
         draft = self._schedule.remove(message_id)

@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streampush.protocol.codes import Advice
-from streampush.protocol.terms import Milestone, Priority
-from streampush.push.channels import is_addressed
 from streampush.push.values import (
-    NO_COUNTS,
-    NO_PUSHES,
     Close,
     Cursor,
     DeadLetter,
-    DeviceReceipt,
     DeviceRecord,
     DurableSubscription,
     Head,
-    MessageRecord,
     Page,
     Publication,
-    PushOutcome,
-    PushRecord,
-    PushResult,
     PushToken,
-    Reach,
     Spot,
     StoreStatus,
     Survey,
     Want,
 )
-from streampush.store.drafts import scheduled
-from streampush.store.sqlite.appending import DURABILITY
 from streampush.store.sqlite.devices import DEVICE_COLUMNS
 from streampush.store.sqlite.file import log_path, size_of
 from streampush.store.sqlite.ledger import READ_TOTALS, Log, Totals, read_logs
-from streampush.store.sqlite.pushes import COUNT_COLUMNS, PUSH_COLUMNS
-from streampush.store.sqlite.recording import READABLE, RECEIPT_COLUMNS
+from streampush.store.sqlite.messages import MessageReading
+from streampush.store.sqlite.recording import READABLE
 from streampush.store.sqlite.rows import (
     FREED,
-    OFFSET_BITS,
     PUBLICATION_COLUMNS,
-    WANTS_RECEIPT,
     as_json,
     entry_id,
     offset_of,
@@ -53,7 +38,6 @@ from streampush.store.sqlite.rows import (
     read_many,
     unpack_headers,
 )
-from streampush.store.sqlite.waiting import SCHEDULED_COLUMNS, scheduled_draft
 
 _LAST = "\U0010ffff"
 """Sorts behind every character of an id."""
@@ -94,22 +78,11 @@ _CURSORS = (
     "SELECT json_group_array(json_array(channel, epoch, position, processed, attempts))"
     " FROM wanted CROSS JOIN cursors ON device = a AND channel = b"
 )
-_REACH = """
-SELECT json_group_array(json_array(d.id, user_id, CASE WHEN push_token IS NULL THEN NULL ELSE hex(push_token) END,
-    push_topic, push_sandbox, push_registered_at, s.since_at IS NOT NULL, epoch, position, processed, c.attempts))
-FROM json_each(?1) AS j CROSS JOIN devices AS d ON d.id = j.value
-    LEFT JOIN cursors AS c ON c.device = d.id AND c.channel = ?2
-    LEFT JOIN subscriptions AS s ON s.device = d.id AND s.channel = ?2
-"""
 _IDS = "SELECT json_group_array(json_array(id, message_id)) FROM entries WHERE id IN (SELECT value FROM json_each(?))"
 
 
-class Reading:
+class Reading(MessageReading):
     """Queries on a connection, within one transaction."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._epoch: str = db.execute("SELECT epoch FROM store").fetchone()[0]
 
     def _log(self, channel: str) -> Log | None:
         return read_logs(self._db, [channel]).get(channel)
@@ -255,15 +228,6 @@ class Reading:
         query = f"SELECT {DEVICE_COLUMNS} FROM devices WHERE user_id = ? AND user_id <> '' ORDER BY id LIMIT ?"
         return [_device(row) for row in self._db.execute(query, (user_id, limit))]
 
-    def reach(self, channel: str, device_ids: Sequence[str]) -> list[Reach]:
-        """As push.ports.DeviceStore.reach; who is connected is not known here."""
-        rows = read_list(self._db, _REACH, (as_json(list(device_ids)), channel))
-        found = []
-        for device_id, user_id, token, topic, sandbox, registered_at, follows, *cursor in rows:
-            known = None if token is None else PushToken(bytes.fromhex(token), topic, bool(sandbox), registered_at)
-            found.append(Reach(device_id, user_id, known, None if cursor[0] is None else Cursor(*cursor), "", bool(follows)))
-        return found
-
     def devices_named(self, prefix: str, limit: int) -> list[str]:
         query = "SELECT id FROM devices WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
         return [row[0] for row in self._db.execute(query, (prefix, prefix + _LAST, limit))]
@@ -276,78 +240,7 @@ class Reading:
         row = self._db.execute(f"{_LETTERS} WHERE device = ? AND message_id = ?", (device_id, message_id)).fetchone()
         return None if row is None else _letter(row)
 
-    # --------------------------------------------------------------------------------------------------------- messages
-
-    def message(self, message_id: str, max_devices: int) -> MessageRecord | None:
-        row = self._db.execute(
-            "SELECT c.name, e.id, e.publisher, e.published_at, e.expires_at, e.deliver_at, e.priority, e.collapse_key, e.flags,"
-            " e.size, e.recalls, e.recalled_at, e.superseded_by FROM entries AS e"
-            f" JOIN channels AS c ON c.id = e.id >> {OFFSET_BITS} WHERE e.message_id = ? ORDER BY e.id DESC LIMIT 1",
-            (message_id,),
-        ).fetchone()
-        if row is None:
-            return self._scheduled(message_id)
-        channel, entry, publisher, published_at, expires_at, deliver_at, priority, key, flags, size, recalls, recalled, newer = row
-        rows = is_addressed(channel)  # else what became of it is counted
-        return MessageRecord(
-            message_id,
-            channel,
-            self._epoch,
-            offset_of(entry),
-            publisher,
-            published_at,
-            expires_at,
-            deliver_at,
-            Priority(priority),
-            key,
-            bool(flags & WANTS_RECEIPT),
-            size,
-            DURABILITY,
-            recalls,
-            recalled,
-            newer,
-            tuple(self._receipts(entry, max_devices)) if max_devices and rows else (),
-            NO_COUNTS if rows else self._counts(entry),
-            NO_PUSHES if rows else self._push_counts(entry),
-        )
-
-    def _scheduled(self, message_id: str) -> MessageRecord | None:
-        row = self._db.execute(f"SELECT {SCHEDULED_COLUMNS} FROM scheduled WHERE message_id = ?", (message_id,)).fetchone()
-        if row is None:
-            return None
-        return scheduled(scheduled_draft(row), self._epoch, DURABILITY)
-
-    def _receipts(self, entry: int, max_devices: int) -> Iterable[DeviceReceipt]:
-        columns = f"{PUSH_COLUMNS}, {', '.join(RECEIPT_COLUMNS.values())}"
-        query = f"SELECT device, {columns} FROM receipts WHERE entry = ? ORDER BY device LIMIT ?"
-        for device, pushed_at, outcome, reason, apns_id, *times in self._db.execute(query, (entry, max_devices)):
-            reached = zip(RECEIPT_COLUMNS, times, strict=True)
-            push = None if pushed_at is None else PushResult(pushed_at, PushOutcome(outcome), reason, apns_id)
-            yield DeviceReceipt(device, {milestone: time for milestone, time in reached if time is not None}, push)
-
-    def _counts(self, entry: int) -> Mapping[Milestone, int]:
-        query = f"SELECT {', '.join(RECEIPT_COLUMNS.values())} FROM receipt_counts WHERE entry = ?"
-        row = self._db.execute(query, (entry,)).fetchone()
-        if row is None:
-            return NO_COUNTS
-        return {milestone: count for milestone, count in zip(RECEIPT_COLUMNS, row, strict=True) if count}
-
-    def _push_counts(self, entry: int) -> Mapping[PushOutcome, int]:
-        row = self._db.execute(f"SELECT {COUNT_COLUMNS} FROM push_counts WHERE entry = ?", (entry,)).fetchone()
-        if row is None:
-            return NO_PUSHES
-        return {outcome: count for outcome, count in zip(PushOutcome, row, strict=True) if count}
-
-    def push_of(self, apns_id: str) -> PushRecord | None:
-        row = self._db.execute(
-            f"SELECT e.message_id, r.device, {PUSH_COLUMNS} FROM receipts AS r JOIN entries AS e ON e.id = r.entry"
-            " WHERE r.apns_id = ? AND r.apns_id <> '' ORDER BY r.pushed_at DESC LIMIT 1",
-            (apns_id,),
-        ).fetchone()
-        if row is None:
-            return None
-        message_id, device_id, at_ms, outcome, reason, _ = row
-        return PushRecord(message_id, device_id, PushResult(at_ms, PushOutcome(outcome), reason, apns_id))
+    # ----------------------------------------------------------------------------------------------------------- outbox
 
     def outbox_next_ms(self, kind: str) -> int | None:
         due: int | None = self._db.execute("SELECT min(due_at) FROM outbox WHERE kind = ?", (kind,)).fetchone()[0]

@@ -23,6 +23,7 @@ from streampush.push.values import (
     Head,
     Idempotency,
     Mark,
+    MessageReach,
     MessageRecord,
     OutboxEntry,
     OutboxWork,
@@ -258,7 +259,14 @@ class SqliteStore(OneProcessPresence):
 
     async def reach(self, channel: str, device_ids: Sequence[str]) -> Sequence[Reach]:
         found: list[Reach] = await self._read("reach", channel, device_ids)
-        return [replace(one, node=self._presence.node(one.device_id)) for one in found]
+        return self._located(found)
+
+    def _located(self, reaches: Sequence[Reach]) -> Sequence[Reach]:
+        """With the nodes where the devices are connected, which the file does not know. Most are away."""
+        nodes = [self._presence.node(one.device_id) for one in reaches]
+        if not any(nodes):
+            return reaches
+        return [replace(one, node=node) for one, node in zip(reaches, nodes, strict=True)]
 
     async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
         names: list[str] = await self._read("devices_named", prefix, limit)
@@ -280,6 +288,13 @@ class SqliteStore(OneProcessPresence):
     async def message(self, message_id: str, max_devices: int) -> MessageRecord | None:
         record: MessageRecord | None = await self._read("message", message_id, max_devices)
         return record
+
+    async def reach_with(self, asked: Sequence[tuple[str, Sequence[str]]], *, results: bool) -> Sequence[MessageReach | None]:
+        found: list[MessageReach | None] = await self._read("reach_with", asked, results)
+        for number, one in enumerate(found):
+            if one is not None and (located := self._located(one.reaches)) is not one.reaches:
+                found[number] = replace(one, reaches=tuple(located))
+        return found
 
     async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
         appended: Appended | None = await self._write("recall", message_id, notice_id, at_ms, self._wall_ms())
