@@ -66,7 +66,6 @@ class Breaker:
     """Asked before a push goes out, told of every outcome that says something (outcome.health)."""
 
     __slots__ = (
-        "_generation",
         "_histogram",
         "_learned_at",
         "_policy",
@@ -74,6 +73,7 @@ class Breaker:
         "_reopens_at",
         "_rest",
         "_window",
+        "generation",
         "opened",
         "slow_after",
         "state",
@@ -84,7 +84,8 @@ class Breaker:
         self._histogram = LatencyHistogram()
         self._learned_at = now
         self._window = _Window(self._policy.window / _SLOTS, now)
-        self._generation = 1
+        self.generation = 1
+        """The permit of every push while the breaker is closed."""
         self._rest = self._policy.first_rest
         self._reopens_at = 0.0
         self._probed_at = 0.0
@@ -97,14 +98,14 @@ class Breaker:
     def permit(self, now: float) -> int:
         """A permit to send one push now, to be given back with its outcome; 0: no push may go out."""
         if self.state is State.CLOSED:
-            return self._generation
+            return self.generation
         if self.state is State.OPEN and now >= self._reopens_at:
             self.state = State.HALF_OPEN
         elif self.state is State.OPEN or now - self._probed_at < self._policy.probe_timeout:
             return 0
-        self._generation += 1
+        self.generation += 1
         self._probed_at = now
-        return self._generation
+        return self.generation
 
     def wait(self, now: float) -> float:
         """Seconds until it is worth asking for a permit again; 0.0: now."""
@@ -115,7 +116,7 @@ class Breaker:
 
     def good(self, permit: int, latency: float, now: float) -> None:
         """The other side answered, `latency` seconds after the push was written."""
-        if permit != self._generation:
+        if permit != self.generation:
             return
         is_slow = latency > self.slow_after
         if self.state is State.CLOSED:
@@ -137,7 +138,7 @@ class Breaker:
 
     def bad(self, permit: int, now: float) -> None:
         """The other side failed, or there was no answer."""
-        if permit != self._generation:
+        if permit != self.generation:
             return
         if self.state is State.CLOSED:
             window = self._window
@@ -152,7 +153,7 @@ class Breaker:
     def silent(self, permit: int) -> None:
         """The push says nothing of the other side (it was not sent, or turned away for want of room). A probe like that may be
         repeated at once."""
-        if permit == self._generation:
+        if permit == self.generation:
             self._probed_at = float("-inf")
 
     def _judge(self, now: float) -> None:
@@ -163,7 +164,7 @@ class Breaker:
     def _open(self, now: float, rest: float) -> None:
         self._rest = rest
         self._reopens_at = now + rest
-        self._generation += 1
+        self.generation += 1
         self.state = State.OPEN
         self.opened += 1
 

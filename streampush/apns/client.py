@@ -1,8 +1,8 @@
 """Pushes of one app to one host, each with exactly one outcome by its deadline.
 
 Theory of operation. A push asks the policies (`Pace`) whether it may go. With a ticket it goes to the pool, which brings it to a
-connection and tells what became of it; without one it waits here, in a bounded queue, or is told at once that it was not sent.
-What came back is looked at by the policies again: it has ended, or it rests until its next try, with the same apns-id.
+connection and tells what became of it; without one it waits (`Detours`), in a bounded queue, or is told at once that it was not
+sent. What came back is looked at by the policies again: it has ended, or it rests until its next try, with the same apns-id.
 
 The pool does not repeat these pushes by itself, so every refusal is known to the policies, and repeats are decided in one place.
 
@@ -11,7 +11,7 @@ The pool does not repeat these pushes by itself, so every refusal is known to th
                │  └── room, or time ──┐
                └──no──► waits ────────┘
 
-There is one timer, for whatever is due first. Room is looked for whenever a push leaves.
+Here is the straight way, which nearly every push goes; it is written for few calls, since their number is what a push costs.
 
 Credentials. What Apple says about a key or a topic counts for the credential that the push was sent with: a push that comes back
 after the credential was replaced goes out again with the new one.
@@ -24,34 +24,27 @@ from collections.abc import Callable
 from math import inf
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from streampush.apns.client_figures import ClientFigures, named
 from streampush.apns.client_limits import ClientLimits
-from streampush.apns.client_queues import ClientQueues
+from streampush.apns.detours import Detours
 from streampush.apns.http2 import HeaderList
-from streampush.apns.lanes import Lane
 from streampush.apns.loop_lag import LoopLag
 from streampush.apns.outcome import Delivered, NotSent, Outcome, Rejected, Why
-from streampush.apns.pace import Pace, Ticket, Wait
+from streampush.apns.pace import Pace, Ticket
 from streampush.apns.pool import Pool
 from streampush.apns.ports import ApnsMetrics, NoMetrics
 from streampush.apns.provider_token import ProviderToken
 from streampush.apns.push import ApnsPush, check_push
 from streampush.apns.reasons import Action, treatment
 from streampush.apns.request_heads import RequestHeads
-from streampush.apns.retry import Again, GiveUp, Hold, overall, read_retry_after
+from streampush.apns.retry import GiveUp, overall, read_retry_after
 from streampush.apns.sending import Sending
 from streampush.apns.standing import Standing
 
 _log = Logger()
-
-_FOR_ROOM = frozenset({Why.NO_ROOM, Why.APP_RATE})
-"""For what a push waits in its lane; the others concern itself alone, or say that waiting is of no use."""
-
-_LEAST_WAIT = 0.001
-"""Seconds. What a policy asks for may be too small to change a clock's number, and would be asked again for ever."""
 
 _TRY_OVER = NotSent(Why.DEADLINE)
 
@@ -89,17 +82,14 @@ class ApnsClient:
         self._metrics: ApnsMetrics = metrics or NoMetrics()
         self._unique_ids = unique_ids
         self._heads = RequestHeads(authority, token)
-        self._queues = ClientQueues(self._limits)
         self._standing = Standing(app, self._limits, self._metrics)
+        self._detours = Detours(pace, self._standing, self._limits, clock, wall, self._submit, self._end)
+        self._queues = self._detours.queues
         self._delivered = 0
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._token_look_at = -inf
-        self._rate_until = -inf  # until then the app has had its share
         self._lag = LoopLag(clock, lambda: pace.in_flight > 0)
-        self._pumping = False
         self._stopping = False
-        self._timer: IDelayedCall | None = None
-        self._timer_at = inf
 
     # ------------------------------------------------------------------------------------------------------------ for the caller
 
@@ -108,21 +98,37 @@ class ApnsClient:
 
         Raises BadPush for what Apple would reject in any case.
         """
-        sending = self._begin(push, deadline, None)
-        result: Deferred[Outcome] = Deferred(lambda _: self._cancelled(sending))
+        check_push(push)
+        sending = Sending(self, push, push.apns_id or self._new_id(), deadline, None)
+        result: Deferred[Outcome] = Deferred(sending.cancelled)
         sending.done = result.callback
         self._set_out(sending)
         return result
 
     def send(self, push: ApnsPush, deadline: float, done: Callable[[Outcome], None]) -> Sending:
         """As `push`, with a call in place of the Deferred: `done` is called once, perhaps before this returns."""
-        sending = self._begin(push, deadline, done)
+        check_push(push)
+        sending = Sending(self, push, push.apns_id or self._new_id(), deadline, done)
         self._set_out(sending)
         return sending
 
     def cancel(self, sending: Sending) -> bool:
         """Takes a push back that no connection has yet; it ends as NotSent (CANCELLED), or as a try before did. Gives whether."""
-        return self._take_back(sending)
+        if sending.over:
+            return False
+        ticket = sending.ticket
+        if ticket is None:
+            self._queues.remove(sending)
+        elif sending.waiting:
+            sending.ticket = None
+            self._pool.cancel(sending)
+            now = self._clock.seconds()
+            self._pace.leave(ticket, sending.push.device_token, NotSent(Why.CANCELLED), sending.attempt(), now, self._wall())
+        else:
+            return False
+        self._end(sending, overall(sending.earlier, NotSent(Why.CANCELLED)))
+        self._detours.pump(self._clock.seconds())
+        return True
 
     def use(self, token: ProviderToken | None, pool: Pool | None = None) -> None:
         """The credential is another one from now on, or the same with other rights; what was held for it goes out. `pool`: the one
@@ -133,20 +139,13 @@ class ApnsClient:
             self._heads.use(token)
         if pool is not None:
             self._pool = pool
-        now = self._clock.seconds()
-        while (sending := self._queues.pop(self._queues.held)) is not None:
-            self._try_or_wait(sending, now)
-        self._pump(now)
+        self._detours.release(self._clock.seconds())
 
     def stop(self) -> None:
         """Takes nothing more; what waits ends now, what is under way by its answer or deadline, or when the pool stops."""
         self._stopping = True
         self._lag.stop()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for sending in self._queues.drain():
-            self._end(sending, overall(sending.earlier, NotSent(Why.STOPPING)))
+        self._detours.stop()
 
     def figures(self) -> ClientFigures:
         """What there is now."""
@@ -180,17 +179,21 @@ class ApnsClient:
         ticket = sending.ticket
         if ticket is None:
             return
-        now = self._clock.seconds()
+        carrier = sending.carrier
+        now = self._clock.seconds() if carrier is None else carrier.heard_at
         unique_id = (headers.get(b"apns-unique-id") or b"").decode("ascii", "replace")[:64] if self._unique_ids else ""
         if now >= self._standing.look_at:
             self._standing.see_clock(headers, now, self._wall())
         sending.ticket = None
-        self._pace.delivered(ticket, sending.push.device_token, min(sending.sent_at + self._lag.allowance, now), now)
+        sent_at = sending.sent_at
+        since = sent_at + self._lag.allowance
+        self._pace.delivered(ticket, sending.push.device_token, since if since < now else now, now)
         self._delivered += 1
-        self._metrics.push_delivered(sending.sent_at - sending.begun_at, now - sending.sent_at)
+        self._metrics.push_delivered(sent_at - sending.begun_at, now - sent_at)
         sending.over = True
         self._tell(sending, Delivered(sending.apns_id, unique_id))
-        self._pump(now)
+        if self._queues.queued:
+            self._detours.pump(self._clock.seconds())
 
     def came_back(self, sending: Sending, outcome: Outcome, headers: HeaderList | None) -> None:
         """See SendingOwner."""
@@ -216,9 +219,13 @@ class ApnsClient:
         if isinstance(decision, GiveUp):
             self._end(sending, overall(sending.earlier, decision.outcome))
         else:
-            sending.earlier = overall(sending.earlier, outcome)
-            self._come_again(sending, outcome, decision, now)
-        self._pump(now)
+            earlier = sending.earlier = overall(sending.earlier, outcome)
+            if self._stopping:
+                self._end(sending, earlier)
+            else:
+                self._metrics.push_repeated(self._app, *named(outcome))
+                self._detours.come_again(sending, outcome, decision, now)
+        self._detours.pump(now)
 
     def retry_after(self, headers: HeaderList) -> float | None:
         """See SendingOwner."""
@@ -227,64 +234,18 @@ class ApnsClient:
 
     # ----------------------------------------------------------------------------------------------------------------- its work
 
-    def _begin(self, push: ApnsPush, deadline: float, done: Callable[[Outcome], None] | None) -> Sending:
-        check_push(push)
-        return Sending(self, push, push.apns_id or self._new_id(), deadline, done)
-
     def _set_out(self, sending: Sending) -> None:
         now = sending.begun_at = self._clock.seconds()
         push, standing = sending.push, self._standing
         if self._stopping:
             self._end(sending, NotSent(Why.STOPPING))
             return
-        # As `_try_or_wait` does, for most pushes: nobody waits, nothing is stopped, there is time. The order of checks is the same.
+        # As `Detours.try_or_wait` does, in the same order, for most pushes: nobody waits, nothing is stopped, there is time.
         slow = self._queues.queued or standing.stopped_by is not None or push.topic in standing.topics or push.expiration
         if not slow and now < sending.until and isinstance(ticket := self._pace.enter_first(push.device_token, now), Ticket):
             self._submit(sending, ticket, now)
         else:
-            self._try_or_wait(sending, now)
-
-    def _try_or_wait(self, sending: Sending, now: float) -> None:
-        """Tries it, unless others wait in its lane already."""
-        queues = self._queues
-        if (not queues.queued or not self._is_behind(sending, now)) and self._try(sending, now):
-            return
-        if queues.has_room(sending):
-            queues.add(queues.lanes[self._pace.lane(sending.push.device_token)], sending, sending.until)
-            self._arm(sending.until)
-        else:
-            self._end(sending, overall(sending.earlier, NotSent(Why.QUEUE_FULL)))
-
-    def _is_behind(self, sending: Sending, now: float) -> bool:
-        if now < self._rate_until:
-            return True
-        is_suspect = self._queues.suspect and self._pace.lane(sending.push.device_token) is Lane.SUSPECT
-        return bool(self._queues.suspect if is_suspect else self._queues.healthy)
-
-    def _try(self, sending: Sending, now: float) -> bool:
-        """Sends it, ends it, or lets it rest; False: it has to wait in its lane."""
-        push = sending.push
-        standing = self._standing
-        if standing.stopped_by is not None or push.topic in standing.topics:
-            self._stand_still(sending)
-            return True
-        answer: Ticket | Wait | GiveUp
-        if sending.made or push.expiration or now >= sending.until:
-            answer = self._pace.enter(push.device_token, sending.attempt(), now, self._wall())
-        else:  # nearly always
-            answer = self._pace.enter_first(push.device_token, now)
-        if isinstance(answer, Ticket):
-            self._submit(sending, answer, now)
-        elif isinstance(answer, GiveUp):
-            self._end(sending, overall(sending.earlier, answer.outcome))
-        elif answer.why in _FOR_ROOM:
-            if answer.seconds is not None:
-                self._rate_until = now + max(answer.seconds, _LEAST_WAIT)
-                self._arm(self._rate_until)
-            return False
-        else:
-            self._put_off(sending, answer, now)
-        return True
+            self._detours.try_or_wait(sending, now)
 
     def _submit(self, sending: Sending, ticket: Ticket, now: float) -> None:
         heads = self._heads
@@ -301,86 +262,17 @@ class ApnsClient:
         sending.sent_at = now
         deadline = now + self._limits.answer_timeout
         sending.deadline = deadline if deadline < sending.until else sending.until
-        self._pool.submit(sending)
+        self._pool.submit(sending, now)
         if sending.waiting:
             sending.watched = True
         else:
             sending.block = b""  # it is on its way; another try has a block of its own
 
-    def _stand_still(self, sending: Sending) -> None:
-        """Its credential or topic is stopped. What was tried before may wait for another credential, the others need not."""
-        if self._standing.stopped_by is None:
-            self._end(sending, overall(sending.earlier, NotSent(Why.TOPIC_STOPPED)))
-        elif sending.made:
-            self._hold(sending)
-        else:
-            self._end(sending, NotSent(Why.CREDENTIAL_STOPPED))
-
-    def _put_off(self, sending: Sending, wait: Wait, now: float) -> None:
-        """It may not go for some time, and that is its own matter."""
-        seconds = max(wait.seconds or 0.0, _LEAST_WAIT)
-        again_at = now + seconds
-        if wait.why is Why.BREAKER_OPEN:
-            again_at = now + min(seconds, self._limits.breaker_look)
-        unwanted = wait.why is Why.BREAKER_OPEN and not sending.made
-        if unwanted or now + seconds >= sending.until or not self._queues.has_room(sending):
-            self._end(sending, overall(sending.earlier, NotSent(wait.why, seconds)))
-        else:
-            self._rest(sending, again_at)
-
-    def _come_again(self, sending: Sending, outcome: Outcome, decision: Again | Hold, now: float) -> None:
-        """It came back, and that need not be its end. `earlier` tells how, if it is."""
-        replaced = sending.generation != self._standing.generation
-        if self._stopping and sending.earlier is not None:
-            self._end(sending, sending.earlier)
-            return
-        self._note("repeated", outcome)
-        if replaced and (isinstance(decision, Hold) or outcome == NotSent(Why.STOPPING)):
-            self._try_or_wait(sending, now)
-        elif isinstance(decision, Hold):
-            self._hold(sending)
-        else:
-            sending.charged = decision.charged
-            self._rest(sending, now + max(decision.delay, _LEAST_WAIT))
-
-    def _rest(self, sending: Sending, until: float) -> None:
-        if self._queues.has_room(sending):
-            self._queues.add(self._queues.resting, sending, until)
-            self._arm(until)
-        else:
-            self._end(sending, overall(sending.earlier, NotSent(Why.QUEUE_FULL)))
-
-    def _hold(self, sending: Sending) -> None:
-        if self._queues.has_room(sending):
-            self._queues.add(self._queues.held, sending, sending.until)
-            self._arm(sending.until)
-        else:
-            self._end(sending, sending.earlier or NotSent(Why.CREDENTIAL_STOPPED))
-
-    def _cancelled(self, sending: Sending) -> None:
-        """By its Deferred, which fires in here, or tells its caller itself that the push could not be taken back."""
-        self._take_back(sending)
-
-    def _take_back(self, sending: Sending) -> bool:
-        if sending.over:
-            return False
-        ticket = sending.ticket
-        if ticket is None:
-            self._queues.remove(sending)
-        elif sending.waiting:
-            sending.ticket = None
-            self._pool.cancel(sending)
-            now = self._clock.seconds()
-            self._pace.leave(ticket, sending.push.device_token, NotSent(Why.CANCELLED), sending.attempt(), now, self._wall())
-        else:
-            return False
-        self._end(sending, overall(sending.earlier, NotSent(Why.CANCELLED)))
-        self._pump(self._clock.seconds())
-        return True
-
     def _end(self, sending: Sending, outcome: Outcome) -> None:
         sending.over = True
-        self._note("ended", outcome)
+        kind, reason = named(outcome)
+        self._outcomes[kind, reason] += 1
+        self._metrics.push_ended(self._app, kind, reason)
         self._tell(sending, outcome)
 
     def _tell(self, sending: Sending, outcome: Outcome) -> None:
@@ -391,14 +283,6 @@ class ApnsClient:
             done(outcome)
         except Exception:  # noqa: BLE001 - a fault of one caller; the others' pushes go on
             _log.failure("What was to be done about a push failed")
-
-    def _note(self, what: str, outcome: Outcome) -> None:
-        kind, reason = named(outcome)
-        if what == "repeated":
-            self._metrics.push_repeated(self._app, kind, reason)
-            return
-        self._outcomes[kind, reason] += 1
-        self._metrics.push_ended(self._app, kind, reason)
 
     def _learn(self, sending: Sending, outcome: Rejected, headers: HeaderList | None, now: float, wall: float) -> float:
         """What a rejection says beyond its push; gives the seconds until there is another provider token if it asks for one."""
@@ -426,61 +310,3 @@ class ApnsClient:
             elif action is Action.STOP_TOPIC:
                 self._standing.refuse_topic(sending.push.topic, outcome)
         return 0.0
-
-    # --------------------------------------------------------------------------------------------------------------------- time
-
-    def _pump(self, now: float) -> None:
-        """Gives those who wait in the lanes what room there is. Suspects first: they can never take more than their share."""
-        queues = self._queues
-        if self._pumping or not queues.queued:
-            return
-        self._pumping = True
-        try:
-            if queues.suspect:
-                self._pump_lane(Lane.SUSPECT, now)
-            if queues.healthy:
-                self._pump_lane(Lane.HEALTHY, now)
-        finally:
-            self._pumping = False
-
-    def _pump_lane(self, lane: Lane, now: float) -> None:
-        queues = self._queues
-        place = queues.lanes[lane]
-        while now >= self._rate_until and (self._pace.has_room(lane) or self._standing.stopped_by is not None):
-            sending = queues.pop(place)
-            if sending is None:
-                return
-            actual = self._pace.lane(sending.push.device_token)
-            if actual is not lane and not self._pace.has_room(actual) and self._standing.stopped_by is None:
-                queues.add(queues.lanes[actual], sending, sending.until)
-            elif not self._try(sending, now):
-                queues.add(place, sending, sending.until)
-                return
-
-    def _arm(self, at: float) -> None:
-        """Makes sure that the timer comes no later."""
-        if at >= self._timer_at or self._stopping:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._due)
-
-    def _due(self) -> None:
-        self._timer = None
-        self._timer_at = inf
-        now = self._clock.seconds()
-        queues = self._queues
-        for place in queues.lanes.values():
-            while (sending := queues.pop_due(place, now)) is not None:
-                self._end(sending, overall(sending.earlier, NotSent(Why.DEADLINE)))
-        while (sending := queues.pop_due(queues.held, now)) is not None:
-            self._end(sending, sending.earlier or NotSent(Why.CREDENTIAL_STOPPED))
-        while (sending := queues.pop_due(queues.resting, now)) is not None:
-            self._try_or_wait(sending, now)
-        self._pump(now)
-        if queues.queued and now < self._rate_until:
-            self._arm(self._rate_until)
-        next_due = queues.next_due()
-        if next_due < inf:
-            self._arm(next_due)

@@ -31,7 +31,12 @@ class Fault:
 
 
 class Carrier(Protocol):
-    """The connection that an exchange is on, as the exchange sees it. Calls for a stream that is over do nothing."""
+    """The connection that an exchange is on, as the exchange sees it. Calls for a stream that is over do nothing.
+
+    `heard_at`: when the bytes came that are being read, in seconds of the pool's clock: the time of an answer.
+    """
+
+    heard_at: float
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
         """Goes on with the body; `Exchange.resumed` tells when there is room for more."""

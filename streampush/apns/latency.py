@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from math import log2
+from bisect import bisect_right
 
 _PER_OCTAVE = 8
 _LEAST = -12
 """Exponent of two of the smallest latency that is told apart: a quarter of a millisecond."""
 _OCTAVES = 20
 """Up to 256 s, far above any deadline."""
+
+_LAST = _OCTAVES * _PER_OCTAVE - 1
+_BOUNDS = tuple(float(2.0 ** (index / _PER_OCTAVE + _LEAST)) for index in range(1, _LAST + 1))
+"""Where the next range begins; the last one has no end."""
 
 _ROUNDING = 1e-6  # of a count, in a product of a float
 
@@ -25,10 +29,7 @@ class LatencyHistogram:
 
     def add(self, latency: float) -> None:
         """Counts one; below and above what is told apart it counts at the end."""
-        index = int((log2(latency) - _LEAST) * _PER_OCTAVE) if latency > 0.0 else 0
-        if index >= _OCTAVES * _PER_OCTAVE:
-            index = _OCTAVES * _PER_OCTAVE - 1
-        self._counts[index if index > 0 else 0] += 1
+        self._counts[bisect_right(_BOUNDS, latency)] += 1
         self.count += 1
 
     def percentile(self, share: float) -> float:

@@ -74,6 +74,7 @@ class Link(Protocol):
         self.address = ""  # of the server, once it is known
         self.state = LinkState.CONNECTING
         self.room = 0  # how many exchanges it takes now
+        self.heard_at = now  # when the last bytes came
         self.worn = False
         self.round_trip: float | None = None  # seconds that the last PING took
         self.timeline = Timeline(limits.timeline)
@@ -254,7 +255,7 @@ class Link(Protocol):
         self._touched()
 
     def dataReceived(self, data: bytes) -> None:
-        now = self._clock.seconds()
+        now = self.heard_at = self._clock.seconds()
         self._doubted = False
         self._busy = True
         events = self._core.receive(data, now)

@@ -128,14 +128,13 @@ class Pace:
             or device_token in self._devices.rests
             or self.in_flight >= limit
             or breaker.state is not State.CLOSED
-            or self._rates.take(self._app, now)
+            or (self._app in self._rates.limited and self._rates.take(self._app, now))
         ):
             entered = self.enter(device_token, _FIRST, now, 0.0)
             return entered if not isinstance(entered, GiveUp) else Wait(None, Why.NO_ROOM)
         self.in_flight += 1
-        permit = breaker.permit(now)
-        if self._common.permit != permit:
-            self._common = Ticket(permit, Lane.HEALTHY, now)
+        if self._common.permit != breaker.generation:
+            self._common = Ticket(breaker.permit(now), Lane.HEALTHY, now)
         return self._common
 
     def leave(
@@ -181,7 +180,7 @@ class Pace:
         latency = now - sent_at
         self._breaker.good(ticket.permit, latency, now)
         self._concurrency.answered(latency, in_flight, now)
-        self._budget.succeeded()
+        self._budget.successes += 1
         if device_token in self._devices.rests:
             self._devices.delivered(device_token)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 from streampush.apns.errors import BadPush
@@ -15,7 +14,29 @@ from streampush.quick_values import quick_value
 MAX_BADGE = (1 << 31) - 1
 """What a badge on any device can hold."""
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+class _Nothing(Mapping[str, Any]):
+    """No keys. It can be the default of a field, because it has a hash: a MappingProxyType has none before Python 3.12."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "{}"
+
+
+NOTHING: Mapping[str, Any] = _Nothing()
 
 _quote = json.encoder.encode_basestring
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -69,8 +90,8 @@ class Alert:
     interruption_level: InterruptionLevel | None = None
     relevance_score: float | None = None
     filter_criteria: str = ""
-    extra: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
-    custom: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
+    extra: Mapping[str, Any] = field(default=NOTHING, repr=False)
+    custom: Mapping[str, Any] = field(default=NOTHING, repr=False)
 
 
 BACKGROUND = Alert(content_available=True)
@@ -101,12 +122,13 @@ def json_payload(document: Mapping[str, Any]) -> bytes:
     return _utf8(_json(document, "payload"))
 
 
-# JSON is written by hand here: json.dumps takes as long for an alert as everything else that is done for a push
+# JSON is written by hand here: json.dumps takes as long for an alert as everything else that is done for a push. Most alerts have a
+# title, a body and little else, so those take few calls.
 
 
 def _document(aps: list[str], custom: Mapping[str, Any]) -> bytes:
     text = '{"aps":{' + ",".join(aps) + "}"
-    if not custom:
+    if custom is NOTHING or not custom:
         return _utf8(text + "}")
     if "aps" in custom:
         raise BadPush("custom", "must not hold aps, which is Apple's: use extra for further keys of it")
@@ -153,7 +175,9 @@ def _aps(alert: Alert) -> list[str]:
         if not texts:
             raise BadPush("mutable_content", "an app extension changes a text, and there is none: give a title or a body")
         aps.append('"mutable-content":1')
-    _rarely(alert, aps)
+    extra, level, score = alert.extra, alert.interruption_level, alert.relevance_score
+    if extra is not NOTHING or level is not None or score is not None or alert.target_content_id or alert.filter_criteria:
+        _rarely(alert, aps)
     return aps
 
 
@@ -180,25 +204,26 @@ def _rarely(alert: Alert, aps: list[str]) -> None:
 
 def _texts(alert: Alert) -> list[str]:
     texts: list[str] = []
-    if alert.title:
-        _text(texts, alert.title, "title", "title-loc-")
-    if alert.subtitle:
-        _text(texts, alert.subtitle, "subtitle", "subtitle-loc-")
-    if alert.body:
-        _text(texts, alert.body, "body", "loc-")
+    title, subtitle, body = alert.title, alert.subtitle, alert.body
+    if title:
+        texts.append('"title":' + _quote(title) if type(title) is str else _text(title, "title", "title-loc-"))
+    if subtitle:
+        texts.append('"subtitle":' + _quote(subtitle) if type(subtitle) is str else _text(subtitle, "subtitle", "subtitle-loc-"))
+    if body:
+        texts.append('"body":' + _quote(body) if type(body) is str else _text(body, "body", "loc-"))
     if alert.launch_image:
         texts.append('"launch-image":' + _string("launch_image", alert.launch_image))
     return texts
 
 
-def _text(texts: list[str], text: str | Localized, name: str, prefix: str) -> None:
+def _text(text: str | Localized, name: str, prefix: str) -> str:
     if type(text) is not Localized:
-        texts.append(f'"{name}":{_string(name, text)}')
-        return
-    texts.append(f'"{prefix}key":{_string(name, text.key)}')
-    if text.arguments:
-        arguments = ",".join(_string(name, argument) for argument in text.arguments)
-        texts.append(f'"{prefix}args":[{arguments}]')
+        return f'"{name}":{_string(name, text)}'
+    key = f'"{prefix}key":{_string(name, text.key)}'
+    if not text.arguments:
+        return key
+    arguments = ",".join(_string(name, argument) for argument in text.arguments)
+    return f'{key},"{prefix}args":[{arguments}]'
 
 
 def _string(name: str, text: object) -> str:

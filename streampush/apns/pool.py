@@ -90,10 +90,17 @@ class Pool:
 
     # ------------------------------------------------------------------------------------------------------------ for the caller
 
-    def submit(self, exchange: Exchange) -> None:
-        """Sends it as soon as there is room. It ends by its deadline; `failed` may be called before this returns."""
-        now = self._clock.seconds()
-        if self._stopping:
+    def submit(self, exchange: Exchange, now: float | None = None) -> None:
+        """Sends it as soon as there is room. It ends by its deadline; `failed` may be called before this returns.
+
+        `now`: seconds of the clock, of who has just looked.
+        """
+        if now is None:
+            now = self._clock.seconds()
+        usable = self._usable
+        if len(usable) == 1 and usable[0].room and not self._waiting.count and exchange.deadline > now and not self._stopping:
+            usable[0].send(exchange)  # nearly always
+        elif self._stopping:
             self._fail(exchange, Fault(Verdict.NOT_WRITTEN, Why.STOPPING, "the pool is stopping"))
         elif exchange.deadline <= now:
             self._fail(exchange, Fault(Verdict.NOT_WRITTEN, Why.DEADLINE, "its deadline had passed before it was sent"))

@@ -40,9 +40,10 @@ MAX_TOPIC = 255
 MAX_EXPIRATION = (1 << 32) - 1
 """Unix seconds, in the year 2106. A time in milliseconds by mistake is far above it, and would keep a push for ever."""
 
-_DEVICE_TOKEN = re.compile(rf"[0-9a-fA-F]{{2,{2 * MAX_DEVICE_TOKEN}}}")
-_APNS_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_from_hex = bytes.fromhex  # a fourth of the time of a regular expression
+_is_apns_id = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_OPENING, _CLOSING = b"{}"
 _COLLAPSE_ID = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
@@ -134,21 +135,27 @@ def check_push(push: ApnsPush) -> None:
     """Raises BadPush for what Apple would reject whatever the device and the time. Takes about a microsecond."""
     check_device_token(push.device_token)
     rules = _rules(push.topic, push.push_type, push.priority)
-    check_payload(push.payload, rules.max_payload)
+    payload = push.payload
+    size = len(payload)
+    if not 2 < size <= rules.max_payload or payload[0] != _OPENING or payload[-1] != _CLOSING:
+        check_payload(payload, rules.max_payload)
     expiration = push.expiration
     if expiration is not None and not 0 <= expiration <= MAX_EXPIRATION:
         problem = f"{expiration} is no Unix time in seconds from 0 to {MAX_EXPIRATION}"
         raise BadPush("expiration", problem + (", is it in milliseconds?" if expiration > 0 else ""))
     if push.collapse_id:
         _check_collapse_id(push.collapse_id)
-    if push.apns_id:
+    if push.apns_id and not _is_apns_id(push.apns_id):
         check_apns_id(push.apns_id)
 
 
 def check_device_token(token: str) -> None:
     """Raises BadPush unless it is hexadecimal and of a bearable length. The token itself is never in the error."""
-    if _DEVICE_TOKEN.fullmatch(token) and not len(token) & 1:
-        return
+    try:
+        if 0 < len(token) <= 2 * MAX_DEVICE_TOKEN and 2 * len(_from_hex(token)) == len(token):  # it passes over white space
+            return
+    except ValueError:
+        pass  # what is wrong is said below
     if not token:
         raise BadPush("device_token", "is empty")
     if len(token) > 2 * MAX_DEVICE_TOKEN:
@@ -160,7 +167,7 @@ def check_device_token(token: str) -> None:
 
 def check_apns_id(apns_id: str, field: str = "apns_id") -> None:
     """Raises BadPush for what is no canonical UUID."""
-    if not _APNS_ID.fullmatch(apns_id):
+    if not _is_apns_id(apns_id):
         raise BadPush(field, "is not a UUID in its canonical form: 8-4-4-4-12 hexadecimal digits in lower case")
 
 

@@ -95,16 +95,17 @@ class AppRate:
 class AppRates:
     """The rates of the apps that have one; the others are not limited."""
 
-    __slots__ = ("_buckets", "_rates")
+    __slots__ = ("_rates", "limited")
 
     def __init__(self, rates: Mapping[str, AppRate], now: float) -> None:
         self._rates: dict[str, AppRate] = {}
-        self._buckets: dict[str, TokenBucket] = {}
+        self.limited: dict[str, TokenBucket] = {}
+        """Those that have one, for who asks about each push."""
         self.reload(rates, now)
 
     def take(self, app: str, now: float) -> float:
         """Takes a push of the app's rate and gives 0.0, or takes none and gives the seconds until there is one."""
-        bucket = self._buckets.get(app)
+        bucket = self.limited.get(app)
         return 0.0 if bucket is None else bucket.take(now)
 
     def reload(self, rates: Mapping[str, AppRate], now: float) -> None:
@@ -113,8 +114,8 @@ class AppRates:
         for app, rate in rates.items():
             if not (rate.rate > 0 and rate.burst >= 1):
                 raise ValueError(f"app {app}: a rate is above 0 and a burst at least 1")
-        self._buckets = {
-            app: self._buckets[app] if self._rates.get(app) == rate else TokenBucket(rate.rate, rate.burst, now)
+        self.limited = {
+            app: self.limited[app] if self._rates.get(app) == rate else TokenBucket(rate.rate, rate.burst, now)
             for app, rate in rates.items()
         }
         self._rates = dict(rates)

@@ -98,7 +98,7 @@ Decision: TypeAlias = Again | Hold | GiveUp
 class RetryBudget:
     """Requests that may be repeats: a share of those that succeed, a few saved up, and a trickle when nothing succeeds."""
 
-    __slots__ = ("_at", "_max_saved", "_ratio", "_tokens", "_trickle")
+    __slots__ = ("_at", "_max_saved", "_ratio", "_tokens", "_trickle", "successes")
 
     def __init__(self, now: float, *, ratio: float = 0.1, saved: float = 100.0, trickle: float = 1.0) -> None:
         """`ratio`: repeats per success, a tenth. `saved`: repeats that can be saved up, and are there at the start; they let a
@@ -111,17 +111,16 @@ class RetryBudget:
         self._trickle = trickle
         self._tokens = saved
         self._at = now
-
-    def succeeded(self) -> None:
-        """Apple took a push."""
-        tokens = self._tokens + self._ratio
-        self._tokens = tokens if tokens < self._max_saved else self._max_saved
+        self.successes = 0
+        """Pushes that Apple took since a repeat was asked for; to be counted by who learns of one."""
 
     def take(self, now: float) -> float:
         """Takes one repeat and gives 0.0, or takes none and gives the seconds until there is one if nothing succeeds meanwhile."""
+        earned, self.successes = self.successes * self._ratio, 0
         if now > self._at:
-            self._tokens = min(self._max_saved, self._tokens + (now - self._at) * self._trickle)
+            earned += (now - self._at) * self._trickle
             self._at = now
+        self._tokens = min(self._max_saved, self._tokens + earned)
         if self._tokens >= 1.0:
             self._tokens -= 1.0
             return 0.0

@@ -30,6 +30,9 @@ class SendingOwner(Protocol):
     def retry_after(self, headers: HeaderList) -> float | None:
         """Seconds that an answer asks to wait."""
 
+    def cancel(self, sending: Sending) -> bool:
+        """Takes it back if no connection has it. Gives whether."""
+
 
 class Sending(Exchange):
     """For who sent it: `apns_id`, and `cancel` of the client. The rest belongs to the client.
@@ -89,6 +92,10 @@ class Sending(Exchange):
         """For the policies."""
         push = self.push
         return Attempt(self.made, push.expiration, self.until, bool(push.collapse_id), self.charged)
+
+    def cancelled(self, _result: object) -> None:
+        """By its Deferred, which fires in here, or tells its caller itself that the push could not be taken back."""
+        self._owner.cancel(self)
 
     # ------------------------------------------------------------------------------------------------------------- for the pool
 
