@@ -33,11 +33,6 @@ FIGURES = ClientFigures(
 
 
 @pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
 def figures(registry: CollectorRegistry) -> ApnsFigures:
     return ApnsFigures(registry)
 

@@ -12,11 +12,6 @@ from streampush.server.handshake import HandshakeResult
 
 
 @pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
 def metrics(registry: CollectorRegistry) -> Metrics:
     return Metrics(registry, "1.2.3")
 

@@ -11,11 +11,6 @@ from streampush.store.sqlite.file import FAULT_KINDS
 
 
 @pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
 def figures(registry: CollectorRegistry) -> StoreFigures:
     return StoreFigures(registry)
 

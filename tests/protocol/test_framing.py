@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from struct import pack, unpack_from
-from types import FrameType
-from typing import Any
 from unittest.mock import patch
 from zlib import crc32
 
@@ -25,6 +22,7 @@ from streampush.protocol.framing import (
     FrameDecoder,
     encode_frame,
 )
+from tests.line_count import lines_run
 from tests.protocol.strategies import chunkings, cut, pieces, streams
 
 limits = st.tuples(st.integers(1, 300), st.sampled_from([0, 1, 8, 9, 30, 200, 70_000]))
@@ -235,26 +233,15 @@ class TestProperties:
 
 
 def steps(decoder: FrameDecoder, data: bytes, chunk: int) -> int:
-    """How many lines of the decoder run, and (weighted as one line each) bytes that are checksummed in vain."""
-    count = 0
+    """How many lines of the decoder run."""
 
-    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-        nonlocal count
-        if frame.f_code.co_filename != framing.__file__:
-            return None
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
+    def feed() -> None:
         for start in range(0, len(data), chunk):
             decoder.feed(data[start : start + chunk])
             if decoder.failure is not None:
                 break
-    finally:
-        sys.settrace(before)
-    return count
+
+    return lines_run(feed, framing.__file__)
 
 
 class TestCost:

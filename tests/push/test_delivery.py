@@ -201,9 +201,7 @@ def test_a_message_larger_than_the_window_goes_alone_when_nothing_is_open(live: 
 def test_a_run_larger_than_the_window_is_read_from_the_log_as_far_as_it_goes() -> None:
     world = World()
     _, link = world.follower("d", "news", messages=3)
-    for _ in range(5):
-        world.publish("news")
-    world.settle()
+    world.publish_many(5, "news")
     assert link.offsets("news") == [1, 2, 3]
     assert sum(count for (count,) in world.metrics.named("read_from_log")) == 3
 
@@ -211,9 +209,7 @@ def test_a_run_larger_than_the_window_is_read_from_the_log_as_far_as_it_goes() -
 def test_acknowledging_a_part_of_what_was_written_together_gives_its_messages_back() -> None:
     world = World()
     attachment, link = world.follower("d", "news", messages=3)
-    for _ in range(3):
-        world.publish("news")
-    world.settle()
+    world.publish_many(3, "news")
     assert link.events[-1] == ("deliver", 3)
     for _ in range(3):
         world.publish("news")
@@ -228,9 +224,7 @@ def test_acknowledging_a_part_of_what_was_written_together_gives_its_messages_ba
 def test_credit_replaces_the_window_and_zero_leaves_it() -> None:
     world = World(encoder=fixed)
     attachment, link = world.follower("d", "news", messages=1)
-    for _ in range(6):
-        world.publish("news")
-    world.settle()
+    world.publish_many(6, "news")
     attachment.credit(4, 0)
     world.settle()
     assert link.offsets("news") == [1, 2, 3, 4]
@@ -259,9 +253,7 @@ def test_a_full_send_buffer_stops_delivery_until_there_is_room_again() -> None:
     world = World()
     attachment, link = world.follower("d", "news")
     link.room = False
-    for _ in range(3):
-        world.publish("news")
-    world.settle()
+    world.publish_many(3, "news")
     assert link.writes == []
     link.room = True
     attachment.room_again()

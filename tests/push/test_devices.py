@@ -14,7 +14,7 @@ from streampush.protocol.terms import Outcome
 from streampush.push.devices import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_NAME_BYTES, MAX_ATTRIBUTES, DeviceChange
 from streampush.push.values import DeviceRecord, PushToken
 from tests.push.slow_world import slow_world
-from tests.push.world import World, device
+from tests.push.world import World, device, refuses
 
 TOKEN = PushToken(b"secret", "org.example", False)
 
@@ -317,9 +317,8 @@ def test_presence_of_a_user_whose_devices_are_away_is_empty_and_of_nobody_unknow
     world = World()
     change(world, user_id="ada")
     assert world.run(world.service.devices.user_presence("ada", 9)) == ()
-    with pytest.raises(Refused) as caught:
+    with refuses(Code.UNKNOWN_RECIPIENT):
         world.run(world.service.devices.user_presence("nobody", 9))
-    assert caught.value.code is Code.UNKNOWN_RECIPIENT
 
 
 def test_channel_tells_how_many_follow_it_and_who() -> None:

@@ -34,9 +34,7 @@ def test_connected_device_without_trouble() -> None:
 def test_delivery_that_is_not_acknowledged_fills_the_window() -> None:
     world = World()
     world.follower("d", "news", messages=2)
-    for _ in range(3):
-        world.publish("news")
-    world.settle()
+    world.publish_many(3, "news")
     world.now += 20
     found = ask(world)
     assert {"window_full", "unacknowledged", "waiting"} <= {verdict.kind for verdict in found.verdicts}

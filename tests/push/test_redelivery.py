@@ -132,9 +132,7 @@ def test_what_is_answered_in_time_is_never_repeated_and_arms_nothing_new() -> No
 def test_the_repeat_takes_no_room_of_the_window_a_second_time() -> None:
     world = World(delivery=SETTINGS)
     attachment, link = connect(world, messages=2)
-    for _ in range(3):
-        world.publish("device:d")
-    world.settle()
+    world.publish_many(3, "device:d")
     world.passes(10.0, attachment)
     assert link.offsets("device:d") == [1, 2, 1]
     attachment.acknowledge("device:d", 1, Outcome.PROCESSED)
@@ -393,9 +391,7 @@ def test_a_dead_letter_is_a_line_in_the_log_without_its_payload() -> None:
 def test_the_line_of_a_dead_letter_names_the_message_also_if_the_first_answer_made_it() -> None:
     world = World(delivery=DeliveryConfig(max_attempts=1))
     attachment, _ = world.follower("d", "news")
-    for _ in range(3):
-        world.publish("news")
-    world.settle()
+    world.publish_many(3, "news")
     with capturedLogs() as lines:
         attachment.acknowledge("news", 2, Outcome.RETRY_LATER)
         world.settle()
@@ -519,9 +515,7 @@ def test_a_feed_that_falls_behind_the_log_loses_what_is_held_as_well() -> None:
     world, attachment, link = world_with(1, limits=StoreConfig(history_messages=2))
     attachment.acknowledge("device:d", 1, Outcome.RETRY_LATER)
     link.room = False
-    for _ in range(4):
-        world.publish("device:d")
-    world.settle()
+    world.publish_many(4, "device:d")
     link.room = True
     attachment.room_again()
     world.settle()

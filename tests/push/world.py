@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import pytest
 from twisted.internet.defer import Deferred
 
 from streampush.config import DeliveryConfig, PublishConfig, StoreConfig
+from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.delivery import Attachment
 from streampush.push.ports import PushSender, Store
@@ -36,6 +39,14 @@ PUBLISHER = Principal("publisher", "backend", may_publish=ANYTHING)
 
 def device(device_id: str, user_id: str = "", topics: tuple[str, ...] = ("*",)) -> Principal:
     return Principal("device", device_id, user_id, may_subscribe=ChannelRules(topics))
+
+
+@contextmanager
+def refuses(code: Code) -> Iterator[None]:
+    """What is done inside is refused with this code."""
+    with pytest.raises(Refused) as caught:
+        yield
+    assert caught.value.code is code
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +308,12 @@ class World:
 
     def publish(self, channel: str, payload: bytes = b"", ttl: float = 0.0) -> Published:
         return self.run(self.service.publish(PUBLISHER, PublishRequest(channel, payload, ttl=ttl)))
+
+    def publish_many(self, count: int, channel: str, payload: bytes = b"", ttl: float = 0.0) -> None:
+        """So many publications, one after the other, and all that comes of them."""
+        for _ in range(count):
+            self.publish(channel, payload, ttl)
+        self.settle()
 
     def attach(self, principal: Principal, messages: int = 100, size: int = 100_000) -> tuple[Attachment, RecordingLink]:
         """A connected device that follows nothing yet."""
