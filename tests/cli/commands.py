@@ -1,10 +1,13 @@
-"""The real `streampush` command in a process of its own."""
+"""The real `streampush` command in a process of its own, and parts of commands in this one."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import click
+from click.testing import CliRunner
 from twisted.internet.utils import getProcessOutputAndValue
 
 PROGRAM = "import sys; from streampush.cli.main import main; main(sys.argv[1:])"
@@ -22,3 +25,21 @@ def where(rest_port: int, root: Path, key: str) -> tuple[str, ...]:
     file = root / "command.key"
     file.write_text(key)
     return "--url", f"http://127.0.0.1:{rest_port}", "--key", str(file)
+
+
+def reported(work: Callable[[], object]) -> tuple[int, str]:
+    """The exit status of a command that does this, and what it says on either stream."""
+
+    @click.command()
+    def command() -> None:
+        work()
+
+    result = CliRunner().invoke(command)
+    return result.exit_code, result.output
+
+
+def assert_one_line(said: str, text: str) -> None:
+    """What a command says of a failure: one line for people, with this in it."""
+    assert said.startswith("Error: ")
+    assert text in said
+    assert said.count("\n") == 1

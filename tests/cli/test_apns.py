@@ -34,6 +34,7 @@ from streampush.cli.exits import Failure
 from streampush.cli.main import main
 from streampush.config import ApnsAppConfig, ApnsConfig, Config
 from tests.apns.minting import BOTH, KEY, NOW, certificate, pem, write_private
+from tests.cli import commands
 from tests.support import make_files
 
 TOKEN = "a1" * 32
@@ -136,13 +137,8 @@ def test_the_only_app_needs_no_name_and_several_do() -> None:
 
 def reported(outcome: Outcome, fault: str = "", *, as_json: bool = False) -> tuple[int, str]:
     """The exit status and what is said, on either stream."""
-
-    @click.command()
-    def command() -> None:
-        report(Sent(ApnsPush(TOKEN, b"{}", "t", apns_id="the-id"), outcome, fault, 0.05), as_json=as_json)
-
-    result = CliRunner().invoke(command)
-    return result.exit_code, result.output
+    sent = Sent(ApnsPush(TOKEN, b"{}", "t", apns_id="the-id"), outcome, fault, 0.05)
+    return commands.reported(lambda: report(sent, as_json=as_json))
 
 
 def test_what_apple_took_is_said_with_its_id() -> None:
@@ -165,9 +161,7 @@ def test_what_apple_took_is_said_with_its_id() -> None:
 def test_what_apple_did_not_take_is_one_line_with_its_own_status(outcome: Outcome, fault: str, status: int, text: str) -> None:
     code, said = reported(outcome, fault)
     assert code == status
-    assert said.startswith("Error: ")
-    assert text in said
-    assert said.count("\n") == 1
+    commands.assert_one_line(said, text)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 from twisted.internet import reactor
@@ -31,6 +30,7 @@ from streampush.cli.apns_sim import SimulatorFiles
 from streampush.cli.main import main
 from streampush.config import ApnsAppConfig, ApnsConfig, Config
 from tests.apns.minting import BOTH, KEY, NOW, certificate, pem, write_private
+from tests.cli import commands
 from tests.support import make_files
 
 CHANNEL = "AAAAAAAAAAAAAAAAAAAAAA=="
@@ -45,13 +45,7 @@ TOML = (
 
 def reported(ended: Ended, fault: str = "", *, as_json: bool = False) -> tuple[int, str]:
     """The exit status and what is said, on either stream."""
-
-    @click.command()
-    def command() -> None:
-        report(Asked(ended, fault, 0.05), as_json=as_json)
-
-    result = CliRunner().invoke(command)
-    return result.exit_code, result.output
+    return commands.reported(lambda: report(Asked(ended, fault, 0.05), as_json=as_json))
 
 
 @pytest.mark.parametrize(
@@ -96,9 +90,7 @@ def test_no_channels_are_no_lines() -> None:
 def test_what_was_not_done_is_one_line_with_its_own_status(ended: Ended, fault: str, status: int, text: str) -> None:
     code, said = reported(ended, fault)
     assert code == status
-    assert said.startswith("Error: ")
-    assert text in said
-    assert said.count("\n") == 1
+    commands.assert_one_line(said, text)
 
 
 def test_a_program_is_told_what_was_not_done() -> None:
