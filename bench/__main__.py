@@ -12,6 +12,7 @@ BENCHES = (
     "decoder",
     "http2",
     "apns",
+    "recovery",
     "fanout",
     "unicast",
     "handshakes",

@@ -61,52 +61,24 @@ class Ours:
     """ApnsClient on Twisted's reactor."""
 
     def __init__(self, port: int, ca: bytes, key: bytes, mode: str, number: int) -> None:
-        from random import Random
         from uuid import uuid4
 
         from twisted.internet import reactor
 
-        from streampush.apns.breaker import Breaker
-        from streampush.apns.client import ApnsClient
-        from streampush.apns.concurrency import Concurrency, ConcurrencyPolicy
+        from bench.apns_client import make_client
+        from streampush.apns.concurrency import ConcurrencyPolicy
+        from streampush.apns.outcome import Delivered, NotSent
+        from streampush.apns.payload import Alert, alert_payload
+        from streampush.apns.push import ApnsPush
+        from streampush.clocks import run_timers_steadily
 
         def _policy(mode: str) -> ConcurrencyPolicy:
             # A thousand are to be under way, also where this machine is slow: else the client would take its own pace for Apple's.
             return ConcurrencyPolicy(start=IN_FLIGHT, slow_slack=60.0) if mode == "flight" else ConcurrencyPolicy()
 
-        from streampush.apns.dialing import TlsDialer
-        from streampush.apns.lanes import Lanes
-        from streampush.apns.outcome import Delivered, NotSent
-        from streampush.apns.pace import Pace
-        from streampush.apns.payload import Alert, alert_payload
-        from streampush.apns.pool import Pool
-        from streampush.apns.provider_token import ProviderToken
-        from streampush.apns.push import ApnsPush
-        from streampush.apns.rates import AppRates, RestingDevices
-        from streampush.apns.retry import Retries, RetryBudget, RetryPolicy
-        from streampush.apns.signing_key import parse_signing_key
-        from streampush.apns.tls import Http2Tls
-        from streampush.clocks import run_timers_steadily
-
         run_timers_steadily(reactor)
         self._reactor: Any = reactor
-        now = self._reactor.seconds()
-        pool = Pool(TlsDialer(reactor, "localhost", port, Http2Tls("localhost", trust=ca), 3.0), self._reactor)
-        budget = RetryBudget(now)
-        pace = Pace(
-            "bench",
-            breaker=Breaker(now),
-            concurrency=Concurrency(now, _policy(mode), ceiling=IN_FLIGHT),
-            lanes=Lanes(),
-            devices=RestingDevices(),
-            rates=AppRates({}, now),
-            retries=Retries(RetryPolicy(), budget, Random(1)),
-            budget=budget,
-        )
-        token = ProviderToken(parse_signing_key(key, "TEAM123456", "KEY1234567"))
-        self._client = ApnsClient(
-            "bench", "localhost", pool, pace, self._reactor, token=token, wall=time.time, new_id=lambda: str(uuid4())
-        )
+        self._client, _ = make_client(reactor, port, ca, key, policy=_policy(mode), ceiling=IN_FLIGHT)
         self._push_type, self._alert, self._payload = ApnsPush, Alert, alert_payload
         self._delivered_type, self._not_sent_type = Delivered, NotSent
         self._mode, self._number = mode, number

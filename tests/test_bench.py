@@ -17,6 +17,7 @@ from bench.arena import arena
 from bench.dialects import LoadError, NaiveDialect, StreampushDialect
 from bench.durable import SERIAL
 from bench.mosquitto import MqttWire
+from bench.recovery import SIMULATOR, SIMULATOR_ERROR
 from bench.report import NAIVE, OURS, Report, percentile, ratios
 from bench.servers import NAIVE_SESSIONS
 from bench.storage import EMPTY
@@ -44,6 +45,13 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
     "http2": (
         "--requests 10 --in-flight 5 --rounds 1",
         {"request and answer CPU": {OURS, "h2", f"{OURS}/h2"}},
+    ),
+    "recovery": (
+        "--rate 100 --gap 0.3 --rounds 1",
+        {
+            "recovery after GOAWAY": {SIMULATOR, SIMULATOR_ERROR},
+            "slowest push over a GOAWAY": {SIMULATOR, SIMULATOR_ERROR},
+        },
     ),
     "fanout": ("--devices 5 --messages 3 --rounds 1", {"fan-out CPU per delivery": BOTH}),
     "unicast": (

@@ -202,9 +202,9 @@ class Rows:
         fates: list[Fate] = []
         for batch in row.batches:
             fates += await send(batch)
-        await self.metrics.closed(row.lost)
-        self.assertEqual(self.metrics.lost, row.lost)
         check_row(row, fates, await seen(), len(self.metrics.of("returned")), LATENESS)
+        await self.metrics.closed(row.lost)
+        assert self.metrics.lost == row.lost
 
     async def test_200_pushes_with_every_tenth_refused(self) -> None:
         await self.run_row(chaos.EVERY_TENTH_REFUSED)
