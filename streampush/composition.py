@@ -124,6 +124,7 @@ class Parts:
         away = Away(
             self._reactor,
             self.config,
+            lambda token, at_ms: self.service.devices.drop_dead(token, at_ms),
             wall=lambda: self.time.wall_ms() / 1000,
             new_id=lambda: str(uuid4()),
             metrics=figures,

@@ -11,12 +11,13 @@ from twisted.internet.defer import Deferred
 from streampush.apns.app_clients import AppClients, tls_dialer
 from streampush.apns.apps import Apps, Route
 from streampush.apns.client_figures import ClientFigures
-from streampush.apns.direct import DirectPushes
+from streampush.apns.direct import DirectPushes, DropToken
 from streampush.apns.pool_figures import PoolFigures
 from streampush.apns.ports import ApnsMetrics
 from streampush.apns.push_certificate import PushCertificate
 from streampush.apns.sender import ApnsSender
 from streampush.apns.status import apns_document, app_document, pool_document
+from streampush.apns.verdicts import Verdicts
 from streampush.apns.vigil import Vigil
 from streampush.config import Config
 from streampush.push.direct import DirectPush, DirectResult
@@ -24,7 +25,7 @@ from streampush.push.direct import DirectPush, DirectResult
 
 class Away:
     """Made whole, with no connection: the first push opens one. `reactor`: IReactorTCP, IReactorTime and
-    IReactorPluggableNameResolver. `wall`: Unix seconds. `new_id`: makes UUIDs.
+    IReactorPluggableNameResolver. `drop_token`: see DirectPushes. `wall`: Unix seconds. `new_id`: makes UUIDs.
 
     Raises ConfigError for an app or a proxy that cannot be used.
     """
@@ -33,6 +34,7 @@ class Away:
         self,
         reactor: Any,
         config: Config,
+        drop_token: DropToken,
         *,
         wall: Callable[[], float],
         new_id: Callable[[], str],
@@ -44,9 +46,11 @@ class Away:
         self.apps = Apps(config, wall)
         dialer = tls_dialer(reactor, config)
         self.clients = AppClients(self.apps, config.apns, reactor, dialer, wall=wall, new_id=new_id, metrics=metrics, random=random)
+        verdicts = Verdicts(self.apps)
         self.sender = ApnsSender(
             self.apps,
             self.clients,
+            verdicts,
             reactor,
             max_in_flight=config.apns.max_in_flight,
             wall=wall,
@@ -54,7 +58,7 @@ class Away:
             random=random,
         )
         self._vigil = Vigil(reactor, self.figures, self._pool_figures)
-        self._direct = DirectPushes(self.apps, self.clients, reactor, wall=wall, new_id=new_id)
+        self._direct = DirectPushes(self.apps, self.clients, verdicts, reactor, drop_token, wall=wall, new_id=new_id)
 
     async def push(self, asked: DirectPush, timeout: float) -> DirectResult:
         """A push without a message; how it ended, after `timeout` seconds at most. Raises NoApp and BadDirectPush."""

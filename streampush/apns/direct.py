@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from streampush.apns.alert_block import with_defaults
 from streampush.apns.app_clients import AppClients
@@ -16,8 +18,13 @@ from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, Reject
 from streampush.apns.payload import Alert, InterruptionLevel, alert_payload, background_payload
 from streampush.apns.push import PUSH_TYPES, ApnsPush, Priority, PushType, topic_for
 from streampush.apns.reasons import treatment
+from streampush.apns.verdicts import Verdicts
+from streampush.errors import StoreUnavailable
 from streampush.push.direct import BadDirectPush, DirectPush, DirectResult, NoApp
 from streampush.push.values import Alert as Said
+from streampush.push.values import PushToken
+
+DropToken: TypeAlias = Callable[[PushToken, int], Awaitable[bool]]
 
 _FIELDS = frozenset({"device_token", "payload", "topic", "push_type", "priority", "collapse_id", "apns_id", "alert"})
 """Names that checks of a push use and its sender knows; others are of parts of the alert."""
@@ -27,14 +34,30 @@ _UNREACHABLE = frozenset({Why.NO_CONNECTION, Why.DEADLINE, Why.BREAKER_OPEN})
 
 
 class DirectPushes:
-    """Sends them. `wall`: Unix seconds. `new_id`: makes UUIDs."""
+    """Sends them. `wall`: Unix seconds. `new_id`: makes UUIDs.
+
+    `drop_token` is asked to forget a device token that was no longer good at a time, Unix milliseconds, and says whether a device
+    had it, with the same topic and environment, and had not registered it since. It may raise StoreUnavailable.
+    """
+
+    _log = Logger()
 
     def __init__(
-        self, apps: Apps, clients: AppClients, clock: IReactorTime, *, wall: Callable[[], float], new_id: Callable[[], str]
+        self,
+        apps: Apps,
+        clients: AppClients,
+        verdicts: Verdicts,
+        clock: IReactorTime,
+        drop_token: DropToken,
+        *,
+        wall: Callable[[], float],
+        new_id: Callable[[], str],
     ) -> None:
         self._apps = apps
         self._clients = clients
+        self._verdicts = verdicts
         self._clock = clock
+        self._drop_token = drop_token
         self._wall = wall
         self._new_id = new_id
 
@@ -44,13 +67,27 @@ class DirectPushes:
         client = self._clients.of(app)
         if client is None:  # the node stops
             return self._result(app, asked.push_id, NotSent(Why.STOPPING), collapsible=False)
+        sent_at_ms = int(self._wall() * 1000)
         try:
             push = self._made(app, asked)
             outcome = await client.push(push, deadline=self._clock.seconds() + timeout)
         except BadPush as error:
             name = error.field if error.field in _FIELDS else "ttl" if error.field == "expiration" else f"alert.{error.field}"
             raise BadDirectPush(name, error.problem) from error
-        return self._result(app, push.apns_id, outcome, collapsible=bool(push.collapse_id))
+        dropped = await self._look_dead(app, push, outcome, sent_at_ms)
+        return self._result(app, push.apns_id, outcome, collapsible=bool(push.collapse_id), token_dropped=dropped)
+
+    async def _look_dead(self, app: App, push: ApnsPush, outcome: Outcome, sent_at_ms: int) -> bool:
+        """Whether a device has lost the token, because Apple says that it is dead."""
+        dead_at_ms = self._verdicts.dead_at_ms(app, outcome, registered_at_ms=0, sent_at_ms=sent_at_ms)
+        if dead_at_ms is None:
+            return False
+        token = PushToken(bytes.fromhex(push.device_token), push.topic, sandbox=app.settings.environment == "sandbox")
+        try:
+            return await self._drop_token(token, dead_at_ms - 1)  # one that was registered in that millisecond is alive
+        except StoreUnavailable as away:  # the next push of a message to the device will find it out again
+            self._log.warn("a device token that Apple calls dead stays, the store is away: {problem}", problem=away.detail)
+            return False
 
     def _app(self, name: str) -> App:
         apps = self._apps.all
@@ -86,7 +123,7 @@ class DirectPushes:
 
     # -------------------------------------------------------------------------------------------------------------- the result
 
-    def _result(self, app: App, apns_id: str, outcome: Outcome, *, collapsible: bool) -> DirectResult:
+    def _result(self, app: App, apns_id: str, outcome: Outcome, *, collapsible: bool, token_dropped: bool = False) -> DirectResult:
         kind, reason = named(outcome)
         status, advice, retry_after = 0, "", None
         match outcome:
@@ -104,7 +141,7 @@ class DirectPushes:
             case _:
                 meaning = "it was sent, and no answer came: it may have been shown"
         repeat = may_be_repeated(outcome, collapsible=collapsible) or outcome == NotSent(Why.DEADLINE)
-        return DirectResult(kind, apns_id, status, reason, meaning, advice, repeat, retry_after)
+        return DirectResult(kind, apns_id, status, reason, meaning, advice, repeat, retry_after, token_dropped)
 
     def _fault(self, app: App) -> str:
         """Why there is no connection, or empty."""

@@ -12,18 +12,17 @@ from collections.abc import Callable
 from random import Random
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from streampush.apns.alert_block import payload_of
 from streampush.apns.app_clients import AppClients
 from streampush.apns.apps import App, Apps
-from streampush.apns.dead_tokens import DeadTokens
 from streampush.apns.errors import BadPush
 from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, Rejected, UnknownPolicy, Why, may_be_repeated
 from streampush.apns.ports import ApnsMetrics
 from streampush.apns.push import ApnsPush, Priority, PushType
 from streampush.apns.reasons import Action, treatment
 from streampush.apns.shares import Shares
+from streampush.apns.verdicts import Verdicts
 from streampush.protocol.terms import Priority as Urgency
 from streampush.push.values import PushAnswer, PushOrder, PushOutcome, PushToken
 
@@ -53,8 +52,6 @@ DEFAULT_FALLBACK_AFTER = 5.0
 _SOON = frozenset({Why.QUEUE_FULL, Why.NO_ROOM, Why.APP_RATE})
 """What is over when others are through."""
 
-_log = Logger()
-
 
 class ApnsSender:
     """The port push.ports.PushSender. `max_in_flight`: orders that it takes at once, which the apps share. `wall`: Unix seconds."""
@@ -63,6 +60,7 @@ class ApnsSender:
         self,
         apps: Apps,
         clients: AppClients,
+        verdicts: Verdicts,
         clock: IReactorTime,
         *,
         max_in_flight: int,
@@ -72,6 +70,7 @@ class ApnsSender:
     ) -> None:
         self._apps = apps
         self._clients = clients
+        self._verdicts = verdicts
         self._clock = clock
         self._max_in_flight = max_in_flight
         self._wall = wall
@@ -80,8 +79,6 @@ class ApnsSender:
         self._shares = Shares(max_in_flight)
         self._shares.reload(apps.all)
         self._payloads: OrderedDict[tuple[str, str], tuple[App, PushType, bytes]] = OrderedDict()
-        self._dead: dict[str, tuple[App, DeadTokens]] = {}
-        self._suspected: set[str] = set()  # apps that were told to be wrongly configured
         apps.watch(self._reloaded)
 
     @property
@@ -126,11 +123,9 @@ class ApnsSender:
         return self._answer(order, app, outcome, int(sent_at * 1000))
 
     def _reloaded(self) -> None:
-        """What was learned of an app that has changed says nothing about it now."""
+        """The defaults in the payloads may be others now."""
         self._shares.reload(self._apps.all)
         self._payloads.clear()
-        self._dead = {name: known for name, known in self._dead.items() if self._apps.named(name) == known[0]}
-        self._suspected &= self._dead.keys()
 
     # ---------------------------------------------------------------------------------------------------------------- the push
 
@@ -161,7 +156,8 @@ class ApnsSender:
     # -------------------------------------------------------------------------------------------------------------- the answer
 
     def _answer(self, order: PushOrder, app: App, outcome: Outcome, sent_at_ms: int) -> PushAnswer:
-        dead_at_ms = self._dead_at_ms(order, app, outcome, sent_at_ms)
+        registered_at_ms = order.token.registered_at_ms
+        dead_at_ms = self._verdicts.dead_at_ms(app, outcome, registered_at_ms=registered_at_ms, sent_at_ms=sent_at_ms)
         again = self._again_in(app, outcome)
         again_in = None if again is None else again * (1 + self._random.uniform(0.0, SPREAD))
         match outcome:
@@ -174,26 +170,6 @@ class ApnsSender:
                 return PushAnswer(PushOutcome.NOT_SENT, why.value.replace("_", " "), "", again_in)
             case _:
                 return PushAnswer(PushOutcome.UNKNOWN, outcome.why.value.replace("_", " "), order.push_id, again_in)
-
-    def _dead_at_ms(self, order: PushOrder, app: App, outcome: Outcome, sent_at_ms: int) -> int | None:
-        """When the device token was of no use any more, if Apple says so and is to be believed."""
-        known = self._dead.get(app.name)
-        if known is None:
-            known = self._dead[app.name] = (app, DeadTokens())
-        dead = known[1]
-        dead.note(outcome)
-        if not isinstance(outcome, Rejected):
-            return None
-        if not dead.may_drop(outcome, registered_at_ms=order.token.registered_at_ms, sent_at_ms=sent_at_ms):
-            self._look_suspect(app, dead)
-            return None
-        return sent_at_ms if outcome.timestamp_ms is None else outcome.timestamp_ms
-
-    def _look_suspect(self, app: App, dead: DeadTokens) -> None:
-        if dead.suspects_configuration and app.name not in self._suspected:
-            self._suspected.add(app.name)
-            text = "Apple calls most device tokens of {app} bad: compare environment and bundle id with the build; none is dropped"
-            _log.error(text, app=app.name)
 
     def _again_in(self, app: App, outcome: Outcome) -> float | None:
         """Seconds until another try is worth while, None: never."""

@@ -107,6 +107,15 @@ class Devices:
         async with self._turns.of(device_id):
             return await self._store.drop_token(device_id, token, at_ms)
 
+    async def drop_dead(self, token: PushToken, at_ms: int) -> bool:
+        """As `drop_token`, for whatever device has the token; False if none has it for this topic and environment. Apple's word is
+        about the token together with these: of another topic's push it says nothing about the device's own."""
+        record = await self._store.device_of_token(token.token)
+        known = None if record is None else record.push_token
+        if record is None or known is None or (known.topic, known.sandbox) != (token.topic, token.sandbox):
+            return False
+        return await self.drop_token(record.device_id, token.token, at_ms)
+
     async def change(self, device_id: str, change: DeviceChange) -> bool:
         """Makes or changes a device; True if it was made. It may then be published to, also if it never connected.
 

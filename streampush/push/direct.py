@@ -1,4 +1,4 @@
-"""A push without a message: straight to a device token, with nothing stored and nothing repeated after its answer."""
+"""A push without a message: straight to a device token, with no push stored and nothing repeated after its answer."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class DirectResult:
     `outcome`: delivered, rejected, not_sent, refused or unknown. `status`: that of the push service's answer, 0: it gave none.
     `reason`: its word, or ours. `meaning`, `advice`: English, for people; `advice` may be empty. `repeat`: whether the same push,
     with the same id, may be sent again later without being shown twice; `retry_after`: in so many seconds, None: not known.
+    `token_dropped`: a device had the token, and it was forgotten because the push service says that it is dead.
     """
 
     outcome: str
@@ -46,6 +47,7 @@ class DirectResult:
     advice: str
     repeat: bool
     retry_after: float | None
+    token_dropped: bool = False
 
 
 class BadDirectPush(StreampushError):

@@ -189,6 +189,9 @@ class DeviceStore(Protocol):
         """Forgets the device's push token, of which it was said that it was no longer good at that time. False, and nothing is
         changed, if the device has another one, or registered this one later."""
 
+    async def device_of_token(self, token: bytes) -> DeviceRecord | None:
+        """The device that has this push token, if there is one."""
+
     async def forget_device(self, device_id: str) -> bool:
         """Forgets the device with its cursors, subscriptions and dead letters; False if it was not known. Its log stays until
         it is trimmed."""

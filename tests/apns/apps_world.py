@@ -20,6 +20,7 @@ from streampush.apns.sender import ApnsSender
 from streampush.apns.simulator import Devices, Orders, SimulatedApple, Validation, mint_key
 from streampush.apns.simulator.orders import Order
 from streampush.apns.simulator.server import AppleProtocol
+from streampush.apns.verdicts import Verdicts
 from streampush.config import ApnsAppConfig, ApnsConfig, Config
 from streampush.protocol.terms import Priority
 from streampush.push.alerts import canonical, split
@@ -79,9 +80,11 @@ class AppsWorld:
             random=self.random,
         )
         self.put_off = PutOff()
+        self.verdicts = Verdicts(self.apps)
         self.sender = ApnsSender(
             self.apps,
             self.clients,
+            self.verdicts,
             self.clock,
             max_in_flight=100,
             wall=self.wall,

@@ -13,9 +13,10 @@ from twisted.internet.defer import Deferred
 from streampush.apns.direct import DirectPushes
 from streampush.apns.link_state import LinkEnd
 from streampush.apns.simulator import Reason
-from streampush.apns.simulator.orders import Reject, Stall
+from streampush.apns.simulator.orders import Order, Reject, Stall, When
+from streampush.errors import StoreUnavailable
 from streampush.push.direct import BadDirectPush, DirectPush, DirectResult, NoApp
-from streampush.push.values import Alert
+from streampush.push.values import Alert, PushOutcome, PushToken
 from tests.apns.apps_world import WALL, AppsWorld
 from tests.apns.simulator.providers import TOPIC
 
@@ -29,13 +30,28 @@ def world(tmp_path: Path) -> Iterator[AppsWorld]:
     world.stop()
 
 
-def direct(world: AppsWorld) -> DirectPushes:
-    return DirectPushes(world.apps, world.clients, world.clock, wall=world.wall, new_id=world.new_id)
+class Dropping:
+    """Remembers which tokens were to be dropped, and when they had died."""
+
+    def __init__(self, away: bool = False) -> None:
+        self.asked: list[tuple[PushToken, int]] = []
+        self.away = away
+
+    async def drop(self, token: PushToken, at_ms: int) -> bool:
+        self.asked.append((token, at_ms))
+        if self.away:
+            raise StoreUnavailable("away")
+        return True
 
 
-def result(world: AppsWorld, asked: DirectPush, timeout: float = 10.0) -> DirectResult:
+def direct(world: AppsWorld, dropping: Dropping | None = None) -> DirectPushes:
+    drop = (dropping or Dropping()).drop
+    return DirectPushes(world.apps, world.clients, world.verdicts, world.clock, drop, wall=world.wall, new_id=world.new_id)
+
+
+def result(world: AppsWorld, asked: DirectPush, timeout: float = 10.0, dropping: Dropping | None = None) -> DirectResult:
     """Raises what the push raises."""
-    waiting: Deferred[DirectResult] = Deferred.fromCoroutine(direct(world).push(asked, timeout))
+    waiting: Deferred[DirectResult] = Deferred.fromCoroutine(direct(world, dropping).push(asked, timeout))
     found: list[Any] = []
     waiting.addBoth(found.append)
     world.advance(timeout)
@@ -163,3 +179,48 @@ def test_a_node_that_stops_sends_nothing(world: AppsWorld) -> None:
 
 def test_a_token_is_not_shown() -> None:
     assert TOKEN not in repr(alert())
+
+
+# ---------------------------------------------------------------------------------------------------------------- dead tokens
+
+
+def test_a_token_that_apple_calls_dead_is_dropped_as_of_apples_time(tmp_path: Path) -> None:
+    world = AppsWorld(tmp_path, (Reject(Reason.UNREGISTERED, ago=60),))
+    dropping = Dropping()
+    assert result(world, alert(), dropping=dropping).token_dropped
+    ((token, at_ms),) = dropping.asked
+    assert token == PushToken(bytes.fromhex(TOKEN), TOPIC, sandbox=True)
+    assert abs(at_ms - (int(WALL * 1000) - 60_000)) < 1000
+    world.stop()
+
+
+def test_a_token_is_dropped_of_the_topic_that_was_pushed_to(tmp_path: Path) -> None:
+    world = AppsWorld(tmp_path, (Reject(Reason.UNREGISTERED),))
+    dropping = Dropping()
+    result(world, alert(alert=None, payload='{"a":1}', push_type="voip"), dropping=dropping)
+    assert dropping.asked[0][0].topic == f"{TOPIC}.voip"
+    world.stop()
+
+
+@pytest.mark.parametrize("order", [Reject(Reason.BAD_TOPIC), Reject(Reason.BAD_DEVICE_TOKEN), Stall()])
+def test_no_token_is_dropped_for_what_says_nothing_of_it(tmp_path: Path, order: Order) -> None:
+    world = AppsWorld(tmp_path, (order,))
+    dropping = Dropping()
+    assert not result(world, alert(), dropping=dropping).token_dropped
+    assert dropping.asked == []
+    world.stop()
+
+
+def test_pushes_with_and_without_a_message_share_the_verdict_about_bad_tokens(tmp_path: Path) -> None:
+    world = AppsWorld(tmp_path, (Reject(Reason.BAD_DEVICE_TOKEN, When(at=2)),))
+    assert world.answer(world.order(), 1.0).outcome is PushOutcome.DELIVERED  # so the configuration is right
+    dropping = Dropping()
+    assert result(world, alert(), dropping=dropping).token_dropped
+    world.stop()
+
+
+def test_a_store_that_is_away_keeps_the_token_and_not_the_outcome(tmp_path: Path) -> None:
+    world = AppsWorld(tmp_path, (Reject(Reason.UNREGISTERED),))
+    found = result(world, alert(), dropping=Dropping(away=True))
+    assert (found.reason, found.token_dropped) == ("Unregistered", False)
+    world.stop()

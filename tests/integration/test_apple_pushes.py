@@ -239,10 +239,17 @@ class DirectPushTests(AppleTestCase):
         self.assertEqual(json.loads(body), {"aps": {"alert": {"title": "Hi"}}})
 
     @run
-    async def test_a_dead_token_is_the_callers_to_forget(self) -> None:
-        self.apple.devices.unregister(TOKEN.hex(), time.time() - 60)
+    async def test_a_dead_token_is_taken_from_the_device_that_has_it(self) -> None:
+        await self.gone(await self.registered())
+        self.apple.devices.unregister(TOKEN.hex(), time.time() - 60)  # before it was registered
         status, answer = await self.push()
         self.assertEqual((status, answer["outcome"], answer["status"], answer["reason"]), (200, "rejected", 410, "Unregistered"))
+        self.assertFalse(answer["token_dropped"])
+        self.apple.devices.unregister(TOKEN.hex(), time.time() + 1)
+        self.assertTrue((await self.push())[1]["token_dropped"])
+        self.assertFalse((await self.push())[1]["token_dropped"])
+        result = await self.result(await self.publish(alert={"title": "one"}))
+        self.assertEqual((result["outcome"], result["reason"]), ("not_sent", "no token"))
 
     @run
     async def test_what_is_refused_names_its_field_and_not_the_token(self) -> None:

@@ -90,6 +90,26 @@ def test_a_token_that_is_no_longer_good_is_dropped_unless_it_was_registered_agai
     assert record(world).push_token is None
 
 
+def test_a_dead_token_is_dropped_from_whatever_device_has_it_unless_it_was_registered_again() -> None:
+    world = World()
+    change(world)
+    world.run(world.service.devices.register_token("d", TOKEN))
+    registered_at_ms = world.wall_ms()
+    assert not world.run(world.service.devices.drop_dead(TOKEN, registered_at_ms - 1))
+    assert not world.run(world.service.devices.drop_dead(replace(TOKEN, token=b"other"), registered_at_ms))
+    assert world.run(world.service.devices.drop_dead(TOKEN, registered_at_ms))
+    assert record(world).push_token is None
+
+
+@pytest.mark.parametrize("other", [{"topic": "other.topic"}, {"sandbox": not TOKEN.sandbox}])
+def test_what_is_said_of_a_token_for_another_topic_or_environment_says_nothing_of_the_devices_own(other: dict[str, Any]) -> None:
+    world = World()
+    change(world)
+    world.run(world.service.devices.register_token("d", TOKEN))
+    assert not world.run(world.service.devices.drop_dead(replace(TOKEN, **other), world.wall_ms()))
+    assert record(world).push_token is not None
+
+
 def test_a_token_that_is_dropped_while_the_record_changes_does_not_come_back() -> None:
     world, store = slow_world()
     token = replace(TOKEN, registered_at_ms=1)

@@ -205,6 +205,17 @@ class DeviceContract(ContractBase):
         assert not await store.drop_token("nobody", b"t", 1000)
         assert await self.token_of(store) is not None
 
+    async def test_the_device_of_a_token_is_the_one_that_has_it(self) -> None:
+        store = await self.with_token(100)
+        assert await store.device_of_token(b"other") is None
+        assert await store.device_of_token(b"t") == await store.device("d")
+        await self.register(store, "new", 200)
+        found = await store.device_of_token(b"t")
+        assert found is not None
+        assert found.device_id == "new"
+        await store.drop_token("new", b"t", 200)
+        assert await store.device_of_token(b"t") is None
+
     async def test_a_token_that_another_device_registers_is_its_own_from_then_on(self) -> None:
         store = await self.with_token(100)
         await self.register(store, "new", 100, topic="org.other")

@@ -170,6 +170,9 @@ class SlowStore:
     async def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
         return await self._begin("drop_token", lambda: self._store.drop_token(device_id, token, at_ms))
 
+    async def device_of_token(self, token: bytes) -> DeviceRecord | None:
+        return await self._begin("device_of_token", lambda: self._store.device_of_token(token))
+
     async def forget_device(self, device_id: str) -> bool:
         return await self._begin("forget_device", lambda: self._store.forget_device(device_id))
 

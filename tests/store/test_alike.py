@@ -229,6 +229,9 @@ class Pair:
     def do_drop_token(self) -> None:
         self.both("drop_token", self.device(), self.random.choice(TOKENS), self.now_ms - self.random.choice((0, 500, 501, 3000)))
 
+    def do_device_of_token(self) -> None:
+        self.both("device_of_token", self.random.choice(TOKENS))
+
     def do_forget(self) -> None:
         if self.random.random() < 0.3:
             self.both("forget_device", self.device())

@@ -73,6 +73,10 @@ class Devices:
         self._records[device_id] = replace(record, push_token=None)
         return True
 
+    def of_token(self, token: bytes) -> DeviceRecord | None:
+        """See push.ports.DeviceStore.device_of_token."""
+        return self._records.get(self._tokens.get(token, ""))
+
     def closed(self, device_id: str, close: Close) -> None:
         """Keeps how the last connection of a known device ended."""
         record = self._records.get(device_id)

@@ -281,6 +281,9 @@ class MemoryStore(OneProcessPresence):
     async def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
         return self._devices.drop_token(device_id, token, at_ms)
 
+    async def device_of_token(self, token: bytes) -> DeviceRecord | None:
+        return self._devices.of_token(token)
+
     async def forget_device(self, device_id: str) -> bool:
         self._cursors.forget_device(device_id)
         for letter in self._letters.forget_device(device_id):

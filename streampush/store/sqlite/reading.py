@@ -224,6 +224,10 @@ class Reading(MessageReading):
         row = self._db.execute(f"SELECT {DEVICE_COLUMNS} FROM devices WHERE id = ?", (device_id,)).fetchone()
         return None if row is None else _device(row)
 
+    def device_of_token(self, token: bytes) -> DeviceRecord | None:
+        row = self._db.execute(f"SELECT {DEVICE_COLUMNS} FROM devices WHERE push_token = ?", (token,)).fetchone()
+        return None if row is None else _device(row)
+
     def devices_of_user(self, user_id: str, limit: int) -> list[DeviceRecord]:
         query = f"SELECT {DEVICE_COLUMNS} FROM devices WHERE user_id = ? AND user_id <> '' ORDER BY id LIMIT ?"
         return [_device(row) for row in self._db.execute(query, (user_id, limit))]

@@ -248,6 +248,10 @@ class SqliteStore(OneProcessPresence):
     async def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
         return bool(await self._write("drop_token", device_id, token, at_ms))
 
+    async def device_of_token(self, token: bytes) -> DeviceRecord | None:
+        record: DeviceRecord | None = await self._read("device_of_token", token)
+        return record
+
     async def forget_device(self, device_id: str) -> bool:
         while (known := await self._write("forget_device", device_id)) is None:
             pass  # others have their turn
