@@ -61,6 +61,7 @@ class StreampushService(Service):
         self._rest_port: IListeningPort | None = None
         self._rest_site: ApiSite | None = None
         self._old_hangup: Any = None
+        self._hurried = False
 
     def setServiceParent(self, parent: Any) -> None:
         """Under twistd the parent is the application, and what it has as ILogObserver becomes the process's log."""
@@ -140,6 +141,8 @@ class StreampushService(Service):
             rest=f"{self.config.rest.address}:{self.rest_port}" if self._rest_port is not None else "no port",
             node=self._parts.node_name,
         )
+        if self._parts.away.apps.all:
+            self._reactor.callWhenRunning(self._tell_apps)
 
     def _open_store(self) -> None:
         """The store is opened in the process that will use it: behind the fork to the background, with the rights that are kept."""
@@ -184,7 +187,12 @@ class StreampushService(Service):
             else:
                 self._log.warn("{problem}", problem=str(problem))
         if apps.all or had_apps:
-            self._log.info("apps of Apple's in force: {apps}", apps=", ".join(apps.all) or "none")
+            self._tell_apps()
+
+    def _tell_apps(self) -> None:
+        apps = self._parts.away.apps.all.values()
+        named = [f"{app.name} ({app.settings.bundle_id}, {app.settings.environment})" for app in apps]
+        self._log.info("apps of Apple's in force: {apps}", apps=", ".join(named) or "none")
 
     def stopService(self) -> Deferred[None]:
         """Drains: no new connections, GoAway 1004 to every peer, and at most `drain_timeout` for them to go."""
@@ -192,14 +200,25 @@ class StreampushService(Service):
 
     def _hurry(self, signum: int, frame: FrameType | None) -> None:
         """Whoever sends a second signal does not want to wait."""
-        self._reactor.callFromThread(self.node.cut)
+        self._reactor.callFromThread(self.hurry)
+
+    def hurry(self) -> None:
+        """The stop that is under way waits no longer, neither for devices to leave nor for answers of Apple's."""
+        self._hurried = True
+        self.node.cut()
+        self._parts.away.cut()
 
     async def _stop(self) -> None:
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
-        await self._drain()
-        self.node.stop()
-        self.service.stop()
-        await self._parts.away.stop()
+        hurried = {number: signal.signal(number, self._hurry) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            await self._drain()
+            self.node.stop()
+            self.service.stop()
+            await self._stop_pushes()
+        finally:
+            for number, before in hurried.items():
+                signal.signal(number, before)
         if self._rest_port is not None:
             stopped = self._rest_port.stopListening()
             if stopped is not None:
@@ -219,15 +238,16 @@ class StreampushService(Service):
         self.service.refuse_publishing("the node is being stopped")
         if self._rest_site is not None:
             self._rest_site.streams.stop("the node is being stopped")
-        hurried = {number: signal.signal(number, self._hurry) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            self._log.info("draining {connections} connections", connections=len(self.node.connections))
-            if self._stream_port is not None:
-                await self._stream_port.stopListening()
-            await self.node.drain("the server stops")
-        finally:
-            for number, before in hurried.items():
-                signal.signal(number, before)
+        self._log.info("draining {connections} connections", connections=len(self.node.connections))
+        if self._stream_port is not None:
+            await self._stream_port.stopListening()
+        await self.node.drain("the server stops")
+
+    async def _stop_pushes(self) -> None:
+        stopped = self._parts.away.stop()
+        if self._hurried:
+            self._parts.away.cut()
+        await stopped
 
     async def _stop_parts(self) -> None:
         self.service.receipts.stop()

@@ -68,7 +68,7 @@ class AppClients:
         self._random = random
         self._retry = retry
         self._pools: dict[Route, Pool] = {}
-        self._ending: list[Deferred[None]] = []  # pools that drain
+        self._ending: dict[Pool, Deferred[None]] = {}  # pools that drain
         self._running: dict[str, _Running] = {}
         self._rates = AppRates({}, clock.seconds())
         self._stopping = False
@@ -99,8 +99,13 @@ class AppClients:
             running.client.stop()
         for pool in self._pools.values():
             self._end(pool)
-        stopped: Deferred[None] = DeferredList(self._ending).addCallback(lambda _: None)
+        stopped: Deferred[None] = DeferredList(list(self._ending.values())).addCallback(lambda _: None)
         return stopped
+
+    def cut(self) -> None:
+        """Behind `stop`: closes what is still open now. What is under way ends as Unknown."""
+        for pool in list(self._ending):
+            pool.cut()
 
     # ---------------------------------------------------------------------------------------------------------------- its work
 
@@ -139,9 +144,8 @@ class AppClients:
         return (app.route.host, app.route.port, app.settings.environment, self._retry(app.settings))
 
     def _end(self, pool: Pool) -> None:
-        ended = pool.stop()
-        self._ending.append(ended)
-        ended.addCallback(lambda _: self._ending.remove(ended))
+        ended = self._ending[pool] = pool.stop()
+        ended.addCallback(lambda _: self._ending.__delitem__(pool))
 
     def _pool(self, route: Route) -> Pool:
         pool = self._pools.get(route)

@@ -74,6 +74,10 @@ class Away:
         self._vigil.stop()
         return self.clients.stop()
 
+    def cut(self) -> None:
+        """Behind `stop`: does not wait for answers any longer."""
+        self.clients.cut()
+
     def figures(self) -> Mapping[str, ClientFigures]:
         """What there is now, by the name of the app."""
         return {name: client.figures() for name, client in self.clients.all.items()}

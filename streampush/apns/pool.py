@@ -140,6 +140,11 @@ class Pool:
         self._look_stopped()
         return stopped
 
+    def cut(self) -> None:
+        """Behind `stop`: closes all connections now; nobody knows what became of what is under way."""
+        for link in list(self._links):
+            link.abort(LinkEnd("the pool is stopping", ours=True))
+
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is under way."""
@@ -374,8 +379,7 @@ class Pool:
         self._timer_at = inf
         if self._stopping:
             if now >= self._stop_at:
-                for link in list(self._links):
-                    link.abort(LinkEnd("the pool is stopping", ours=True))
+                self.cut()
             else:
                 self._arm(self._stop_at)
             return

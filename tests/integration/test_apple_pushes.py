@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -360,6 +361,45 @@ class LateAnswerTests(AppleTestCase):
         _, document = await self.ask("GET", f"/v1/messages/{message_id}")
         self.assertEqual(document["devices"][0]["push"]["outcome"], "delivered")
         self.assertEqual(len(self.seen), 1)
+
+
+class HurryTests(AppleTestCase):
+    """A second signal while the node stops."""
+
+    orders = (Stall(),)
+
+    async def stop_in_a_hurry(self, *, at_once: bool) -> None:
+        """The answer never comes, so without the second signal the node would wait for 10 s."""
+        assert self.node is not None
+        stopped = self.node.stopService()
+        self.node = None
+        await self.turns(0.0 if at_once else 0.3)
+        self.assertFalse(stopped.called)
+        second: Any = signal.getsignal(signal.SIGTERM)
+        began = time.monotonic()
+        second(signal.SIGTERM, None)
+        await stopped
+        self.assertLess(time.monotonic() - began, 5.0)
+
+    @run
+    async def test_it_ends_the_wait_for_apples_answers(self) -> None:
+        await self.gone(await self.registered())
+        message_id = await self.publish(alert={"title": "no answer"})
+        await self.until(lambda: bool(self.seen))
+        await self.stop_in_a_hurry(at_once=False)
+        self.start()
+        _, document = await self.ask("GET", f"/v1/messages/{message_id}")
+        self.assertNotIn("push", document["devices"][0])  # it will be sent again
+
+    @run
+    async def test_it_also_does_when_it_came_while_devices_were_to_leave(self) -> None:
+        await self.gone(await self.registered())
+        await self.publish(alert={"title": "no answer"})
+        await self.until(lambda: bool(self.seen))
+        other = await self.device("tablet-1")
+        await self.stop_in_a_hurry(at_once=True)
+        await other.closed
+        self.clients.clear()
 
 
 class KillTests(AppleTestCase):

@@ -152,10 +152,11 @@ class RunTests(LaunchTestCase):
         write_private(self.root / "apple.p8", pem(KEY))
         process = self.launch()
         records = self.records(process)
-        next(record for record in records if "rest" in record)
+        apps = (record["apps"] for record in records if "apps" in record)
+        self.assertEqual(next(apps), "shop (com.example.shop, production)")
         self.toml.write_text(TOML + APP + APP.replace("shop", "news"))
         process.send_signal(signal.SIGHUP)
-        self.assertEqual(next(record["apps"] for record in records if "apps" in record), "shop, news")
+        self.assertEqual(next(apps), "shop (com.example.shop, production), news (com.example.news, production)")
 
     def test_low_file_descriptor_limit_lowers_the_cap_with_a_warning(self) -> None:
         limited = (
