@@ -30,7 +30,7 @@ SEND_TIMEOUT = 25.0
 """Seconds of one try of the outbox, with the repeats in it: below half of its lease."""
 
 HELD_LOOK = 300.0
-"""Seconds between two tries while Apple refuses the key or certificate: soon enough for what has waited for a person."""
+"""Seconds between two tries while Apple refuses the key or certificate. A reload has what this process put off tried at once."""
 
 LATER = 30.0
 """Seconds until the next try of what had no answer, no connection or no room, where nobody names a time. Long enough for the
@@ -95,6 +95,10 @@ class ApnsSender:
         """See PushSender."""
         app = self._apps.of_token(token.topic, token.sandbox)
         return DEFAULT_FALLBACK_AFTER if app is None else app.settings.fallback_after
+
+    def watch(self, mended: Callable[[], None]) -> None:
+        """See PushSender. A reload lifts what Apple's answers had stopped."""
+        self._apps.watch(mended)
 
     def has_room(self, token: PushToken) -> bool:
         """See PushSender."""
@@ -165,9 +169,11 @@ class ApnsSender:
                 return PushAnswer(PushOutcome.DELIVERED, apns_id=order.push_id)
             case Rejected(status, reason):
                 said = reason or f"status {status}"
-                return PushAnswer(PushOutcome.REJECTED, said, order.push_id, again_in, dead_at_ms)
+                held = treatment(status, reason).action is Action.STOP_CREDENTIAL
+                return PushAnswer(PushOutcome.REJECTED, said, order.push_id, again_in, dead_at_ms, held)
             case NotSent(why) | Refused(why):
-                return PushAnswer(PushOutcome.NOT_SENT, why.value.replace("_", " "), "", again_in)
+                held = why is Why.CREDENTIAL_STOPPED
+                return PushAnswer(PushOutcome.NOT_SENT, why.value.replace("_", " "), "", again_in, held=held)
             case _:
                 return PushAnswer(PushOutcome.UNKNOWN, outcome.why.value.replace("_", " "), order.push_id, again_in)
 

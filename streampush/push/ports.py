@@ -293,6 +293,10 @@ class OutboxStore(Protocol):
     async def outbox_release(self, token: str, not_before_ms: int) -> bool:
         """The work is to be done later; False if the lease has passed to somebody else."""
 
+    async def outbox_hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
+        """What there is of this work, and nobody has a lease of, is to be done at that time if it was to be done later. Some
+        hundreds at a time."""
+
     async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
         """The work is done, and leads to these others, all in one step; one whose kind and key are there already stays as it is,
         but the work that is done may be followed by one of its own kind and key. False, and nothing is changed, if the lease has
@@ -354,6 +358,9 @@ class PushSender(Protocol):
 
     def fallback_after(self, token: PushToken) -> float:
         """Seconds that a connected device with this token has to acknowledge a message that does not say how long."""
+
+    def watch(self, mended: Callable[[], None]) -> None:
+        """`mended` is called from now on when pushes whose answer was `held` may go through."""
 
     def has_room(self, token: PushToken) -> bool:
         """Whether a push to this token would go now, as far as other pushes are in its way: apps share what may be in flight."""

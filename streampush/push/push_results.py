@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from streampush.errors import StoreUnavailable
 from streampush.push.ports import Scheduler, Spawner, Store
-from streampush.push.values import PushRecord, PushResult, PushToken
+from streampush.push.values import PUSH, PushRecord, PushResult, PushToken
 
 BATCH = 500
 """Results that are stored in one step."""
@@ -18,9 +18,22 @@ BATCH = 500
 
 class PushInWork:
     """A push that this node has taken from the outbox. `lease`: the newest token of its work, which changes if the work is leased
-    again while it is still in work here; `attempts`: how often it was leased."""
+    again while it is still in work here; `attempts`: how often it was leased. `work`: its kind and key in the outbox."""
 
-    __slots__ = ("again_ms", "attempts", "body", "dead", "decided", "device_id", "key", "lease", "message_id", "result")
+    __slots__ = (
+        "again_ms",
+        "attempts",
+        "body",
+        "dead",
+        "decided",
+        "device_id",
+        "held",
+        "key",
+        "lease",
+        "message_id",
+        "result",
+        "work",
+    )
 
     def __init__(self, key: str, body: bytes, lease: str, attempts: int) -> None:
         self.key = key
@@ -30,6 +43,8 @@ class PushInWork:
         self.lease = lease
         self.decided = False  # whether it is sent, or when it is looked at again
         self.result: PushResult | None = None
+        self.work = PUSH, key
+        self.held: int | None = None  # see push.held: it waits for something to be mended, and how often that was when it was told
         self.again_ms = 0  # without a result: when the work is to be done again, Unix milliseconds
         self.dead: tuple[PushToken, int] | None = None  # the device's token, and until when it was good at most
 

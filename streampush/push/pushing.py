@@ -19,6 +19,7 @@ from uuid import UUID
 from streampush.errors import StoreUnavailable
 from streampush.push.alerts import FallbackRule, split
 from streampush.push.fallback import settled_result, silent_until_ms
+from streampush.push.held import Held
 from streampush.push.leasing import Leasing
 from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner, Store
 from streampush.push.push_results import PushInWork, PushResults
@@ -103,6 +104,8 @@ class Pushing:
             call_later=call_later,
             spawn=spawn,
         )
+        self._held = Held(store, due=self._due_now, spawn=spawn, retry_later=retry_later, wall_ms=wall_ms)
+        sender.watch(self._held.mended)
         self.start = self._leasing.start
         self.stop = self._leasing.stop
         self.expect = self._leasing.expect
@@ -143,6 +146,7 @@ class Pushing:
             known.lease = entry.token
             return None
         push = self._in_work[key] = PushInWork(key, entry.body, entry.token, entry.attempts)
+        push.work = entry.kind, entry.key
         return push
 
     def _begin(self, pushes: list[PushInWork]) -> None:
@@ -234,6 +238,7 @@ class Pushing:
         if answer.again_in is not None:
             again_ms = self._wall_ms() + int(answer.again_in * 1000)
             if not record.expires_at_ms or again_ms < record.expires_at_ms:
+                push.held = self._held.mendings if answer.held else None
                 self._again(push, again_ms)
                 return
         self._end(push, answer.outcome, answer.reason, answer.apns_id)
@@ -263,3 +268,8 @@ class Pushing:
         if push.result is None:
             self._leasing.expect(push.again_ms)
             self._again_at(push.again_ms)
+            if push.held is not None:
+                self._held.add(*push.work, push.held)
+
+    def _due_now(self, kind: str) -> None:
+        (self._leasing.expect if kind == PUSH else self._again_at)(self._wall_ms())

@@ -208,11 +208,14 @@ def test_an_app_that_rather_loses_than_doubles_does_not_repeat_the_unknown(tmp_p
 
 def test_while_apple_refuses_the_key_pushes_wait_and_go_out_with_the_next_one(world: AppsWorld) -> None:
     world.reload(world.app("unknown"))
-    answer = world.answer(world.order())
-    assert answer.again_in == between(HELD_LOOK)
-    assert world.answer(world.order()).reason == Why.CREDENTIAL_STOPPED.value.replace("_", " ")
+    answers = [world.answer(world.order()) for _ in range(2)]
+    assert [answer.again_in for answer in answers] == [between(HELD_LOOK)] * 2
+    assert [answer.held for answer in answers] == [True, True]
+    assert answers[1].reason == Why.CREDENTIAL_STOPPED.value.replace("_", " ")
+    at_the_reload: list[PushAnswer] = []
+    world.sender.watch(lambda: at_the_reload.append(world.answer(world.order())))
     world.reload(world.app("second"))
-    assert world.answer(world.order()).outcome is PushOutcome.DELIVERED
+    assert [answer.outcome for answer in at_the_reload] == [PushOutcome.DELIVERED]
     assert KEYS["second"].key.key_id == "KEY0000001"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from twisted.internet.defer import Deferred
@@ -42,9 +43,13 @@ class FakeSender:
     orders: list[PushOrder] = field(default_factory=list)
     answers: deque[PushAnswer | Exception] = field(default_factory=deque)
     waiting: deque[Deferred[PushAnswer]] = field(default_factory=deque)
+    mended: Callable[[], None] = lambda: None
 
     def fallback_after(self, token: PushToken) -> float:
         return self.after
+
+    def watch(self, mended: Callable[[], None]) -> None:
+        self.mended = mended
 
     def has_room(self, token: PushToken) -> bool:
         return token.topic not in self.busy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from twisted.internet.defer import Deferred
@@ -28,6 +29,9 @@ class SimulatedApple:
 
     def fallback_after(self, token: PushToken) -> float:
         return 1.0
+
+    def watch(self, mended: Callable[[], None]) -> None:
+        """Nothing waits for a person here."""
 
     def has_room(self, token: PushToken) -> bool:
         return True

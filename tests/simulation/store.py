@@ -37,6 +37,7 @@ READS = frozenset(
         "subscriptions",
         "subscribers",
         "device",
+        "device_of_token",
         "devices_of_user",
         "devices_named",
         "reach",

@@ -96,6 +96,25 @@ class OutboxContract(ContractBase):
         (again,) = await store.outbox_lease("apns", 10, 500, 10)
         assert again.attempts == 2
 
+    async def test_hastened_work_is_due_at_that_time_if_it_was_due_later(self) -> None:
+        store = await self.outbox("a", "b", not_before_ms=1000)
+        await store.outbox_hasten("apns", ["a", "none"], 100)
+        await store.outbox_hasten("other", ["b"], 100)
+        assert await store.outbox_next_ms("apns") == 100
+        assert await self.leased(store, 99) == []
+        assert await self.leased(store, 100) == ["a"]
+        await store.outbox_hasten("apns", ["b"], 2000)
+        assert await self.leased(store, 1000) == ["a", "b"]
+
+    async def test_leased_work_is_not_hastened(self) -> None:
+        store = await self.outbox("a")
+        (entry,) = await store.outbox_lease("apns", 10, 0, 10)
+        await store.outbox_hasten("apns", ["a"], 1)
+        assert await self.leased(store, 9) == []
+        assert await store.outbox_release(entry.token, 500)
+        await store.outbox_hasten("apns", ["a"], 20)
+        assert await self.leased(store, 20) == ["a"]
+
     async def test_an_unknown_token_is_worth_nothing(self) -> None:
         store = await self.outbox("a")
         assert not await store.outbox_complete("none")

@@ -247,6 +247,9 @@ class SlowStore:
     async def outbox_release(self, token: str, not_before_ms: int) -> bool:
         return await self._begin("outbox_release", lambda: self._store.outbox_release(token, not_before_ms))
 
+    async def outbox_hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
+        await self._begin("outbox_hasten", lambda: self._store.outbox_hasten(kind, keys, not_before_ms))
+
     async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
         return await self._begin("outbox_replace", lambda: self._store.outbox_replace(token, works))
 

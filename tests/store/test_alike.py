@@ -257,7 +257,7 @@ class Pair:
     def do_outbox(self) -> None:
         random = self.random
         self.now_ms += 1  # no two have the same time: which of them is first is left open
-        step, kind = random.randrange(5), random.choice(("push", FALLBACK))
+        step, kind = random.randrange(6), random.choice(("push", FALLBACK))
         if step == 0:
             self.both("outbox_add", kind, random.choice("abcdef"), b"body" * random.randrange(9), self.now_ms)
         elif step == 1:
@@ -265,6 +265,8 @@ class Pair:
             found = answer(self.sqlite.outbox_lease(kind, 1, self.now_ms, 2000))
             assert [replace(one, token="") for one in found] == [replace(one, token="") for one in expected]
             self.tokens += [(one.token, other.token) for one, other in zip(expected, found, strict=True)]
+        elif step == 5:
+            self.both("outbox_hasten", kind, [random.choice("abcdef")], self.now_ms)
         else:
             ours, theirs = random.choice(self.tokens[-4:])
             works = [

@@ -120,6 +120,9 @@ class Work:
     def do_outbox_release(self) -> tuple[Any, ...]:
         return self._token(), self.now_ms
 
+    def do_outbox_hasten(self) -> tuple[Any, ...]:
+        return self.random.choice(KINDS), tuple(self.random.choice("abc") for _ in range(3)), self.now_ms - 1
+
     def do_outbox_replace(self) -> tuple[Any, ...]:
         works = [OutboxWork(self.random.choice(KINDS), self.random.choice("abcdef"), b"work", self.now_ms) for _ in range(4)]
         return self._token(), tuple(works[: self.random.randrange(5)])

@@ -37,6 +37,7 @@ class PushAnswer:
     `reason`: a word or a few, safe to store and to show. `apns_id`: under which the push service knows it, empty if it never had
     it. `again_in`: seconds after which the same push may be sent again, None: that would be of no use, or might do harm.
     `token_dead_at_ms`: the device token was of no use any more at that time, Unix milliseconds; None: nothing is said of it.
+    `held`: it waits for a person to mend something; after `PushSender.watch` was told, it need not wait for `again_in`.
     """
 
     outcome: PushOutcome
@@ -44,6 +45,7 @@ class PushAnswer:
     apns_id: str = ""
     again_in: float | None = None
     token_dead_at_ms: int | None = None
+    held: bool = False
 
 
 @quick_value(frozen=True, slots=True)

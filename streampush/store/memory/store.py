@@ -386,6 +386,9 @@ class MemoryStore(OneProcessPresence):
     async def outbox_release(self, token: str, not_before_ms: int) -> bool:
         return self._outbox.release(token, not_before_ms)
 
+    async def outbox_hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
+        self._outbox.hasten(kind, keys, not_before_ms)
+
     async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
         return self._outbox.replace(token, works)
 

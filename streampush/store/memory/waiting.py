@@ -138,6 +138,13 @@ class Outbox:
         self._place(work, not_before_ms)
         return True
 
+    def hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
+        """See push.ports.OutboxStore.outbox_hasten."""
+        for key in keys:
+            work = self._work.get((kind, key))
+            if work is not None and not work.token and work.due_ms > not_before_ms:
+                self._place(work, not_before_ms)
+
     def replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
         """See push.ports.OutboxStore.outbox_replace."""
         own = self._leased.get(token)

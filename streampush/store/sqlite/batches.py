@@ -87,6 +87,7 @@ class Writing:
             "recall": waiting.recall,
             "outbox_add": outbox.add,
             "outbox_lease": outbox.lease,
+            "outbox_hasten": outbox.hasten,
             "sweep": Sweeping(ledger, retention).sweep,
             "touch": self._touch,
             "place": place,

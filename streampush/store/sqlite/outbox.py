@@ -114,6 +114,13 @@ class Outbox:
             self._ledger.db.execute(_RELEASE, (as_json(released),))
         return answers
 
+    def hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
+        """See push.ports.OutboxStore.outbox_hasten."""
+        self._ledger.db.execute(
+            "UPDATE outbox SET due_at = ? WHERE kind = ? AND key IN (SELECT value FROM json_each(?)) AND token = '' AND due_at > ?",
+            (not_before_ms, kind, as_json(list(keys)), not_before_ms),
+        )
+
     def replace(self, batch: Sequence[tuple[str, Sequence[OutboxWork]]]) -> list[bool | Refused]:
         """See push.ports.OutboxStore.outbox_replace, for many at once: as if one came after the other."""
         held = self._held([token for token, _ in batch])

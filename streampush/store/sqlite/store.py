@@ -331,6 +331,9 @@ class SqliteStore(OneProcessPresence):
     async def outbox_release(self, token: str, not_before_ms: int) -> bool:
         return bool(await self._write("outbox_release", token, not_before_ms))
 
+    async def outbox_hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
+        await self._write("outbox_hasten", kind, tuple(keys), not_before_ms)
+
     async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
         return bool(await self._write("outbox_replace", token, tuple(works)))
 
