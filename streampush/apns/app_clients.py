@@ -72,7 +72,7 @@ class AppClients:
         self._running: dict[str, _Running] = {}
         self._rates = AppRates({}, clock.seconds())
         self._stopping = False
-        self.broadcasts = BroadcastSender(apps, self._pool_in_force, clock, wall=wall)
+        self.broadcasts = BroadcastSender(apps, self._pool_in_force, clock, wall=wall, metrics=metrics)
         """Channels for Live Activities of the same apps, over the same connections; those to manage them are opened on use."""
         self._follow()
         apps.watch(self._follow)

@@ -12,6 +12,7 @@ from streampush.apns.app_clients import AppClients, tls_dialer
 from streampush.apns.apps import Apps, Route
 from streampush.apns.client_figures import ClientFigures
 from streampush.apns.direct import DirectPushes, DropToken
+from streampush.apns.live import LiveChannels
 from streampush.apns.pool_figures import PoolFigures
 from streampush.apns.ports import ApnsMetrics
 from streampush.apns.push_certificate import PushCertificate
@@ -21,6 +22,7 @@ from streampush.apns.verdicts import Verdicts
 from streampush.apns.vigil import Vigil
 from streampush.config import Config
 from streampush.push.direct import DirectPush, DirectResult
+from streampush.push.live import LiveRequest, LiveResult
 
 
 class Away:
@@ -59,10 +61,15 @@ class Away:
         )
         self._vigil = Vigil(reactor, self.figures, self._pool_figures)
         self._direct = DirectPushes(self.apps, self.clients, verdicts, reactor, drop_token, wall=wall, new_id=new_id)
+        self._live = LiveChannels(self.apps, self.clients, reactor, wall=wall)
 
     async def push(self, asked: DirectPush, timeout: float) -> DirectResult:
         """A push without a message; how it ended, after `timeout` seconds at most. Raises NoApp and BadDirectPush."""
         return await self._direct.push(asked, timeout)
+
+    async def ask_live(self, asked: LiveRequest, timeout: float) -> LiveResult:
+        """About channels for Live Activities; how it ended, after `timeout` seconds at most. Raises NoApp and BadDirectPush."""
+        return await self._live.ask(asked, timeout)
 
     def start(self) -> None:
         """From now on operators are told when pushes do not come through. Starting twice is harmless."""

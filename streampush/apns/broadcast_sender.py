@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -34,10 +34,12 @@ from streampush.apns.broadcast import (
     read_channel,
 )
 from streampush.apns.broadcast_exchange import Answer, Asking, request_block
+from streampush.apns.client_figures import named
 from streampush.apns.client_limits import ClientLimits
 from streampush.apns.errors import BadPush
 from streampush.apns.outcome import NotSent, Refused, Rejected, Unknown, Why
 from streampush.apns.pool import Pool
+from streampush.apns.ports import ApnsMetrics, NoMetrics
 from streampush.apns.provider_token import ProviderToken
 from streampush.apns.push import check_apns_id
 from streampush.apns.reasons import Action, treatment
@@ -78,6 +80,8 @@ class Deleted:
 NotDone: TypeAlias = Rejected | NotSent | Refused | Unknown
 """What was asked for did not happen; after Unknown it may have. The words are those of pushes: outcome.py."""
 
+Done = TypeVar("Done", Created, Listed, Channel, Deleted, Published)
+
 
 def management_route(app: App) -> Route:
     """Where requests about the app's channels go: Apple has hosts of its own for them. A server in place of Apple's (`host` of the
@@ -95,7 +99,16 @@ class BroadcastSender:
     and KeyError for an app that is not in force. Cancelling takes the request back; Apple may have acted on it by then.
     """
 
-    def __init__(self, apps: Apps, pool: Callable[[Route], Pool | None], clock: IReactorTime, *, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        apps: Apps,
+        pool: Callable[[Route], Pool | None],
+        clock: IReactorTime,
+        *,
+        wall: Callable[[], float],
+        metrics: ApnsMetrics | None = None,
+    ) -> None:
+        self._metrics: ApnsMetrics = metrics or NoMetrics()
         self._apps = apps
         self._pool = pool
         self._clock = clock
@@ -105,44 +118,46 @@ class BroadcastSender:
         """Makes a channel. After Unknown there may be one that nobody knows the id of: `list` tells."""
         request = create_channel(self._bundle_id(app), storage)
         answer = await self._ask(app, request, deadline)
-        if not isinstance(answer, Answer):
-            return answer
-        channel_id = created_channel(answer.status, answer.headers)
-        return self._not_done(answer) if channel_id is None else Created(channel_id)
+        channel_id = created_channel(answer.status, answer.headers) if isinstance(answer, Answer) else None
+        return self._ended(app, "create", answer, None if channel_id is None else Created(channel_id))
 
     async def list(self, app: str, *, deadline: float) -> Listed | NotDone:
         """All channels of the app; up to MAX_CHANNELS."""
         answer = await self._ask(app, list_channels(self._bundle_id(app)), deadline)
-        if not isinstance(answer, Answer):
-            return answer
-        channel_ids = listed_channels(answer.status, answer.body)
-        return self._not_done(answer) if channel_ids is None else Listed(channel_ids)
+        channel_ids = listed_channels(answer.status, answer.body) if isinstance(answer, Answer) else None
+        return self._ended(app, "list", answer, None if channel_ids is None else Listed(channel_ids))
 
     async def read(self, app: str, channel_id: str, *, deadline: float) -> Channel | NotDone:
         """What a channel is."""
         answer = await self._ask(app, read_channel(self._bundle_id(app), channel_id), deadline)
-        if not isinstance(answer, Answer):
-            return answer
-        return described_channel(answer.status, channel_id, answer.body) or self._not_done(answer)
+        found = described_channel(answer.status, channel_id, answer.body) if isinstance(answer, Answer) else None
+        return self._ended(app, "read", answer, found)
 
     async def delete(self, app: str, channel_id: str, *, deadline: float) -> Deleted | NotDone:
         """Ends a channel. One that is none (any more) is Rejected with ChannelNotRegistered."""
         answer = await self._ask(app, delete_channel(self._bundle_id(app), channel_id), deadline)
-        if not isinstance(answer, Answer):
-            return answer
-        return Deleted(channel_id) if answer.status == 204 else self._not_done(answer)
+        is_deleted = isinstance(answer, Answer) and answer.status == 204
+        return self._ended(app, "delete", answer, Deleted(channel_id) if is_deleted else None)
 
     async def publish(self, app: str, broadcast: Broadcast, *, deadline: float) -> Published | NotDone:
         """One push to everybody who follows the channel. After Unknown they may have it."""
         request = broadcast_request(self._bundle_id(app), broadcast)
         answer = await self._ask(app, request, deadline, published=True)
-        if not isinstance(answer, Answer):
-            return answer
-        if answer.status != 200:
-            return self._not_done(answer)
-        return Published(_request_id(answer.headers.get("apns-request-id", "")))
+        taken: Published | None = None
+        if isinstance(answer, Answer) and answer.status == 200:
+            taken = Published(_request_id(answer.headers.get("apns-request-id", "")))
+        return self._ended(app, "publish", answer, taken)
 
     # ----------------------------------------------------------------------------------------------------------------- its work
+
+    def _ended(self, app: str, request: str, answer: Answer | NotDone, done: Done | None) -> Done | NotDone:
+        """What came of it, counted; `done`: what Apple's answer says that was done, None: it does not."""
+        if done is not None:
+            self._metrics.broadcast_ended(app, request, "done", "")
+            return done
+        not_done = self._not_done(answer) if isinstance(answer, Answer) else answer
+        self._metrics.broadcast_ended(app, request, *named(not_done))
+        return not_done
 
     def _bundle_id(self, app: str) -> str:
         return self._apps.all[app].settings.bundle_id

@@ -63,7 +63,7 @@ class DirectPushes:
 
     async def push(self, asked: DirectPush, timeout: float) -> DirectResult:
         """How it ended, after `timeout` seconds at most. Raises NoApp and BadDirectPush."""
-        app = self._app(asked.app)
+        app = choose_app(self._apps, asked.app)
         client = self._clients.of(app)
         if client is None:  # the node stops
             return self._result(app, asked.push_id, NotSent(Why.STOPPING), collapsible=False)
@@ -88,18 +88,6 @@ class DirectPushes:
         except StoreUnavailable as away:  # the next push of a message to the device will find it out again
             self._log.warn("a device token that Apple calls dead stays, the store is away: {problem}", problem=away.detail)
             return False
-
-    def _app(self, name: str) -> App:
-        apps = self._apps.all
-        names = ", ".join(apps)
-        if not apps:
-            raise NoApp("no app is configured to push with: [[apns.apps]]", configured=False)
-        if not name and len(apps) > 1:
-            raise BadDirectPush("app", f"say which: {names}")
-        app = apps.get(name) if name else next(iter(apps.values()))
-        if app is None:
-            raise NoApp(f"app: there is no app of this name, there are: {names}", configured=True)
-        return app
 
     # ---------------------------------------------------------------------------------------------------------------- the push
 
@@ -147,6 +135,20 @@ class DirectPushes:
         """Why there is no connection, or empty."""
         pool = self._clients.pools.get(app.route)
         return "" if pool is None else pool.figures().fault
+
+
+def choose_app(all_apps: Apps, name: str) -> App:
+    """The app of this name, or the only one if it is empty. Raises NoApp and BadDirectPush."""
+    apps = all_apps.all
+    names = ", ".join(apps)
+    if not apps:
+        raise NoApp("no app is configured to push with: [[apns.apps]]", configured=False)
+    if not name and len(apps) > 1:
+        raise BadDirectPush("app", f"say which: {names}")
+    app = apps.get(name) if name else next(iter(apps.values()))
+    if app is None:
+        raise NoApp(f"app: there is no app of this name, there are: {names}", configured=True)
+    return app
 
 
 def _content(app: App, asked: DirectPush) -> tuple[PushType, bytes]:

@@ -39,6 +39,9 @@ class ApnsMetrics(Protocol):
     def order_put_off(self, app: str) -> None:
         """A push from the outbox had no place, because its app has as many under way as it may; it comes again."""
 
+    def broadcast_ended(self, app: str, request: str, outcome: str, reason: str) -> None:
+        """A request about a channel for Live Activities ended: create, list, read, delete or publish; "done" or as a push."""
+
     def credential_stopped(self, app: str, reason: str) -> None:
         """Apple refuses the app's key or certificate; nothing goes out until it is replaced."""
 
@@ -71,6 +74,9 @@ class NoMetrics:
         pass
 
     def order_put_off(self, app: str) -> None:
+        pass
+
+    def broadcast_ended(self, app: str, request: str, outcome: str, reason: str) -> None:
         pass
 
     def credential_stopped(self, app: str, reason: str) -> None:

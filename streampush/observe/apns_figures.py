@@ -86,6 +86,7 @@ class ApnsFigures:
         self._ended: Counter[tuple[str, str, str]] = Counter()
         self._repeated: Counter[tuple[str, str, str]] = Counter()
         self._put_off: Counter[tuple[str]] = Counter()
+        self._broadcasts: Counter[tuple[str, str, str, str]] = Counter()
         self._stopped: Counter[tuple[str, str]] = Counter()
         self._failed = Tally(
             "streampush_apns_connections_failed_total",
@@ -141,6 +142,10 @@ class ApnsFigures:
         """A push from the outbox had no place and comes again."""
         self._put_off[app,] += 1
 
+    def broadcast_ended(self, app: str, request: str, outcome: str, reason: str) -> None:
+        """A request about a channel for Live Activities ended."""
+        self._broadcasts[app, request, outcome, reason] += 1
+
     def credential_stopped(self, app: str, reason: str) -> None:
         """Apple refuses the app's key or certificate."""
         self._stopped[app, reason] += 1
@@ -176,6 +181,12 @@ class ApnsFigures:
             "Times that work was put off because its app had as many pushes under way as it may.",
             ("app",),
             self._put_off.items(),
+        )
+        yield _counter(
+            "streampush_apns_broadcasts_total",
+            "Requests about channels for Live Activities, by how they ended.",
+            ("app", "request", "outcome", "reason"),
+            self._broadcasts.items(),
         )
         yield _counter(
             "streampush_apns_credential_stopped_total",

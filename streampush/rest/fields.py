@@ -112,8 +112,8 @@ def publish_request(fields: Any, at: str = "") -> PublishRequest:
         priority=Priority[_name(fields, "priority", at, PRIORITIES)],
         collapse_key=text(fields.get("collapse_key", ""), f"{at}collapse_key"),
         version=integer(fields, "version", at, "a version", least=0),
-        want_receipt=_flag(fields, "want_receipt", at),
-        clear_on_processed=_flag(fields, "clear_on_processed", at),
+        want_receipt=flag(fields, "want_receipt", at),
+        clear_on_processed=flag(fields, "clear_on_processed", at),
         alert=alert(fields, at),
     )
 
@@ -204,12 +204,12 @@ def alert(fields: Mapping[str, Any], at: str) -> Alert | None:
     return Alert(
         **{each: text(value[each], within + each) for each in ALERT_TEXTS if each in value},
         badge=integer(value, "badge", within, "a number", least=0) if "badge" in value else None,
-        mutable_content=_flag(value, "mutable_content", within),
+        mutable_content=flag(value, "mutable_content", within),
         relevance_score=_relevance(value, within),
         custom=_custom(value, within),
         background=name == "background",
         fallback_after_ms=_fallback_after_ms(value, within),
-        only_when_away=_flag(value, "only_when_away", within),
+        only_when_away=flag(value, "only_when_away", within),
     )
 
 
@@ -286,7 +286,8 @@ def integer(fields: Mapping[str, Any], name: str, at: str, what: str, *, least: 
     return value
 
 
-def _flag(fields: Mapping[str, Any], name: str, at: str) -> bool:
+def flag(fields: Mapping[str, Any], name: str, at: str = "") -> bool:
+    """True or false; false if the field is not there. Raises Problem 400."""
     value = fields.get(name, False)
     if not isinstance(value, bool):
         raise bad(f"{at}{name}", "must be true or false")

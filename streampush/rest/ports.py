@@ -10,6 +10,7 @@ from streampush.push.dead_letters import DeadLetters
 from streampush.push.devices import Devices
 from streampush.push.direct import DirectPush, DirectResult, NoApp
 from streampush.push.explaining import Explainer
+from streampush.push.live import LiveRequest, LiveResult
 from streampush.push.progress import MessageProgress
 from streampush.push.values import ChannelStatus, DeviceStatus, Principal, Published, PublishRequest, PushRecord, Recalled
 from streampush.push.watching import Watch, Watcher
@@ -43,6 +44,9 @@ class ApnsApi(Protocol):
     async def push(self, asked: DirectPush, timeout: float) -> DirectResult:
         """Sends a push without a message; how it ended, after `timeout` seconds at most. Raises NoApp and BadDirectPush."""
 
+    async def ask_live(self, asked: LiveRequest, timeout: float) -> LiveResult:
+        """About channels for Live Activities; how it ended, after `timeout` seconds at most. Raises NoApp and BadDirectPush."""
+
 
 class NoApps:
     """Nothing does."""
@@ -52,6 +56,10 @@ class NoApps:
         return {"apps": [], "routes": []}
 
     async def push(self, asked: DirectPush, timeout: float) -> DirectResult:
+        """See ApnsApi."""
+        raise NoApp("nothing here pushes to Apple", configured=False)
+
+    async def ask_live(self, asked: LiveRequest, timeout: float) -> LiveResult:
         """See ApnsApi."""
         raise NoApp("nothing here pushes to Apple", configured=False)
 

@@ -36,10 +36,14 @@ ALERT = split(canonical(Alert("Hello"), "device:phone"))[1]
 
 
 class PutOff(NoMetrics):
-    """Counts what had no place, by app."""
+    """Counts what had no place, by app, and how requests about channels ended."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.broadcasts: Counter[tuple[str, str, str]] = Counter()
+
+    def broadcast_ended(self, app: str, request: str, outcome: str, reason: str) -> None:
+        self.broadcasts[request, outcome, reason] += 1
 
     def order_put_off(self, app: str) -> None:
         self.counts[app] += 1
@@ -66,6 +70,7 @@ class AppsWorld:
             devices=self.devices,
             wall_offset=WALL,
         )
+        self.put_off = PutOff()
         self.dialers: list[MemoryDialer] = []
         self.servers: list[AppleProtocol] = []
         self.apps = Apps(self.configured(self.app()), self.wall)
@@ -76,10 +81,9 @@ class AppsWorld:
             self.make_dialer,
             wall=self.wall,
             new_id=self.new_id,
-            metrics=NoMetrics(),
+            metrics=self.put_off,
             random=self.random,
         )
-        self.put_off = PutOff()
         self.verdicts = Verdicts(self.apps)
         self.sender = ApnsSender(
             self.apps,

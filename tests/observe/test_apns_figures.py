@@ -49,6 +49,7 @@ def test_pushes_are_counted_by_app_outcome_and_reason(registry: CollectorRegistr
     figures.push_ended("shop", "rejected", "Unregistered")
     figures.push_repeated("shop", "refused", "gone_away")
     figures.order_put_off("shop")
+    figures.broadcast_ended("shop", "create", "rejected", "TooManyRequests")
 
     def value(name: str, outcome: str, reason: str) -> float | None:
         return registry.get_sample_value(name, {"app": "shop", "outcome": outcome, "reason": reason})
@@ -57,6 +58,8 @@ def test_pushes_are_counted_by_app_outcome_and_reason(registry: CollectorRegistr
     assert value("streampush_apns_pushes_total", "rejected", "Unregistered") == 1
     assert value("streampush_apns_repeated_total", "refused", "gone_away") == 1
     assert registry.get_sample_value("streampush_apns_put_off_total", {"app": "shop"}) == 1
+    of_broadcasts = {"app": "shop", "request": "create", "outcome": "rejected", "reason": "TooManyRequests"}
+    assert registry.get_sample_value("streampush_apns_broadcasts_total", of_broadcasts) == 1
 
 
 def test_a_connection_is_in_one_state(registry: CollectorRegistry, figures: ApnsFigures) -> None:

@@ -23,6 +23,7 @@ from streampush.observe.metrics import Metrics
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import AppState, Durability, Milestone, Priority
 from streampush.push.direct import DirectPush, DirectResult
+from streampush.push.live import LiveAction, LiveRequest, LiveResult
 from streampush.push.progress import MessageProgress, progress_of
 from streampush.push.values import (
     ChannelCursor,
@@ -135,6 +136,7 @@ class ScriptedApple:
 
     def __init__(self) -> None:
         self.asked: list[tuple[DirectPush, float]] = []
+        self.live: list[tuple[LiveRequest, float]] = []
         self.error: Exception | None = None
 
     def document(self) -> Mapping[str, Any]:
@@ -145,6 +147,12 @@ class ScriptedApple:
         if self.error is not None:
             raise self.error
         return DirectResult("rejected", "A1", 410, "Unregistered", "the app is gone", "", repeat=False, retry_after=None)
+
+    async def ask_live(self, asked: LiveRequest, timeout: float) -> LiveResult:
+        self.live.append((asked, timeout))
+        if self.error is not None:
+            raise self.error
+        return LiveResult("done", channel=asked.channel or "ch==", channels=("ch==",) if asked.action is LiveAction.LIST else ())
 
 
 class RecordingPush:

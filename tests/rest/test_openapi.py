@@ -18,13 +18,14 @@ from streampush.protocol.terms import AppState, Priority
 from streampush.push.alerts import MAX_BADGE, MAX_FALLBACK_AFTER_MS
 from streampush.push.direct import DirectResult
 from streampush.push.explain import MAX_LETTERS
+from streampush.push.live import LiveResult
 from streampush.push.progress import ORDER, MessageState
 from streampush.push.publish_rules import MAX_IDEMPOTENCY_KEY_BYTES
 from streampush.push.receipts import MAX_DEVICES
 from streampush.push.values import ChannelCursor, DeviceStatus, Published, PushOutcome, PushResult, Recalled
 from streampush.rest import fields
 from streampush.rest.api import ROUTES
-from streampush.rest.apple import PUSH_FIELDS
+from streampush.rest.apple import BROADCAST_FIELDS, CHANNEL_FIELDS, PUSH_FIELDS
 from streampush.rest.problems import STATUS_OF, Problem
 from tests.rest.support import Api
 
@@ -153,6 +154,13 @@ def test_fields_of_a_push_without_a_message_are_those_of_the_code() -> None:
     assert list(SCHEMAS["DirectResult"]["properties"]) == SCHEMAS["DirectResult"]["required"] == names
 
 
+def test_fields_about_channels_for_live_activities_are_those_of_the_code() -> None:
+    assert tuple(SCHEMAS["LiveChannel"]["properties"]) == CHANNEL_FIELDS
+    assert tuple(SCHEMAS["LiveBroadcast"]["properties"]) == BROADCAST_FIELDS
+    names = [field.name for field in dataclasses.fields(LiveResult)]
+    assert list(SCHEMAS["LiveResult"]["properties"]) == SCHEMAS["LiveResult"]["required"] == names
+
+
 def test_the_bound_of_counted_dead_letters_is_that_of_the_code() -> None:
     description = SCHEMAS["Facts"]["properties"]["dead_letters"]["description"]
     assert description.startswith(f"At most {MAX_LETTERS} ")
@@ -178,6 +186,11 @@ CALLS = [
     ("describe_message", "/v1/messages/M1", None),
     ("push", "/v1/apns/push", {"device_token": "a1", "background": True}),
     ("describe_push", "/v1/apns/pushes/A1", None),
+    ("create_live_channel", "/v1/apns/channels", {"keep_latest": True}),
+    ("list_live_channels", "/v1/apns/channels", None),
+    ("describe_live_channel", "/v1/apns/channels/a/b==", None),
+    ("delete_live_channel", "/v1/apns/channels/a/b==", None),
+    ("broadcast", "/v1/apns/broadcasts", {"channel": "a/b==", "payload": {}}),
     ("openapi", "/openapi.json", None),
     ("alive", "/healthz", None),
     ("ready", "/readyz", None),
