@@ -7,7 +7,7 @@ against that and against Node's http2 (test_chaos_tls.py). What the server proce
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -77,6 +77,28 @@ class Seen(Protocol):
     @property
     def outcomes(self) -> Counter[str]: ...
     def times_accepted(self, apns_id: str) -> int: ...
+
+
+class Sender(Protocol):
+    """Sends pushes on a fake clock, and does `then` when one ends."""
+
+    then: Callable[[], None] | None
+
+    def push(self, count: int = 1, timeout: float = 10.0) -> object: ...
+
+
+def follow_up(sender: Sender, count: int, timeout: float = 10.0) -> None:
+    """So many pushes are sent from now on from within the end of others; not of those that end before `push` returns."""
+    left, sending = count, False
+
+    def follow() -> None:
+        nonlocal left, sending
+        if left and not sending:
+            left, sending = left - 1, True
+            sender.push(1, timeout=timeout)
+            sending = False
+
+    sender.then = follow
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
@@ -129,6 +130,8 @@ class ClientWorld:
             unique_ids=self.unique_ids,
         )
         self.sent: list[Sent] = []
+        self.then: Callable[[], None] | None = None
+        """Is called when a push ends."""
 
     def make_pool(self) -> Pool:
         return Pool(
@@ -168,6 +171,8 @@ class ClientWorld:
     def _ended(self, sent: Sent, outcome: Outcome) -> None:
         sent.outcomes.append(outcome)
         sent.ended_at = self.clock.seconds()
+        if self.then is not None:
+            self.then()
 
     def advance(self, seconds: float) -> None:
         advance(self.clock, seconds)

@@ -31,9 +31,9 @@ from tests.apns.wire import End, advance, join
 
 
 class Push(Exchange):
-    """Keeps what became of it."""
+    """Keeps what became of it. `then`: is called when it ends."""
 
-    __slots__ = ("__weakref__", "_clock", "apns_id", "body_received", "calls", "ended_at", "fault", "status")
+    __slots__ = ("__weakref__", "_clock", "_then", "apns_id", "body_received", "calls", "ended_at", "fault", "status")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Push(Exchange):
         token: str = TOKEN,
         jwt: bytes = b"",
         clock: IReactorTime | None = None,
+        then: Callable[[], None] | None = None,
     ) -> None:
         self.apns_id = str(uuid.uuid4())
         fields = request_fields(token, jwt, apns_id=self.apns_id)
@@ -52,11 +53,14 @@ class Push(Exchange):
         self.calls = 0  # that ended it
         self.ended_at = 0.0
         self._clock = clock
+        self._then = then
 
     def _end(self, ended: bool = True) -> None:
         if ended:
             self.calls += 1
             self.ended_at = self._clock.seconds() if self._clock is not None else 0.0
+            if self._then is not None:
+                self._then()
 
     @property
     def ended(self) -> bool:
@@ -172,6 +176,8 @@ class World:
             metrics=metrics or self.metrics,
         )
         self.pushes: list[Push] = []
+        self.then: Callable[[], None] | None = None
+        """Is called when a push ends, of those that are made from then on."""
         self.jumped = False  # the test made time jump, so that deadlines passed unseen
 
     def make_server(self) -> AppleProtocol:
@@ -182,7 +188,7 @@ class World:
         return server
 
     def push(self, count: int = 1, timeout: float = 10.0, payload: bytes = PAYLOAD) -> list[Push]:
-        new = [Push(self.clock.seconds() + timeout, payload, clock=self.clock) for _ in range(count)]
+        new = [Push(self.clock.seconds() + timeout, payload, clock=self.clock, then=self.then) for _ in range(count)]
         self.pushes += new
         for push in new:
             self.pool.submit(push)

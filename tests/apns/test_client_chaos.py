@@ -35,6 +35,17 @@ def test_after_a_server_stopped_answering_pushes_go_to_another_connection_as_soo
     world.stop()
 
 
+def test_a_connection_that_died_silently_costs_what_was_under_way_and_not_what_waited_behind_it() -> None:
+    world = ClientWorld((Freeze(When(at=201)),), limits=ClientLimits(answer_timeout=1.0), ceiling=50)
+    world.push(200)
+    world.advance(2)
+    world.push(300, timeout=20.0)
+    world.advance(20)
+    assert [sent.outcome for sent in world.sent].count(Unknown(Why.NO_ANSWER)) == 50
+    assert world.delivered() == 450
+    world.stop()
+
+
 def test_a_day_without_a_push_costs_pings_and_one_more_provider_token() -> None:
     world = ClientWorld()
     world.push()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from streampush.apns.exchange import Fault
 from streampush.apns.http2 import Verdict
 from streampush.apns.outcome import Why
 from streampush.apns.simulator import When
 from streampush.apns.simulator.orders import Close, Delay, Freeze, GoAwayAtOnce, ResetStream, Stall, StopReading
-from tests.apns.pooling import Push, World
+from tests.apns.chaos import follow_up
+from tests.apns.pooling import World
 
 
 def test_a_server_that_stops_answering_holds_nothing_beyond_its_deadline() -> None:
@@ -83,27 +83,12 @@ def test_a_server_that_does_not_read_makes_us_keep_no_more_than_a_socket_takes()
     world.stop()
 
 
-class Followed(Push):
-    """When it fails, the next one is sent."""
-
-    __slots__ = ("world",)
-
-    def __init__(self, world: World, timeout: float) -> None:
-        super().__init__(world.clock.seconds() + timeout, clock=world.clock)
-        self.world = world
-
-    def failed(self, fault: Fault) -> None:
-        super().failed(fault)
-        self.world.push()
-
-
 def test_what_is_sent_because_an_answer_did_not_come_goes_to_another_connection() -> None:
     world = World(Freeze(When(at=11)))
     world.push(10)
     world.advance(1)
-    lost = [Followed(world, 1.0) for _ in range(50)]
-    for push in lost:
-        world.pool.submit(push)
+    follow_up(world, 50)
+    lost = world.push(50, timeout=1.0)
     world.advance(3)
     assert {push.verdict for push in lost} == {Verdict.UNKNOWN}
     assert world.delivered() == 60
