@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from streampush.bounded_files import UnusableFile, read_bounded
 from streampush.config import Config, Problem
+from streampush.protocol.terms import ID_PATTERN
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """A revocation list of a large site; anything longer is the wrong file."""
@@ -26,7 +27,7 @@ MAX_PASSWORD = 1024
 
 EXPIRY_WARNING = dt.timedelta(days=30)
 
-_DENY_NAME = re.compile(r"((device|publisher):)?[A-Za-z0-9._~@-]{1,128}")
+_DENY_NAME = re.compile(r"((device|publisher):)?" + ID_PATTERN)
 _FINGERPRINT = re.compile(r"[0-9A-Fa-f]{64}|([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}")
 _CRL = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
@@ -48,6 +49,11 @@ def earliest_expiry(path: str) -> dt.datetime:
     """When the first certificate of a PEM file expires. Raises OSError or ValueError."""
     with open(path, "rb") as file:
         return min(certificate.not_valid_after_utc for certificate in x509.load_pem_x509_certificates(file.read()))
+
+
+def revocation_lists(pem: bytes) -> list[x509.CertificateRevocationList]:
+    """All that are in a PEM file, one behind the other. Raises ValueError."""
+    return [x509.load_pem_x509_crl(block) for block in _CRL.findall(pem)]
 
 
 def read_password(path: str) -> str:
@@ -183,8 +189,7 @@ class _Checker:
 
     def _revocations(self, path: str, authorities: Iterable[x509.Certificate]) -> Iterator[Problem]:
         try:
-            blocks = _CRL.findall(_read(path))
-            lists = [x509.load_pem_x509_crl(block) for block in blocks]
+            lists = revocation_lists(_read(path))
         except (_Unusable, ValueError) as error:
             text = str(error) if isinstance(error, _Unusable) else f"{path} holds a revocation list that cannot be read"
             yield self._problem("tls.crl", text)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from streampush.config import SCOPES, Config, KeyConfig, Problem
 from streampush.config_apps import app_errors
+from streampush.protocol.terms import is_id
 
 MIN_ENVELOPE_ROOM = 16 * 1024
 """Bytes of a frame kept for what is around a payload: channel, ids, content type, headers."""
@@ -18,7 +19,6 @@ on top."""
 
 MAX_CHANNEL_BYTES = 255
 
-_NAME = re.compile(r"[A-Za-z0-9._~@-]{1,128}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PLACEHOLDER = re.compile(r"\{(.*?)\}")
 _ALLOWED_PLACEHOLDERS = ("device", "user")
@@ -37,11 +37,6 @@ def envelope_room(config: Config) -> int:
     """Bytes that a frame needs around the largest payload, with the most headers."""
     publish = config.publish
     return max(MIN_ENVELOPE_ROOM, publish.max_headers_bytes + 16 * publish.max_headers + 4096)
-
-
-def is_name(text: str) -> bool:
-    """Whether it can be the id of a device or user, or the name of a publisher or key."""
-    return _NAME.fullmatch(text) is not None
 
 
 def is_loopback(address: str) -> bool:
@@ -158,7 +153,7 @@ def _rest_keys(config: Config) -> Found:
 
 
 def _rest_key(where: str, key: KeyConfig) -> Found:
-    if not is_name(key.name):
+    if not is_id(key.name):
         yield f"{where}.name", f"{key.name!r}, allowed are 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ -"
     if not _DIGEST.fullmatch(key.sha256):  # not shown: somebody may have put the key itself here
         yield f"{where}.sha256", f"{len(key.sha256)} characters that are no SHA-256 in hex, allowed are 64 hex digits"
@@ -172,7 +167,7 @@ def _rights(config: Config) -> Found:
     yield from _patterns("delivery.subscribe", config.delivery.subscribe, placeholders=True)
     yield from _patterns("delivery.publish", config.delivery.publish, placeholders=True)
     for name, publisher in config.publishers.items():
-        if not is_name(name):
+        if not is_id(name):
             yield f"publishers.{name}", "the name must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ -"
         yield from _patterns(f"publishers.{name}.publish", publisher.publish, placeholders=False)
 

@@ -14,6 +14,7 @@ from streampush.apns.reasons import REASONS
 from streampush.cli.asking import find_rest, question, rest_options
 from streampush.cli.exits import Failure
 from streampush.cli.running import run
+from streampush.cli.words import shown
 
 
 @click.command(name="status", short_help="How do pushes stand?")
@@ -44,28 +45,28 @@ def render_status(answer: Mapping[str, Any]) -> Iterator[str]:
     for app in answer["apps"]:
         yield from _app(app)
     for route in answer["routes"]:
-        yield f"{_shown(route['host'])}:{route['port']} for {', '.join(map(_shown, route['apps']))}, {route['waiting']} waiting"
+        yield f"{shown(route['host'])}:{route['port']} for {', '.join(map(shown, route['apps']))}, {route['waiting']} waiting"
         if route["fault"]:
-            yield f"  !! no connection: {_shown(route['fault'])}"
+            yield f"  !! no connection: {shown(route['fault'])}"
         for link in (*route["connections"], *route["past"]):
             yield from _connection(link)
 
 
 def _app(app: Mapping[str, Any]) -> Iterator[str]:
-    credential = f"key {_shown(app['key_id'])}" if app["key_id"] else f"certificate, {app['certificate_days']} days left"
-    yield f"{_shown(app['name'])}: {_shown(app['bundle_id'])}, {_shown(app['environment'])}, {credential}"
+    credential = f"key {shown(app['key_id'])}" if app["key_id"] else f"certificate, {app['certificate_days']} days left"
+    yield f"{shown(app['name'])}: {shown(app['bundle_id'])}, {shown(app['environment'])}, {credential}"
     if app["stopped_by"]:
         yield f"  !! Apple refuses the key or certificate: {_explained(app['stopped_by'])}"
     for topic in app["stopped_topics"]:
-        yield f"  !! Apple refuses the topic {_shown(topic)}"
+        yield f"  !! Apple refuses the topic {shown(topic)}"
     if app["breaker"] != "closed":
-        yield f"  !! too many pushes fail, hardly any go out: the breaker is {_shown(app['breaker']).replace('_', ' ')}"
+        yield f"  !! too many pushes fail, hardly any go out: the breaker is {shown(app['breaker']).replace('_', ' ')}"
     if abs(app["clock_offset"]) > SKEW_TOLERANCE:
         yield f"  !! {Skew(app['clock_offset'])}: it takes provider tokens for invalid or expired"
     yield f"  delivered   {app['delivered']}"
     for other in app["others"]:
-        reason = f" {_shown(other['reason'])}" if other["reason"] else ""
-        yield f"  {_shown(other['outcome']).replace('_', ' ')}{reason}: {other['pushes']}"
+        reason = f" {shown(other['reason'])}" if other["reason"] else ""
+        yield f"  {shown(other['outcome']).replace('_', ' ')}{reason}: {other['pushes']}"
     waiting = f"{app['queued']} for room, {app['resting']} for their next try, {app['held']} for another credential"
     yield f"  waiting     {waiting}"
     yield f"  in flight   {app['in_flight']} of at most {app['limit']}"
@@ -74,19 +75,13 @@ def _app(app: Mapping[str, Any]) -> Iterator[str]:
 def _connection(link: Mapping[str, Any]) -> Iterator[str]:
     tail = "" if link["round_trip_ms"] is None else f", {link['round_trip_ms']} ms for a PING"
     carried = f"{link['sent']} sent, {link['answers']} answered, {link['in_flight']} in flight"
-    yield f"  connection {link['number']} to {_shown(link['address']) or 'nowhere yet'}, {_shown(link['state'])}: {carried}{tail}"
+    yield f"  connection {link['number']} to {shown(link['address']) or 'nowhere yet'}, {shown(link['state'])}: {carried}{tail}"
     for moment in link["timeline"]:
-        yield f"    {moment['ago']:>10.3f} s ago  {_shown(moment['what'])}"
+        yield f"    {moment['ago']:>10.3f} s ago  {shown(moment['what'])}"
 
 
 def _explained(reason: str) -> str:
     known = REASONS.get(reason)
     if known is None:
-        return _shown(reason)
+        return shown(reason)
     return f"{reason}: {known.meaning}" + (f"; {known.advice}" if known.advice else "")
-
-
-def _shown(value: Any) -> str:
-    """Fit for a terminal."""
-    text = str(value)
-    return text if text.isprintable() else json.dumps(text)

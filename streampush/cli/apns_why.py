@@ -16,6 +16,7 @@ from streampush.apns.reasons import REASONS, Action, treatment
 from streampush.cli.asking import find_rest, question, rest_options
 from streampush.cli.exits import Failure
 from streampush.cli.running import run
+from streampush.cli.words import shown
 
 _FIELDS = ("message_id", "device_id", "outcome", "reason", "apns_id")
 
@@ -66,20 +67,20 @@ def why(apns_id: str, directory: Path | None, url: str | None, key_file: Path | 
 def render(answer: Mapping[str, Any]) -> Iterator[str]:
     """The lines for people."""
     outcome, reason = answer["outcome"], answer["reason"]
-    yield f"push {_shown(answer['apns_id'])} of message {_shown(answer['message_id'])} to {_shown(answer['device_id'])}"
-    yield f"{_shown(outcome).replace('_', ' ')} at {datetime.fromtimestamp(answer['at_ms'] / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    yield f"push {shown(answer['apns_id'])} of message {shown(answer['message_id'])} to {shown(answer['device_id'])}"
+    yield f"{shown(outcome).replace('_', ' ')} at {datetime.fromtimestamp(answer['at_ms'] / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
     if outcome == "rejected":
         yield from _rejected(reason)
         return
     if reason:
-        yield f"reason   {_shown(reason)}"
+        yield f"reason   {shown(reason)}"
     if outcome in _OUTCOMES:
         yield f"meaning  {_OUTCOMES[outcome]}"
 
 
 def _rejected(reason: str) -> Iterator[str]:
     status = _STATUS.fullmatch(reason)
-    yield f"reason   {_shown(reason)}"
+    yield f"reason   {shown(reason)}"
     if status is None and reason not in REASONS:
         yield "meaning  a reason that streampush does not know"
         return
@@ -88,8 +89,3 @@ def _rejected(reason: str) -> Iterator[str]:
     yield f"effect   {_DONE.get(known.action, 'the push was tried again while there was time')}"
     if known.advice:
         yield f"advice   {known.advice}"
-
-
-def _shown(text: str) -> str:
-    """Fit for a terminal, whoever answers."""
-    return text if text.isprintable() else json.dumps(text)

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
-from streampush.cli.exits import Failure, RefusedByServer, describe_code
+from streampush.cli.exits import RefusedByServer, describe_code
 from streampush.cli.outgoing import PublishRefused
 from streampush.cli.rest_client import RestClient
 from streampush.cli.rest_publisher import refusal
-from streampush.cli.target import find_target, parse_rest_url, read_key
+from streampush.cli.target import find_target, parse_rest_url, read_key, read_rest_ca
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,12 +71,7 @@ def find_rest(directory: Path | None, url: str | None, key_file: Path | None) ->
             raise click.UsageError("give --dir, or --url and --key")
         return Where(url.rstrip("/"), read_key(key_file), b"")
     target = find_target(directory, rest_url=url, framed=False)
-    ca_pem = b""
-    if target.rest_url.startswith("https:"):
-        try:
-            ca_pem = target.files.ca.certificate.read_bytes()
-        except OSError as error:
-            raise Failure(f"{target.files.ca.certificate}: {error.strerror}") from error
+    ca_pem = read_rest_ca(target)
     return Where(target.rest_url, read_key(key_file or target.files.rest_key), ca_pem)
 
 

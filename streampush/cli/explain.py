@@ -14,6 +14,7 @@ import click
 from streampush.cli.asking import Where, find_rest, question, rest_options
 from streampush.cli.exits import Failure
 from streampush.cli.running import run
+from streampush.cli.words import shown
 
 _MARKS = {"problem": "!!", "note": " -", "fine": "ok"}
 _COLUMNS = (
@@ -56,14 +57,14 @@ async def ask(reactor: Any, where: Where, device: str) -> dict[str, Any]:
 def render(answer: Mapping[str, Any]) -> Iterator[str]:
     """The lines for people."""
     facts = answer["facts"]
-    yield _shown(facts["device_id"])
+    yield shown(facts["device_id"])
     for verdict in answer["verdicts"]:
-        yield f"  {_MARKS.get(verdict['severity'], '  ')} {_shown(verdict['text'])}"
+        yield f"  {_MARKS.get(verdict['severity'], '  ')} {shown(verdict['text'])}"
     if not facts["known"]:
         return
     yield ""
     for name, value in _facts(facts):
-        yield f"{name:<14}{_shown(value)}"
+        yield f"{name:<14}{shown(value)}"
     rows = facts["channels"]
     if rows:
         yield ""
@@ -124,13 +125,8 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _shown(str(value))
+    return shown(str(value))
 
 
 def _time(at_ms: int) -> str:
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC" if at_ms else "never"
-
-
-def _shown(text: str) -> str:
-    """Fit for a terminal: details of closes and names of applications come from devices."""
-    return text if text.isprintable() else json.dumps(text)

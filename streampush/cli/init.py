@@ -19,7 +19,7 @@ from streampush.cli.exits import Failure
 from streampush.cli.pki import CertificateAuthority, write_secret
 from streampush.cli.toml_text import render
 from streampush.config import SCOPES, KeyConfig, ListenConfig, RestConfig
-from streampush.config_rules import is_name
+from streampush.protocol.terms import is_id
 
 DEFAULT_DEVICES = ("phone-1:alice", "tablet-1:alice", "sensor-1")
 DEFAULT_PUBLISHERS = ("backend",)
@@ -29,14 +29,14 @@ SUBSCRIBE = ("news/*", "public/*")
 def parse_device(text: str) -> tuple[str, str]:
     """The ids of a device and, if there is one, of its user: "ID" or "ID:USER"."""
     device_id, colon, user_id = text.partition(":")
-    if not is_name(device_id) or (colon and not is_name(user_id)):
+    if not is_id(device_id) or (colon and not is_id(user_id)):
         raise click.BadParameter(f"{text!r}: ids are 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ -")
     return device_id, user_id
 
 
 def parse_name(text: str) -> str:
     """The name of a publisher."""
-    if not is_name(text):
+    if not is_id(text):
         raise click.BadParameter(f"{text!r}: names are 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ -")
     return text
 

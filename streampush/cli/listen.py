@@ -17,7 +17,7 @@ from streampush.cli.exits import Failure, RefusedByServer, describe_code
 from streampush.cli.link import LARGEST_FRAMES, FirstConnection, explain_error, explain_stop, open_tls
 from streampush.cli.running import run
 from streampush.cli.target import directory_option, find_target, host_option, port_option
-from streampush.cli.words import counted
+from streampush.cli.words import counted, shown
 from streampush.client.errors import ClientError, RequestRefused
 from streampush.client.events import (
     ClientEvent,
@@ -216,8 +216,7 @@ def as_line(message: Delivery) -> str:
         text = message.payload.decode()
     except UnicodeDecodeError:
         text = f"({len(message.payload)} bytes) {message.payload.hex()}"
-    shown = text if text.isprintable() else json.dumps(text)
-    return f"{message.channel} #{message.offset}  {shown}"
+    return f"{message.channel} #{message.offset}  {shown(text)}"
 
 
 def as_json(message: Delivery) -> str:

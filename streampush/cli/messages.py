@@ -15,7 +15,7 @@ from streampush.cli.asking import Where, find_rest, question, rest_options
 from streampush.cli.event_stream import Event, follow
 from streampush.cli.exits import Failure
 from streampush.cli.running import run
-from streampush.cli.words import counted
+from streampush.cli.words import counted, shown
 
 
 @click.command(short_help="What became of a message?")
@@ -65,7 +65,7 @@ def _path(message_id: str) -> str:
 
 def recalled(answer: Mapping[str, Any]) -> str:
     """What became of a recall, for people."""
-    name = f"{_shown(answer.get('message_id', ''))} to {_shown(answer.get('channel', ''))}"
+    name = f"{shown(answer.get('message_id', ''))} to {shown(answer.get('channel', ''))}"
     if answer.get("was") == "scheduled":
         return f"recalled {name}: it was scheduled, and goes out to nobody"
     if answer.get("was") == "recalled":
@@ -77,19 +77,19 @@ def recalled(answer: Mapping[str, Any]) -> str:
 def render(answer: Mapping[str, Any]) -> Iterator[str]:
     """The lines of a message's status for people."""
     where = f"offset {answer['offset']}" if answer["offset"] else f"for {_time(answer['deliver_at'])}"
-    yield f"{_shown(answer['message_id'])} to {_shown(answer['channel'])}, {where}: {answer['state']}"
-    yield f"published     {_time(answer['published_at_ms'])} by {_shown(answer['publisher'])}, {counted(answer['size'], 'byte')}"
+    yield f"{shown(answer['message_id'])} to {shown(answer['channel'])}, {where}: {answer['state']}"
+    yield f"published     {_time(answer['published_at_ms'])} by {shown(answer['publisher'])}, {counted(answer['size'], 'byte')}"
     if answer["expires_at"]:
         yield f"expires       {_time(answer['expires_at'])}"
     if answer["recalls"]:
-        yield f"recalls       {_shown(answer['recalls'])}"
+        yield f"recalls       {shown(answer['recalls'])}"
     if answer["superseded_by"]:
         yield f"superseded    by offset {answer['superseded_by']}"
     for row in answer["devices"]:
         times = row["milestones_ms"]
         accepted = times.get("accepted", answer["published_at_ms"])
         steps = ", ".join(f"{name} +{(at - accepted) / 1000:.3f} s" for name, at in times.items() if name != "accepted")
-        yield f"  {_shown(row['device_id'])}: {row['state']}{f' ({steps})' if steps else ''}"
+        yield f"  {shown(row['device_id'])}: {row['state']}{f' ({steps})' if steps else ''}"
         if "push" in row:
             yield f"    {_push(row['push'], accepted)}"
     if answer["more_devices"]:
@@ -101,11 +101,11 @@ def render(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _push(push: Mapping[str, Any], accepted: int) -> str:
-    words = [f"push {_shown(push['outcome']).replace('_', ' ')} +{(push['at_ms'] - accepted) / 1000:.3f} s"]
+    words = [f"push {shown(push['outcome']).replace('_', ' ')} +{(push['at_ms'] - accepted) / 1000:.3f} s"]
     if push["reason"]:
-        words.append(_shown(push["reason"]))
+        words.append(shown(push["reason"]))
     if push["apns_id"]:
-        words.append(f"apns-id {_shown(push['apns_id'])}")
+        words.append(f"apns-id {shown(push['apns_id'])}")
     return ", ".join(words)
 
 
@@ -124,26 +124,20 @@ async def tell(reactor: Any, where: Where, message_id: str, *, as_json: bool) ->
         reason = await follow(reactor, client, f"{_path(message_id)}/events", hear)
     finally:
         await client.close()
-    click.echo(json.dumps({"event": "end", "reason": reason}) if as_json else f"end: {_shown(reason)}")
+    click.echo(json.dumps({"event": "end", "reason": reason}) if as_json else f"end: {shown(reason)}")
 
 
 def sentence(event: Event) -> str:
     """One event for people."""
     data = event.data
     if event.name == "state":
-        return f"the message is {_shown(data.get('state', ''))}"
+        return f"the message is {shown(data.get('state', ''))}"
     if event.name == "milestone":
         at_ms = data.get("at_ms", 0)
         when = _time(at_ms) if isinstance(at_ms, int) else ""
-        return f"{when}  {_shown(data.get('device_id', ''))}: {_shown(data.get('milestone', ''))}"
-    return ", ".join(f"{_shown(name)}: {_shown(value)}" for name, value in data.items())
+        return f"{when}  {shown(data.get('device_id', ''))}: {shown(data.get('milestone', ''))}"
+    return ", ".join(f"{shown(name)}: {shown(value)}" for name, value in data.items())
 
 
 def _time(at_ms: int) -> str:
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(sep=' ', timespec='milliseconds').removesuffix('+00:00')} UTC"
-
-
-def _shown(value: Any) -> str:
-    """Fit for a terminal."""
-    text = str(value)
-    return text if text.isprintable() else json.dumps(text)

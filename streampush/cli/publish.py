@@ -22,7 +22,16 @@ from streampush.cli.rest_publisher import RestPublisher
 from streampush.cli.running import run
 from streampush.cli.sources import lines, once, read_payload
 from streampush.cli.stream_publisher import StreamPublisher
-from streampush.cli.target import Target, directory_option, find_target, host_option, parse_rest_url, port_option, read_key
+from streampush.cli.target import (
+    Target,
+    directory_option,
+    find_target,
+    host_option,
+    parse_rest_url,
+    port_option,
+    read_key,
+    read_rest_ca,
+)
 from streampush.cli.words import counted
 from streampush.protocol.terms import Priority
 
@@ -183,10 +192,7 @@ def _maker(target: Target, publisher: str | None) -> Callable[[Any], Publisher]:
     if publisher is not None:
         return lambda reactor: StreamPublisher.of_target(reactor, target, publisher)
     key = read_key(target.files.rest_key)
-    try:
-        ca_pem = target.files.ca.certificate.read_bytes() if target.rest_url.startswith("https:") else b""
-    except OSError as error:
-        raise Failure(f"{target.files.ca.certificate}: {error.strerror}") from error
+    ca_pem = read_rest_ca(target)
     return lambda reactor: RestPublisher(reactor, target.rest_url, key, ca_pem)
 
 

@@ -81,6 +81,16 @@ def reachable(address: str) -> str:
     return "localhost" if ipaddress.ip_address(address).is_unspecified else address
 
 
+def read_rest_ca(target: Target) -> bytes:
+    """The CA of the REST API's certificate in PEM; empty if there is no TLS. Raises Failure."""
+    if not target.rest_url.startswith("https:"):
+        return b""
+    try:
+        return target.files.ca.certificate.read_bytes()
+    except OSError as error:
+        raise Failure(f"{target.files.ca.certificate}: {error.strerror}") from error
+
+
 def read_key(path: Path) -> str:
     """The REST key in a file. Raises BadCredentials without quoting it."""
     try:

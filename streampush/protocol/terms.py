@@ -5,7 +5,18 @@ With `codes` this is the only part of the wire that `push/` may know: words, no 
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum, IntFlag
+
+ID_PATTERN = r"[A-Za-z0-9._~@-]{1,128}"
+"""The id of a device or user, or the name of a publisher or REST key: docs/protocol.md section 2.4."""
+
+_is_id = re.compile(ID_PATTERN).fullmatch
+
+
+def is_id(text: str) -> bool:
+    """Whether this may be the id of a device or user, or the name of a publisher or REST key."""
+    return _is_id(text) is not None
 
 
 class Feature(IntFlag):

@@ -27,7 +27,6 @@ class Kind(Enum):
     INTERNAL = "internal"
 
 
-_ID = re.compile(r"[A-Za-z0-9._~@-]{1,128}", re.ASCII)
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]|\s")
 
 
@@ -42,11 +41,6 @@ def user_channel(user_id: str) -> str:
 def is_addressed(channel: str) -> bool:
     """Whether a channel is that of a device or user: it must be known, and its messages have a receipt of each device."""
     return channel.startswith(("device:", "user:"))
-
-
-def is_id(text: str) -> bool:
-    """Whether this may be the id of a device or user, or the name of a publisher: docs/protocol.md section 2.4."""
-    return _ID.fullmatch(text) is not None
 
 
 def unknown_device() -> Refused:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from streampush.errors import Refused
 from streampush.protocol.codes import Advice, Code
+from streampush.protocol.terms import is_id
 from streampush.push.backlog import Backlog
-from streampush.push.channels import is_id, kind_of, unknown_device, user_channel
+from streampush.push.channels import kind_of, unknown_device, user_channel
 from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
 from streampush.push.ports import Store

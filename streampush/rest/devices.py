@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from streampush.protocol.terms import is_id
 from streampush.push.backlog import MAX_ENTRIES
-from streampush.push.channels import is_id
 from streampush.push.dead_letters import MAX_LETTERS, LetterPlace
 from streampush.push.devices import DeviceChange
 from streampush.rest import device_documents, documents, fields

@@ -17,16 +17,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import CRLEntryExtensionOID, NameOID
 
 from streampush.config import Config, RestConfig, TlsConfig
-from streampush.config_files import check_files
+from streampush.config_files import check_files, revocation_lists
 from streampush.errors import ConfigError
+from streampush.protocol.terms import is_id
 
 Kind = Literal["device", "publisher"]
 
 _PREFIX = "urn:streampush:"
 _PUBLISHER_PREFIX = "publisher:"
-_ID = re.compile(r"[A-Za-z0-9._~@-]{1,128}", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_CRL = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
 
 class IdentityError(Exception):
@@ -126,7 +125,7 @@ def _from_uris(certificate: x509.Certificate) -> tuple[Kind, str, str]:
 
 
 def _checked(kind: str, name: str) -> str:
-    if not _ID.fullmatch(name):
+    if not is_id(name):
         raise IdentityError(f"the certificate's {kind} name is not 1 to 128 of A-Z a-z 0-9 . _ ~ @ -")
     return name
 
@@ -175,8 +174,7 @@ class Revocations:
 def _revoked_serials(path: str, file: str) -> frozenset[tuple[bytes, int]]:
     found: set[tuple[bytes, int]] = set()
     try:
-        lists = [x509.load_pem_x509_crl(block) for block in _CRL.findall(Path(path).read_bytes())]
-        for revocations in lists:
+        for revocations in revocation_lists(Path(path).read_bytes()):
             _refuse_foreign(revocations, path, file)
             issuer = revocations.issuer.public_bytes()
             found.update((issuer, entry.serial_number) for entry in revocations)

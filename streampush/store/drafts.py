@@ -1,9 +1,23 @@
-"""What a draft becomes in any store: an entry of the log, or a message that waits for its time."""
+"""What is the same in any store: what a draft weighs and becomes, an entry of the log or a message that waits for its time; and how
+much of a log one read looks at."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from streampush.protocol.terms import Durability
 from streampush.push.values import Draft, MessageRecord, Publication
+
+LOOK_AT_MOST = 1_000
+"""Entries that one read looks at: a page may be empty and still not at the end."""
+
+
+def weight(headers: Mapping[str, str], payload: bytes, content_type: str) -> int:
+    """Bytes that count against the limits: payload, headers, content type; each character as one byte."""
+    size = len(payload) + len(content_type)
+    if headers:
+        size += sum(len(name) + len(value) for name, value in headers.items())
+    return size
 
 
 def published(draft: Draft, offset: int, published_at_ms: int, recalls: str = "") -> Publication:

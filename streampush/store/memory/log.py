@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from streampush.protocol.terms import Milestone, Priority
 from streampush.push.values import NO_HEADERS, Head, Page, Publication, PushOutcome, PushResult, Spot
+from streampush.store.drafts import LOOK_AT_MOST, weight
 
 COMPACT_AFTER = 1_000
 """Dropped entries before a log's list is shortened."""
 
-LOOK_AT_MOST = 1_000
-"""Entries that one read looks at: a page may be empty and still not at the end."""
-
 MAX_RECEIPT_ROWS = 10_000
 """Devices that have a row in the receipts of one message; later ones have none."""
-
-
-def weight(headers: Mapping[str, str], payload: bytes, content_type: str) -> int:
-    """Bytes that count against the limits: payload, headers, content type; each character as one byte."""
-    size = len(payload) + len(content_type)
-    if headers:
-        size += sum(len(name) + len(value) for name, value in headers.items())
-    return size
 
 
 class Entry:

@@ -39,11 +39,11 @@ from streampush.push.values import (
     Undeliverable,
     Want,
 )
-from streampush.store.drafts import scheduled
+from streampush.store.drafts import scheduled, weight
 from streampush.store.memory import receipts
 from streampush.store.memory.devices import Cursors, DeadLetters, Devices
 from streampush.store.memory.keys import Keys
-from streampush.store.memory.log import Log, weight
+from streampush.store.memory.log import Log
 from streampush.store.memory.logs import Logs, Space
 from streampush.store.memory.waiting import Outbox, Schedule, draft_weight
 from streampush.store.presence import OneProcessPresence

@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from streampush.push.values import Draft, OutboxEntry, OutboxWork
-from streampush.store.memory.log import weight
+from streampush.store.drafts import weight
 from streampush.store.memory.logs import Space
 from streampush.store.work import check, check_growth, new_among
 

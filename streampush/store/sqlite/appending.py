@@ -15,7 +15,7 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability, Priority
 from streampush.push.channels import is_addressed
 from streampush.push.values import FALLBACK, Accepted, Appended, Draft, Idempotency, OutboxWork
-from streampush.store.drafts import published
+from streampush.store.drafts import published, weight
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger, Log
 from streampush.store.sqlite.outbox import Outbox
@@ -29,7 +29,6 @@ from streampush.store.sqlite.rows import (
     pack_flags,
     pack_headers,
     read_many,
-    weight,
     write_many,
 )
 

@@ -22,6 +22,7 @@ from streampush.push.values import (
     Survey,
     Want,
 )
+from streampush.store.drafts import LOOK_AT_MOST
 from streampush.store.sqlite.devices import DEVICE_COLUMNS
 from streampush.store.sqlite.file import log_path, size_of
 from streampush.store.sqlite.ledger import READ_TOTALS, Log, Totals, read_logs
@@ -41,9 +42,6 @@ from streampush.store.sqlite.rows import (
 
 _LAST = "\U0010ffff"
 """Sorts behind every character of an id."""
-
-LOOK_AT_MOST = 1_000
-"""Entries that one read looks at: a page may be empty and still not at the end."""
 
 _PAGE = f"""
 WITH found AS MATERIALIZED (

@@ -40,14 +40,6 @@ def offset_of(entry: int) -> int:
     return entry & MAX_OFFSET
 
 
-def weight(headers: Mapping[str, str], payload: bytes, content_type: str) -> int:
-    """Bytes that count against the limits: payload, headers, content type; each character as one byte."""
-    size = len(payload) + len(content_type)
-    if headers:
-        size += sum(len(name) + len(value) for name, value in headers.items())
-    return size
-
-
 def pack_headers(headers: Mapping[str, str]) -> str:
     """Text for a column; empty for none."""
     return json.dumps(dict(headers), ensure_ascii=False, separators=(",", ":")) if headers else ""
