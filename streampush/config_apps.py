@@ -21,7 +21,7 @@ MAX_WORD = 255
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
-_ID = re.compile(r"[A-Z0-9]{10}")
+_APPLE_ID = re.compile(r"[A-Z0-9]{10}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
 
@@ -63,6 +63,11 @@ def is_topic(text: str) -> bool:
     return _TOPIC.fullmatch(text) is not None
 
 
+def is_apple_id(text: str) -> bool:
+    """Whether it may be a Team ID or a Key ID of Apple's."""
+    return _APPLE_ID.fullmatch(text) is not None
+
+
 def is_host(text: str) -> bool:
     """Whether it is a DNS name or an IP address."""
     try:
@@ -100,7 +105,7 @@ def _credential(where: str, app: ApnsAppConfig) -> Found:
 def _apples_id(key: str, value: str, which: str) -> Found:
     if not value:
         yield key, f"required with a .p8 key: {which}"
-    elif not _ID.fullmatch(value):
+    elif not is_apple_id(value):
         yield key, f"{value!r} is not 10 capital letters and digits: {which}"
 
 

@@ -6,8 +6,7 @@ from random import Random
 
 from streampush.apns.link_state import LinkEnd
 from streampush.apns.pool_limits import PoolLimits
-
-_MAX_DOUBLINGS = 32
+from streampush.backoff import doubled
 
 
 class Redialing:
@@ -31,7 +30,7 @@ class Redialing:
         if self.last is None or now - self.next_at > 2 * self._limits.max_backoff:  # an old failure says nothing of this one
             self._failing_since = now
             self.failures = 0
-        top = min(self._limits.first_backoff * 2.0 ** min(self.failures, _MAX_DOUBLINGS), self._limits.max_backoff)
+        top = doubled(self._limits.first_backoff, self.failures, self._limits.max_backoff)
         self.next_at = now + self._random.uniform(0.0, top)
         self.failures += 1
         self.last = end

@@ -22,6 +22,7 @@ from typing import TypeAlias
 from streampush.apns.outcome import NotSent, Outcome, Refused, Rejected, Unknown, UnknownPolicy, Why, may_be_repeated
 from streampush.apns.provider_token import read_date
 from streampush.apns.reasons import Action, treatment
+from streampush.backoff import doubled
 from streampush.quick_values import quick_value
 
 MAX_RETRY_AFTER = 86_400.0
@@ -31,7 +32,6 @@ _FRESH = frozenset({Action.RETRY, Action.REST_CONNECTION, Action.NEW_CONNECTION}
 """What another connection cures."""
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
-_MAX_DOUBLINGS = 32  # far above any max_delay, far below a float's end
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class Retries:
         return Again(max(delay, wait), fresh, charged=not soon)
 
     def _backoff(self, tries: int, first: float) -> float:
-        return self._random.uniform(0.0, min(self._policy.max_delay, first * 2.0 ** min(max(tries - 1, 0), _MAX_DOUBLINGS)))
+        return self._random.uniform(0.0, doubled(first, tries - 1, self._policy.max_delay))
 
 
 def _in_time(again: Again, outcome: Outcome, attempt: Attempt, now: float, wall: float) -> Again | GiveUp:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from streampush.apns.key_files import bad_file, parse_private_key, read_file
+from streampush.config_apps import is_apple_id
 from streampush.errors import ConfigError
-
-_ID = re.compile(r"[A-Z0-9]{10}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,6 @@ def parse_signing_key(pem: bytes, team_id: str, key_id: str, *, source: str = "k
 
 
 def _check_id(source: str, name: str, value: str, hint: str) -> None:
-    if not _ID.fullmatch(value):
+    if not is_apple_id(value):
         said = "is missing" if not value else "is not 10 capital letters and digits"
         raise ConfigError(source, name, f"{said}: {hint}")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
+from streampush.backoff import doubled
 from streampush.client.events import StopReason
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.messages import ReconnectPolicy
@@ -28,8 +29,6 @@ FIRST_TRY_DELAY = 0.5
 STABLE_AFTER = 10.0
 SHORT_SUCCESSES = 2
 SHORT_DOUBLINGS = 4  # of the interval between short connections
-
-_MAX_DOUBLINGS = 32  # of the backoff: far above any backoff_max, far below a float's end
 
 STOPPING: dict[Advice, StopReason] = {
     Advice.DO_NOT_RECONNECT: StopReason.TOLD,
@@ -174,8 +173,7 @@ class Reconnect:
     def _span(self) -> float:
         """The span of the backoff's present step, in seconds."""
         policy = self._policy
-        span = policy.backoff_initial_ms * 2 ** max(0, min(self.tries - 1, _MAX_DOUBLINGS))
-        return float(min(policy.backoff_max_ms, span)) / 1000
+        return doubled(policy.backoff_initial_ms, self.tries - 1, policy.backoff_max_ms) / 1000
 
 
 def _sane(policy: ReconnectPolicy) -> ReconnectPolicy:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streampush.backoff import doubled
 from streampush.config import DeliveryConfig
 
 NO_ANSWER = "not acknowledged"
 RETRY_LATER = "the device could not take it"
 """Why a publication became a dead letter."""
-
-_MAX_DOUBLINGS = 30
-"""2 to this power is longer than any wait that the settings allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Patience:
 
     def after(self, attempts: int) -> float:
         """Seconds from delivery number `attempts` to the next one."""
-        return min(self.ack_timeout * 2.0 ** min(attempts - 1, _MAX_DOUBLINGS), max(self.max_interval, self.ack_timeout))
+        return doubled(self.ack_timeout, attempts - 1, max(self.max_interval, self.ack_timeout))
 
 
 @dataclass(slots=True)
