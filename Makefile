@@ -48,8 +48,10 @@ run: setup
 	@echo
 	$(BIN)/twistd --nodaemon --pidfile= streampush --config var/dev/streampush.toml --set log.format=text
 
+# In so many processes, each of which takes whole files. What the tests start imports the product anew, so it is kept compiled.
+TESTERS ?= 2
 test: setup $(NODE_CLIENT)/node_modules/stamp
-	$(BIN)/python -m pytest
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
 
 # The whole server and its clients in virtual time. A scenario is a number; SEED=n shows what happens in that one.
 FIRST ?= 0

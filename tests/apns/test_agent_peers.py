@@ -253,7 +253,7 @@ class NodeTests(AgentCase):
         self.assertEqual((await self.get(agent, f"{base}/count")).code, 200)
 
     async def test_a_request_that_is_never_answered_ends_in_time(self) -> None:
-        agent = self.agent(AgentLimits(answer_timeout=0.5))
+        agent = self.agent(AgentLimits(answer_timeout=2))
         with self.assertRaises(AnswerNeverCame) as caught:
             await self.get(agent, await self.base() + "/hang")
         self.assertIs(caught.exception.fault.why, Why.NO_ANSWER)

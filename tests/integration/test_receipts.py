@@ -171,7 +171,7 @@ class EventTests(ReceiptTestCase):
         device = await self.device()
         device.cut()
         await device.closed
-        events = await self.listen(await self.published(ttl=0.2))
+        events = await self.listen(await self.published(ttl=1))
         await events.done
         self.assertEqual(events.milestones[-1], "expired")
         self.assertEqual(events.named("state")[-1], {"state": "expired"})

@@ -132,7 +132,7 @@ def test_a_cursor_that_moves_past_a_loss_that_was_not_heard_of(monkeypatch: pyte
 
     monkeypatch.setattr(Channel, "resume", property(resume))
     wrap(monkeypatch, Feed, "begin", make)
-    found("I1", "I4", first=500)
+    found("I1", "I4", first=600)
 
 
 def test_a_position_that_is_proven_without_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
