@@ -232,6 +232,17 @@ class ApnsAppConfig:
     server_error_wait: float = setting(900.0, "s", "until a push is repeated that Apple failed at; it asks for 15 min", 0, 86_400)
     rate: float = setting(0.0, "pushes/s", "of this app at most; 0: as fast as Apple takes them", 0, 1e6)
     burst: int = setting(1_000, "pushes", "of this app at once, if it has a rate", 1, 1_000_000)
+    max_concurrent: int = setting(0, "pushes", "of this app that wait for Apple's answer; 0: max_in_flight", 0, 100_000)
+    max_tries: int = setting(20, "tries", "of one push, the first included; with the waits some hours", 1, 1_000)
+    retry_share: float = setting(0.1, "repeats", "for each push that Apple takes; more meet an outage with a flood", 0, 1)
+    retry_stock: int = setting(100, "repeats", "saved up at most, and there at the start: a small sender can repeat", 1, 100_000)
+    device_rest: float = setting(5.0, "s", "a device gets nothing after a 429 without Retry-After, doubled with each", 0.1, 86_400)
+    device_max_rest: float = setting(900.0, "s", "the longest of these: later a push is seldom wanted", 0.1, 86_400)
+    breaker_answers: int = setting(20, "answers", "in 10 s before the breaker opens: few bad ones are no outage", 1, 100_000)
+    breaker_bad: float = setting(0.5, "share", "of bad answers that opens the breaker; 1: only if all are bad", 0.01, 1)
+    breaker_slow: float = setting(0.5, "share", "of slow answers that opens the breaker; 1: only if all are slow", 0.01, 1)
+    breaker_slow_after: float = setting(1.0, "s", "an answer within it is never slow, however fast the others are", 0.05, 10)
+    breaker_max_rest: float = setting(60.0, "s", "the breaker is open at most before the next probe; it doubles from 1 s", 1, 3600)
 
 
 @dataclass(frozen=True, slots=True)

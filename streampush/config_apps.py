@@ -39,6 +39,8 @@ def app_errors(config: Config) -> Found:
         yield from _credential(where, app)
         yield from _server(where, app)
         yield from _words(where, app)
+        if app.device_rest > app.device_max_rest:
+            yield f"{where}.device_rest", f"{app.device_rest:g} s is above device_max_rest, {app.device_max_rest:g} s"
         if app.name and app.name in names:
             yield f"{where}.name", f"{app.name!r} is the name of another app too"
         names.add(app.name)

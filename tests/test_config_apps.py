@@ -195,6 +195,12 @@ def test_the_longest_topic_is_that_of_a_push() -> None:
     assert [problems(MAX_TOPIC), problems(MAX_TOPIC + 1)] == [0, 1]
 
 
+def test_a_device_rests_no_shorter_at_most_than_at_first() -> None:
+    app = ApnsAppConfig("a", "b", key="k", team_id="TEAM123456", key_id="KEY1234567", device_rest=10.0, device_max_rest=5.0)
+    problems = list(app_errors(Config(apns=ApnsConfig(apps=(app,)))))
+    assert problems == [("apns.apps[0].device_rest", "10 s is above device_max_rest, 5 s")]
+
+
 def test_the_policies_are_those_of_pushes() -> None:
     policies = {field.name: field for field in fields(ApnsAppConfig)}["repeat_unknown"].metadata["allowed"]
     assert policies == tuple(UnknownPolicy)

@@ -18,18 +18,14 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 
 from streampush.apns.apps import App, Apps, Route
-from streampush.apns.breaker import Breaker
 from streampush.apns.broadcast_sender import BroadcastSender, management_route
 from streampush.apns.client import ApnsClient
-from streampush.apns.concurrency import Concurrency
 from streampush.apns.dialing import Dialer, TlsDialer
-from streampush.apns.lanes import Lanes
-from streampush.apns.pace import Pace
 from streampush.apns.pool import Pool
 from streampush.apns.ports import ApnsMetrics
-from streampush.apns.rates import AppRates, RestingDevices
-from streampush.apns.retry import Retries, RetryBudget, RetryPolicy
-from streampush.apns.settings import app_rates, client_limits, pool_limits, proxy, retry_policy
+from streampush.apns.rates import AppRates
+from streampush.apns.retry import RetryPolicy
+from streampush.apns.settings import app_rates, client_limits, policies_of, pool_limits, proxy, retry_policy
 from streampush.config import ApnsAppConfig, ApnsConfig, Config
 
 
@@ -141,7 +137,8 @@ class AppClients:
 
     def _fixed(self, app: App) -> tuple[object, ...]:
         """What a client has for good."""
-        return (app.route.host, app.route.port, app.settings.environment, self._retry(app.settings))
+        policies = (self._retry(app.settings), policies_of(app.settings, self._limits))
+        return (app.route.host, app.route.port, app.settings.environment, *policies)
 
     def _end(self, pool: Pool) -> None:
         ended = self._ending[pool] = pool.stop()
@@ -158,17 +155,8 @@ class AppClients:
 
     def _make(self, app: App) -> ApnsClient:
         now = self._clock.seconds()
-        budget = RetryBudget(now)
-        pace = Pace(
-            app.name,
-            breaker=Breaker(now),
-            concurrency=Concurrency(now, ceiling=self._limits.max_in_flight),
-            lanes=Lanes(),
-            devices=RestingDevices(),
-            rates=self._rates,
-            retries=Retries(self._retry(app.settings), budget, self._random),
-            budget=budget,
-        )
+        policies = policies_of(app.settings, self._limits)
+        pace = policies.pace(app.name, self._retry(app.settings), self._rates, now, self._random)
         return ApnsClient(
             app.name,
             app.route.authority,

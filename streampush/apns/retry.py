@@ -95,12 +95,19 @@ class GiveUp:
 Decision: TypeAlias = Again | Hold | GiveUp
 
 
+RETRY_SHARE = 0.1
+"""Repeats for each push that Apple takes: more, and an outage is met with a flood."""
+
+RETRY_STOCK = 100
+"""Repeats that can be saved up, and are there at the start: they let a small sender repeat at all."""
+
+
 class RetryBudget:
     """Requests that may be repeats: a share of those that succeed, a few saved up, and a trickle when nothing succeeds."""
 
     __slots__ = ("_at", "_max_saved", "_ratio", "_tokens", "_trickle", "successes")
 
-    def __init__(self, now: float, *, ratio: float = 0.1, saved: float = 100.0, trickle: float = 1.0) -> None:
+    def __init__(self, now: float, *, ratio: float = RETRY_SHARE, saved: float = RETRY_STOCK, trickle: float = 1.0) -> None:
         """`ratio`: repeats per success, a tenth. `saved`: repeats that can be saved up, and are there at the start; they let a
         small sender repeat at all. `trickle`: repeats a second, whatever succeeds, so that the end of an outage is found out;
         must be above 0."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from streampush.apns.breaker import BreakerPolicy
 from streampush.apns.client_limits import ClientLimits
 from streampush.apns.outcome import UnknownPolicy
+from streampush.apns.policies import Policies
 from streampush.apns.pool_limits import PoolLimits
 from streampush.apns.proxy import Proxy
 from streampush.apns.rates import AppRate
@@ -48,7 +50,25 @@ def proxy(config: Config) -> Proxy | None:
 
 def retry_policy(app: ApnsAppConfig) -> RetryPolicy:
     """Of an app's pushes."""
-    return RetryPolicy(server_error_wait=app.server_error_wait, unknown=UnknownPolicy(app.repeat_unknown))
+    return RetryPolicy(server_error_wait=app.server_error_wait, max_tries=app.max_tries, unknown=UnknownPolicy(app.repeat_unknown))
+
+
+def policies_of(app: ApnsAppConfig, apns: ApnsConfig) -> Policies:
+    """The others of an app."""
+    return Policies(
+        max_concurrent=min(app.max_concurrent or apns.max_in_flight, apns.max_in_flight),
+        breaker=BreakerPolicy(
+            min_calls=app.breaker_answers,
+            max_bad=app.breaker_bad,
+            max_slow=app.breaker_slow,
+            max_rest=app.breaker_max_rest,
+            min_slow_after=app.breaker_slow_after,
+        ),
+        retry_share=app.retry_share,
+        retry_stock=app.retry_stock,
+        device_rest=app.device_rest,
+        device_max_rest=app.device_max_rest,
+    )
 
 
 def app_rates(apps: Iterable[ApnsAppConfig]) -> dict[str, AppRate]:

@@ -146,6 +146,18 @@ def test_no_more_are_under_way_than_is_configured(tmp_path: Path) -> None:
     world.stop()
 
 
+def test_an_app_may_have_less_under_way_and_another_number_of_it_after_a_reload(tmp_path: Path) -> None:
+    world = AppsWorld(tmp_path, (Delay(0.5),))
+    for at_most in (3, 5):
+        world.reload(world.app(max_concurrent=at_most))
+        world.push(20, timeout=60.0)
+        world.advance(0.2)
+        assert world.clients.all["shop"].figures().in_flight <= at_most
+        world.advance(20.0)
+    assert world.delivered_once()
+    world.stop()
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("push"), st.integers(1, 30)),

@@ -76,7 +76,7 @@ def test_every_push_type_has_its_row() -> None:
 def shown(default: object) -> str:
     if isinstance(default, bool):
         return str(default).lower()
-    return f"{default:g}" if isinstance(default, float) else str(default or "")
+    return f"{default:g}" if isinstance(default, float) else "" if default in ("", ()) else str(default)
 
 
 @pytest.mark.parametrize(("kind", "behind"), [(ApnsAppConfig, "[[apns.apps]]"), (ApnsConfig, "are in `[apns]`:")])
