@@ -13,6 +13,7 @@ BENCHES = (
     "http2",
     "apns",
     "recovery",
+    "follow_ups",
     "fanout",
     "unicast",
     "handshakes",

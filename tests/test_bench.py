@@ -75,6 +75,15 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
             "handshake CPU, resumed to naive full": {f"{OURS}/{NAIVE}"},
         },
     ),
+    "follow_ups": (
+        "--devices 20 --rounds 1",
+        {
+            "publish to a device CPU": {OURS},
+            "publish to a device with its push CPU": {OURS},
+            "following up CPU, a device's message": {OURS},
+            "following up CPU, a topic's follower": {OURS},
+        },
+    ),
     "memory": ("--connections 5 --rounds 1", {"memory per idle connection": BOTH}),
     "durable": (
         "--connections 2 --messages 8 --rounds 1 --simulate 0",

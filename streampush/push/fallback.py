@@ -9,7 +9,8 @@ A message to one device, as most are, needs no such step: its work is the push, 
 
 A topic's followers are read in batches, in order of their ids. The work for one batch leads to the work for the next, whose key
 has the last id, so the place is kept by the store; and there is no next batch while pushes wait for the sender, so a million
-followers are never a million entries of the outbox.
+followers are never a million entries of the outbox. Those of a batch that are away are pushed to at once, as a group: the work of
+the batch becomes theirs (`push_groups`), and ends when all of them have their answers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from twisted.logger import Logger
 
@@ -25,6 +27,7 @@ from streampush.push.alerts import FallbackRule, split
 from streampush.push.channels import Kind, kind_of
 from streampush.push.leasing import Leasing
 from streampush.push.ports import Delayer, PushMetrics, Spawner, Store
+from streampush.push.push_groups import PushGroup, group_body, push_key, split_group
 from streampush.push.standing import DeviceStanding, Standing, Standings, over
 from streampush.push.values import (
     FALLBACK,
@@ -58,11 +61,6 @@ MAX_FAULTS = 10
 """Tries at work that fails by a fault of ours; then it is given up."""
 
 
-def push_key(message_id: str, device_id: str) -> str:
-    """The key of the work of the kind PUSH."""
-    return f"{message_id}/{device_id}"
-
-
 def next_batch_key(message_id: str, last_device: str) -> str:
     """The key of the work that goes on with a topic's followers behind this one."""
     return f"{message_id}/{last_device}"
@@ -84,9 +82,35 @@ def settled_result(standing: Standing, now_ms: int) -> PushResult:
 def _only_device(entry: OutboxEntry) -> str:
     """The device that the message is for, empty if it is for others: then its work is a step of its own."""
     try:
-        return split(entry.body)[0].device_id
+        device_ids, form = split_group(entry.body)
+        return "" if device_ids else split(form)[0].device_id
     except ValueError:  # it cannot be read, of which the step makes what it can
         return ""
+
+
+class Pushes(Protocol):
+    """What takes pushes: see push/pushing.py."""
+
+    def take(self, works: Sequence[tuple[str, OutboxEntry]]) -> None:
+        """Work that is a push, each with the key that it has as such."""
+
+    def renew_group(self, key: str, lease: str) -> bool:
+        """Whether the group of this key is in work already; then this is the newest token of its lease."""
+
+    def take_group(self, group: PushGroup, record: MessageRecord, standings: Sequence[DeviceStanding]) -> None:
+        """A group's devices are away, and to be pushed to."""
+
+    def drop_group(self, group: PushGroup, count: int) -> None:
+        """So many pushes of a group are not needed any more."""
+
+
+class _Step:
+    """A step that is done, or tried again: of the work as it is now."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: OutboxEntry) -> None:
+        self.entry = entry
 
 
 class Fallback:
@@ -94,8 +118,8 @@ class Fallback:
 
     `after` gives the seconds that a connected device with a token has to acknowledge, if the message does not say. `push_room` says
     how many more pushes may be taken (0 or less: they wait for the sender), `has_room` whether one to a token would not wait for
-    others of its app. `expect_push` is told when work of the kind PUSH is due, `push` takes work that is a push, with its keys as
-    such. `wall_ms` gives Unix milliseconds.
+    others of its app. `expect_push` is told when work of the kind PUSH is due, `pushes` takes what is to be pushed. `wall_ms` gives
+    Unix milliseconds.
     """
 
     _log = Logger()
@@ -110,7 +134,7 @@ class Fallback:
         has_room: Callable[[PushToken], bool],
         push_room: Callable[[], int],
         expect_push: Callable[[int], None],
-        push: Callable[[Sequence[tuple[str, OutboxEntry]]], None],
+        pushes: Pushes,
         wall_ms: Callable[[], int],
         call_later: Delayer,
         spawn: Spawner,
@@ -123,19 +147,20 @@ class Fallback:
         self._has_room = has_room
         self._push_room = push_room
         self._expect_push = expect_push
-        self._push = push
+        self._pushes = pushes
         self._wall_ms = wall_ms
         self._spawn = spawn
         self._retry_later = retry_later
         self._in_work = 0
         self._waiting: deque[OutboxEntry] = deque()
         self._is_taking = False
+        self._reserved = 0  # room for pushes that are as good as taken
         self._leasing = Leasing(
             store,
             FALLBACK,
             metrics,
             take=self._take,
-            room=lambda: 0 if self._waiting else push_room(),
+            room=lambda: 0 if self._waiting else self._room(),
             busy=lambda: self._in_work + len(self._waiting),
             wall_ms=wall_ms,
             call_later=call_later,
@@ -156,7 +181,7 @@ class Fallback:
             else:
                 self._waiting.append(entry)
         if pushes:
-            self._push(pushes)
+            self._pushes.take(pushes)
         self._take_steps()
 
     def _take_steps(self) -> None:
@@ -165,20 +190,24 @@ class Fallback:
         self._is_taking = True
         while self._waiting and self._in_work < MAX_IN_WORK:
             self._in_work += 1
-            self._begin(self._waiting.popleft())
+            self._begin(_Step(self._waiting.popleft()))
         self._is_taking = False
 
-    def _begin(self, entry: OutboxEntry) -> None:
-        self._spawn(self._follow_up(entry))
+    def _room(self) -> int:
+        return self._push_room() - self._reserved
 
-    async def _follow_up(self, entry: OutboxEntry) -> None:
+    def _begin(self, step: _Step) -> None:
+        self._spawn(self._follow_up(step))
+
+    async def _follow_up(self, step: _Step) -> None:
         try:
-            await self._step(entry)
+            await self._do(step)
         except StoreUnavailable:  # if it is away for longer than the lease lasts, somebody else may be quicker: that does no harm
             self._leasing.stuck()
-            self._retry_later(lambda: self._begin(entry))
+            self._retry_later(lambda: self._begin(step))
             return
         except Exception:
+            entry = step.entry
             if entry.attempts >= MAX_FAULTS:
                 self._log.error("work is given up after {attempts} tries: {work}", attempts=entry.attempts, work=entry.key)
                 self._spawn(self._give_up(entry))
@@ -196,26 +225,36 @@ class Fallback:
 
     # ------------------------------------------------------------------------------------------------------------ one step
 
-    async def _step(self, entry: OutboxEntry) -> None:
+    async def _do(self, step: _Step) -> None:
+        entry = step.entry
+        device_ids, form = split_group(entry.body)
+        if device_ids and self._pushes.renew_group(entry.key, entry.token):
+            return
         message_id, _, after = entry.key.partition("/")
         record = await self._store.message(message_id, 0)
-        why = over(record, self._wall_ms())
-        if record is None or why:
-            self._metrics.fell_back(PushOutcome.CANCELLED, 1)
-            await self._store.outbox_complete(entry.token)
+        if record is None or over(record, self._wall_ms()):
+            await self._cancel(entry, message_id, len(device_ids))
             return
         kind, name = kind_of(record.channel)
-        if kind is Kind.TOPIC and self._push_room() <= 0:
+        if kind is Kind.TOPIC and self._room() <= 0:
             await self._later(entry)
             return
-        device_ids, more = await self._audience(kind, name, after)
+        more = False
+        if not device_ids:
+            device_ids, more = await self._audience(kind, name, after)
         standings = await self._standings.of(record, device_ids)
         if kind is Kind.TOPIC and self._mostly_waits(standings):
             await self._later(entry)
         elif kind is Kind.TOPIC:
-            await self._batch(entry, record, standings, more=more)
+            await self._batch(step, record, standings, form, more=more)
         else:
             await self._each(entry, record, standings)
+
+    async def _cancel(self, entry: OutboxEntry, message_id: str, count: int) -> None:
+        """The message need not reach anybody any more; of a group each is counted."""
+        self._metrics.fell_back(PushOutcome.CANCELLED, max(count, 1))
+        result = PushResult(self._wall_ms(), PushOutcome.CANCELLED)
+        await self._store.outbox_replace(entry.token, (), [PushRecord(message_id, "", result, count=count)] if count else ())
 
     async def _audience(self, kind: Kind, name: str, after: str) -> tuple[Sequence[str], bool]:
         """Some of those who are meant, and whether there may be more behind them."""
@@ -230,7 +269,7 @@ class Fallback:
         """Of a message to a device or user there is a result for each device, stored in one step with the end of the work that it
         is of: else a step that is repeated could put an old result in the place of a newer one."""
         if any(one.token is not None for one in standings):
-            await self._replace(entry, [self._work(entry, record, one) for one in standings])
+            await self._replace(entry, [self._work(entry.body, record, one) for one in standings])
             return
         results = self._results(record, standings)
         if not results:
@@ -245,44 +284,96 @@ class Fallback:
         rooms = [self._has_room(one.token) for one in standings if one.token is not None]
         return 2 * sum(rooms) < len(rooms)
 
-    async def _batch(self, entry: OutboxEntry, record: MessageRecord, standings: Sequence[DeviceStanding], *, more: bool) -> None:
+    async def _batch(
+        self, step: _Step, record: MessageRecord, standings: Sequence[DeviceStanding], form: bytes, *, more: bool
+    ) -> None:
         """Of a topic's message results are counted, so the work comes first: a step that is repeated must not count twice."""
-        works = [self._work(entry, record, one) for one in standings if one.token is not None]
+        away = [one for one in standings if one.standing is Standing.AWAY][: max(0, self._room())]
+        now = {one.device_id for one in away}
+        works = [self._work(form, record, one) for one in standings if one.token is not None and one.device_id not in now]
         if more:
             key = next_batch_key(record.message_id, standings[-1].device_id)
-            works.append(OutboxWork(FALLBACK, key, entry.body, self._wall_ms()))
-        results = self._results(record, [one for one in standings if one.token is None])
-        if await self._replace(entry, works) and results:
+            works.append(OutboxWork(FALLBACK, key, form, self._wall_ms()))
+        settled = [one for one in standings if one.token is None]
+        if away:
+            await self._group(step, record, away, settled, form, works)
+            return
+        results = self._results(record, settled)
+        if await self._replace(step.entry, works, results):
             self._count(results)
-            await self._store.record_pushes(results)
 
-    def _work(self, entry: OutboxEntry, record: MessageRecord, one: DeviceStanding) -> OutboxWork:
+    async def _group(
+        self,
+        step: _Step,
+        record: MessageRecord,
+        away: Sequence[DeviceStanding],
+        settled: Sequence[DeviceStanding],
+        form: bytes,
+        works: Sequence[OutboxWork],
+    ) -> None:
+        """The work becomes that of a group, which is pushed to at once. What is settled is counted with it, also when all are
+        looked at again behind a crash."""
+        body = group_body([one.device_id for one in (*away, *settled)], form)
+        self._reserved += len(away)
+        try:
+            if not await self._branch(step, body, works):
+                return
+            (seen,) = await self._store.reach_with([(record.message_id, ())], results=False)  # a commit may have taken its time
+        finally:
+            self._reserved -= len(away)
+        results = self._results(record, settled)
+        self._count(results)
+        group = PushGroup(step.entry.key, step.entry.token, form, Counter(one.result.outcome for one in results))
+        if seen is None or over(seen.record, self._wall_ms()):
+            self._pushes.drop_group(group, len(away))
+        else:
+            self._pushes.take_group(group, seen.record, away)
+
+    async def _branch(self, step: _Step, body: bytes, works: Sequence[OutboxWork]) -> bool:
+        """False if the step is to be repeated, or somebody else has done it."""
+        try:
+            token = await self._store.outbox_branch(step.entry.token, body, works)
+        except StoreUnavailable:
+            raise
+        except Refused:  # the outbox is full
+            await self._later(step.entry)
+            return False
+        if token is None:
+            return False
+        step.entry = replace(step.entry, token=token, body=body)
+        self._announce(works)
+        return True
+
+    def _work(self, form: bytes, record: MessageRecord, one: DeviceStanding) -> OutboxWork:
         """What `pushing` has to do for a device, and when."""
         now_ms = self._wall_ms()
         due_ms = now_ms
         if one.token is not None and one.standing is Standing.CONNECTED:
-            due_ms = max(now_ms, silent_until_ms(split(entry.body)[0], record, self._after(one.token), now_ms))
-        return OutboxWork(PUSH, push_key(record.message_id, one.device_id), entry.body, due_ms)
+            due_ms = max(now_ms, silent_until_ms(split(form)[0], record, self._after(one.token), now_ms))
+        return OutboxWork(PUSH, push_key(record.message_id, one.device_id), form, due_ms)
 
     def _results(self, record: MessageRecord, settled: Sequence[DeviceStanding]) -> list[PushRecord]:
         now_ms = self._wall_ms()
         return [PushRecord(record.message_id, one.device_id, settled_result(one.standing, now_ms)) for one in settled]
 
-    async def _replace(self, entry: OutboxEntry, works: list[OutboxWork]) -> bool:
+    async def _replace(self, entry: OutboxEntry, works: Sequence[OutboxWork], results: Sequence[PushRecord] = ()) -> bool:
         """False if the step is to be repeated, or somebody else has done it."""
         try:
-            replaced = await self._store.outbox_replace(entry.token, works)
+            replaced = await self._store.outbox_replace(entry.token, works, results)
         except StoreUnavailable:
             raise
         except Refused:  # the outbox is full
             await self._later(entry)
             return False
+        self._announce(works)
+        return replaced
+
+    def _announce(self, works: Sequence[OutboxWork]) -> None:
         for work in works:
             if work.kind == PUSH:
                 self._expect_push(work.not_before_ms)
             else:
                 self.expect(work.not_before_ms)
-        return replaced
 
     def _count(self, results: Sequence[PushRecord]) -> None:
         for outcome, count in Counter(result.result.outcome for result in results).items():

@@ -49,7 +49,7 @@ class FollowUps:
             has_room=sender.has_room,
             push_room=lambda: self._pushing.room,
             expect_push=self._pushing.expect,
-            push=self._pushing.take,
+            pushes=self._pushing,
             wall_ms=wall_ms,
             call_later=call_later,
             spawn=spawn,

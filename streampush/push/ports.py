@@ -297,15 +297,20 @@ class OutboxStore(Protocol):
         """What there is of this work, and nobody has a lease of, is to be done at that time if it was to be done later. Some
         hundreds at a time."""
 
-    async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
+    async def outbox_replace(self, token: str, works: Sequence[OutboxWork], records: Sequence[PushRecord] = ()) -> bool:
         """The work is done, and leads to these others, all in one step; one whose kind and key are there already stays as it is,
         but the work that is done may be followed by one of its own kind and key. False, and nothing is changed, if the lease has
-        passed to somebody else.
+        passed to somebody else. `records`, without leases, are recorded in the same step, as by `record_pushes`.
 
         Meant for some hundreds at a time. Raises Refused(QUOTA_EXCEEDED) if one becomes several and there would be more than twice
         as many as the limit of the outbox says (what was accepted may grow so far); the lease stands then. The limit of bytes holds
         nothing up here.
         """
+
+    async def outbox_branch(self, token: str, body: bytes, works: Sequence[OutboxWork]) -> str | None:
+        """The work goes on with another body until its lease ends, and leads to these others, all in one step; one whose kind and
+        key are there already stays as it is. Gives the token that the lease has from now on; None, and nothing is changed, if it
+        has passed to somebody else. Refuses as `outbox_replace` does, whose limits are these."""
 
     async def outbox_next_ms(self, kind: str) -> int | None:
         """When the next work is due or its lease ends; None if there is none."""

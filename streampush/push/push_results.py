@@ -8,8 +8,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
-from streampush.errors import StoreUnavailable
+from streampush.errors import Refused, StoreUnavailable
 from streampush.push.ports import Scheduler, Spawner, Store
+from streampush.push.push_groups import PushGroup
 from streampush.push.values import PUSH, PushRecord, PushResult, PushToken
 
 BATCH = 500
@@ -18,7 +19,8 @@ BATCH = 500
 
 class PushInWork:
     """A push that this node has taken from the outbox. `lease`: the newest token of its work, which changes if the work is leased
-    again while it is still in work here; `attempts`: how often it was leased. `work`: its kind and key in the outbox."""
+    again while it is still in work here; `attempts`: how often it was leased. `work`: its kind and key in the outbox; `group`:
+    if it has no work of its own."""
 
     __slots__ = (
         "again_ms",
@@ -27,6 +29,7 @@ class PushInWork:
         "dead",
         "decided",
         "device_id",
+        "group",
         "held",
         "key",
         "lease",
@@ -35,8 +38,9 @@ class PushInWork:
         "work",
     )
 
-    def __init__(self, key: str, body: bytes, lease: str, attempts: int) -> None:
+    def __init__(self, key: str, body: bytes, lease: str, attempts: int, group: PushGroup | None = None) -> None:
         self.key = key
+        self.group = group
         self.attempts = attempts
         self.message_id, _, self.device_id = key.partition("/")
         self.body = body
@@ -50,8 +54,8 @@ class PushInWork:
 
 
 class PushResults:
-    """Stores how pushes ended, and that their work is done or to be done later. `stored` is told of each; `drop_token` forgets a
-    device's token if it was not registered after a time.
+    """Stores how pushes ended, and that their work is done or to be done later. `stored` and `stored_group` are told of each;
+    `drop_token` forgets a device's token if it was not registered after a time.
 
     Bounded by what is in work: the owner leases no more than it can hold.
     """
@@ -61,6 +65,7 @@ class PushResults:
         store: Store,
         drop_token: Callable[[str, bytes, int], Awaitable[bool]],
         stored: Callable[[PushInWork], None],
+        stored_group: Callable[[PushGroup], None],
         *,
         call_soon: Scheduler,
         spawn: Spawner,
@@ -69,10 +74,12 @@ class PushResults:
         self._store = store
         self._drop_token = drop_token
         self._stored = stored
+        self._stored_group = stored_group
         self._call_soon = call_soon
         self._spawn = spawn
         self._retry_later = retry_later
         self._due: dict[str, PushInWork] = {}
+        self._groups: dict[str, PushGroup] = {}
         self._begun = False  # a run is under way, or will be
         self._running = False
         self._waiting: list[Deferred[None]] = []  # for the end of the run
@@ -83,6 +90,14 @@ class PushResults:
     def add(self, push: PushInWork) -> None:
         """The push has its result, or is to be sent again later."""
         self._due[push.key] = push
+        self._begin()
+
+    def add_group(self, group: PushGroup) -> None:
+        """All its pushes have ended so, or are to be sent again later."""
+        self._groups[group.key] = group
+        self._begin()
+
+    def _begin(self) -> None:
         if not self._begun:
             self._begun = True
             self._call_soon(self._start)
@@ -97,15 +112,18 @@ class PushResults:
             done: Deferred[None] = Deferred()
             self._waiting.append(done)
             await done
-        elif self._due:
+        elif self._due or self._groups:
             await self._run()
-        return not self._due
+        return not self._due and not self._groups
 
     async def _run(self) -> None:
         self._begun = self._running = True
         try:
-            while self._due:
-                await self._write(list(islice(self._due.values(), BATCH)))
+            while self._due or self._groups:
+                if self._groups:
+                    await _all(self._finish(group) for group in list(self._groups.values()))
+                if self._due:
+                    await self._write(list(islice(self._due.values(), BATCH)))
         except StoreUnavailable:
             self._retry_later(self._start)
         except Exception:  # a fault of ours, which must not keep results from being stored for good
@@ -118,6 +136,20 @@ class PushResults:
             waiting, self._waiting = self._waiting, []
             for done in waiting:
                 done.callback(None)
+
+    async def _finish(self, group: PushGroup) -> None:
+        """The end of a group's work, with what it leads to and what is counted, in one step."""
+        lease = group.lease
+        await _all(self._drop_token(device_id, token.token, at_ms) for device_id, token, at_ms in group.dead)
+        try:
+            await self._store.outbox_replace(lease, group.works(), group.records())
+        except StoreUnavailable:
+            raise
+        except Refused as full:  # until there is room
+            raise StoreUnavailable(full.detail) from full
+        if group.lease == lease:  # see _write
+            del self._groups[group.key]
+            self._stored_group(group)
 
     async def _write(self, batch: list[PushInWork]) -> None:
         """Dead tokens first: of what is recorded nobody knows any more that there is something left to do."""

@@ -22,6 +22,7 @@ from streampush.push.fallback import settled_result, silent_until_ms
 from streampush.push.held import Held
 from streampush.push.leasing import Leasing
 from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner, Store
+from streampush.push.push_groups import PushGroup, push_key
 from streampush.push.push_results import PushInWork, PushResults
 from streampush.push.standing import DeviceStanding, Standing, Standings, over
 from streampush.push.values import (
@@ -92,7 +93,10 @@ class Pushing:
         self._spawn = spawn
         self._retry_later = retry_later
         self._in_work: dict[str, PushInWork] = {}
-        self._results = PushResults(store, drop_token, self._stored, call_soon=call_soon, spawn=spawn, retry_later=retry_later)
+        self._groups: dict[str, PushGroup] = {}  # by the key of their work
+        self._results = PushResults(
+            store, drop_token, self._stored, self._stored_group, call_soon=call_soon, spawn=spawn, retry_later=retry_later
+        )
         self._leasing = Leasing(
             store,
             PUSH,
@@ -113,7 +117,7 @@ class Pushing:
     async def settle(self) -> bool:
         """Waits for the answers of what is sent, and stores them; False if the store cannot take them now."""
         await self._leasing.quiet()
-        return await self._results.settle() and not self._in_work
+        return await self._results.settle() and not self._in_work and not self._groups
 
     @property
     def in_flight(self) -> int:
@@ -148,6 +152,52 @@ class Pushing:
         push = self._in_work[key] = PushInWork(key, entry.body, entry.token, entry.attempts)
         push.work = entry.kind, entry.key
         return push
+
+    # -------------------------------------------------------------------------------------------------------------- groups
+
+    def renew_group(self, key: str, lease: str) -> bool:
+        """Whether the group of this key is in work here; then this is the newest token of its lease."""
+        group = self._groups.get(key)
+        if group is not None:
+            group.lease = lease
+        return group is not None
+
+    def take_group(self, group: PushGroup, record: MessageRecord, standings: Sequence[DeviceStanding]) -> None:
+        """Sends at once to devices that are away, as was seen just now; but for those that have acknowledged since."""
+        self._groups[group.key] = group
+        alert = split(group.form)[1]
+        pushes = []
+        for one in standings:
+            key = push_key(group.message_id, one.device_id)
+            if one.token is not None and key not in self._in_work:  # else it is being sent to by work of its own
+                push = self._in_work[key] = PushInWork(key, group.form, "", 1, group)
+                pushes.append((push, one.token))
+        group.left = len(pushes)
+        if not pushes:
+            self._results.add_group(group)
+        for push, token in pushes:
+            if self._standings.acknowledged_here(record, push.device_id):
+                self._cancel(push, Standing.ACKNOWLEDGED.value)
+            else:
+                self._spawn(self._send(push, record, alert, token))
+
+    def drop_group(self, group: PushGroup, count: int) -> None:
+        """So many pushes are not needed any more; nothing was sent."""
+        for _ in range(count):
+            group.ended(PushOutcome.CANCELLED)
+        self._metrics.fell_back(PushOutcome.CANCELLED, count)
+        self._groups[group.key] = group
+        self._results.add_group(group)
+
+    def _stored_group(self, group: PushGroup) -> None:
+        del self._groups[group.key]
+        for device_id, at_ms, held in group.again:
+            self._leasing.expect(at_ms)
+            if held is not None:
+                self._held.add(PUSH, push_key(group.message_id, device_id), held)
+        self._room_again()
+
+    # -------------------------------------------------------------------------------------------------------------- looking
 
     def _begin(self, pushes: list[PushInWork]) -> None:
         self._spawn(self._look(pushes))
@@ -259,8 +309,24 @@ class Pushing:
         self._finished(push)
 
     def _finished(self, push: PushInWork) -> None:
-        self._results.add(push)
+        group = push.group
+        if group is None:
+            self._results.add(push)
+        else:
+            self._finished_in(group, push)
         self._room_again()
+
+    def _finished_in(self, group: PushGroup, push: PushInWork) -> None:
+        del self._in_work[push.key]
+        if push.dead is not None:
+            group.dead.append((push.device_id, *push.dead))
+        if push.result is None:
+            group.again.append((push.device_id, push.again_ms, push.held))
+        else:
+            group.ended(push.result.outcome)
+        group.left -= 1
+        if not group.left:
+            self._results.add_group(group)
 
     def _stored(self, push: PushInWork) -> None:
         del self._in_work[push.key]

@@ -47,7 +47,7 @@ DEVICES = ("a", "b", "c")
 CHANNELS = ("device:a", "device:b", "user:u", "news")
 FRAGILE = frozenset(
     {"message", "reach", "reach_with", "subscribers", "devices_of_user", "record_pushes", "drop_token"}
-    | {"outbox_lease", "outbox_release", "outbox_complete", "outbox_replace", "outbox_next_ms"}
+    | {"outbox_lease", "outbox_release", "outbox_complete", "outbox_replace", "outbox_branch", "outbox_next_ms"}
 )
 """What only follow-ups ask of the store, but for `message`."""
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from streampush.config import StoreConfig
 from streampush.push import pushing
 from streampush.push.due import LONGEST_WAIT, RETRY_PAUSE
-from streampush.push.fallback import push_key
 from streampush.push.leasing import LEASE, STEP_WORKS
+from streampush.push.push_groups import push_key
 from streampush.push.pushing import NAMESPACE, push_id
 from streampush.push.values import PUSH, PublishRequest, PushAnswer, PushOutcome, PushToken
 from streampush.store.memory import MemoryStore

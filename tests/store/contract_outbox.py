@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from streampush.protocol.codes import Code
 from streampush.push.ports import Store
-from streampush.push.values import OutboxWork
+from streampush.push.values import OutboxWork, PushOutcome, PushRecord, PushResult
 from tests.store.contract_base import LIMITS, ContractBase
 
 
 class OutboxContract(ContractBase):
-    """outbox_add, outbox_lease, outbox_complete, outbox_release, outbox_replace, outbox_next_ms."""
+    """outbox_add, outbox_lease, outbox_complete, outbox_release, outbox_replace, outbox_branch, outbox_next_ms."""
 
     async def outbox(self, *keys: str, not_before_ms: int = 0) -> Store:
         """A store with work of the kind "apns"."""
@@ -231,3 +231,73 @@ class OutboxContract(ContractBase):
         for entry in leased:
             assert await store.outbox_complete(entry.token)
         assert (await store.status()).bytes == 0
+
+    async def test_results_are_recorded_in_the_same_step_if_the_lease_is_good(self) -> None:
+        store = await self.outbox("a")
+        await store.append(self.draft(message_id="topic"))
+        first, second = await self.lease(store), await self.lease(store, 10)
+        delivered = [PushRecord("topic", "", PushResult(1, PushOutcome.DELIVERED), count=7)]
+        works = [OutboxWork("push", "p", b"", 0)]
+        assert not await store.outbox_replace(first, works, delivered)
+        assert (await self.record_of(store, "topic")).push_counts == {}
+        assert await store.outbox_replace(second, works, delivered)
+        assert not await store.outbox_replace(second, [], delivered)
+        assert (await self.record_of(store, "topic")).push_counts == {PushOutcome.DELIVERED: 7}
+        assert await store.outbox_next_ms("push") == 0
+
+    # ----------------------------------------------------------------------------------------------------------- branch
+
+    async def test_work_that_branches_goes_on_under_its_lease_and_what_it_led_to_is_there(self) -> None:
+        store = await self.outbox("a")
+        token = await store.outbox_branch(await self.lease(store), b"goes on", [OutboxWork("apns", "b", b"next", 5)])
+        assert token
+        status = await store.status()
+        assert (status.outbox, status.bytes) == (2, len(b"goes on") + len(b"next"))
+        assert await self.leased(store, 9) == ["b"]
+        (again,) = await store.outbox_lease("apns", 1, 10, 10)
+        assert (again.key, again.body, again.attempts) == ("a", b"goes on", 2)
+        assert not await store.outbox_complete(token)
+
+    async def test_the_lease_has_another_token_behind_a_branch(self) -> None:
+        store = await self.outbox("a")
+        first = await self.lease(store)
+        second = await store.outbox_branch(first, b"1", [])
+        assert second
+        assert await store.outbox_branch(first, b"2", [OutboxWork("apns", "b", b"", 0)]) is None
+        assert not await store.outbox_complete(first)
+        third = await store.outbox_branch(second, b"3", [])
+        assert third
+        assert len({first, second, third}) == 3
+        assert await store.outbox_replace(third, [])
+        assert (await store.status()).outbox == 0
+
+    async def test_a_branch_leaves_work_that_is_there_as_it_is_also_itself(self) -> None:
+        store = await self.outbox("a")
+        await store.outbox_add("push", "p", b"old", 0)
+        works = [OutboxWork("push", "p", b"new", 0), OutboxWork("apns", "a", b"new", 0)]
+        token = await store.outbox_branch(await self.lease(store), b"own", works)
+        assert token
+        (entry,) = await store.outbox_lease("push", 10, 0, 10)
+        assert entry.body == b"old"
+        assert await store.outbox_release(token, 20)
+        assert [one.body for one in await store.outbox_lease("apns", 10, 20, 10)] == [b"own"]
+
+    async def test_a_lease_that_has_passed_on_branches_to_nothing(self) -> None:
+        store = await self.outbox("a")
+        first = await self.lease(store)
+        await self.lease(store, 10)
+        assert await store.outbox_branch(first, b"", [OutboxWork("push", "p", b"", 0)]) is None
+        assert await store.outbox_branch("", b"", []) is None
+        assert await store.outbox_next_ms("push") is None
+
+    async def test_a_branch_is_refused_as_a_replacement_is(self) -> None:
+        store = self.make_store(replace(LIMITS, max_outbox=1))
+        await store.outbox_add("apns", "a", b"old", 0)
+        token = await self.lease(store)
+        works = [OutboxWork("push", key, b"", 0) for key in "xy"]
+        await self.refused(store.outbox_branch(token, b"new", works), Code.QUOTA_EXCEEDED)
+        assert (await store.status()).bytes == len(b"old")
+        follows = await store.outbox_branch(token, b"new", works[:1])
+        assert follows
+        assert (await store.status()).outbox == 2
+        assert await store.outbox_branch(follows, b"", [])

@@ -250,8 +250,11 @@ class SlowStore:
     async def outbox_hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
         await self._begin("outbox_hasten", lambda: self._store.outbox_hasten(kind, keys, not_before_ms))
 
-    async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
-        return await self._begin("outbox_replace", lambda: self._store.outbox_replace(token, works))
+    async def outbox_replace(self, token: str, works: Sequence[OutboxWork], records: Sequence[PushRecord] = ()) -> bool:
+        return await self._begin("outbox_replace", lambda: self._store.outbox_replace(token, works, records))
+
+    async def outbox_branch(self, token: str, body: bytes, works: Sequence[OutboxWork]) -> str | None:
+        return await self._begin("outbox_branch", lambda: self._store.outbox_branch(token, body, works))
 
     async def outbox_next_ms(self, kind: str) -> int | None:
         return await self._begin("outbox_next_ms", lambda: self._store.outbox_next_ms(kind))

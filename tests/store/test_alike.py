@@ -274,11 +274,21 @@ class Pair:
                 for number in range(random.randrange(5))
             ]
             self.now_ms += len(works)
-            calls = {2: ("outbox_complete",), 3: ("outbox_release", self.now_ms + 700), 4: ("outbox_replace", works)}
+            result = PushResult(self.now_ms, random.choice(list(PushOutcome)))
+            records = [PushRecord(random.choice(self.messages[-20:]), self.device(), result, count=random.randrange(1, 4))]
+            calls: dict[int, tuple[Any, ...]] = {
+                2: ("outbox_complete",),
+                3: ("outbox_release", self.now_ms + 700),
+                4: ("outbox_replace", works, records),
+                5: ("outbox_branch", random.randbytes(5), works),
+            }
             name, *rest = calls[step]
             self.history.append(f"{name}{ours, *rest}")
             results = [answer(getattr(self.memory, name)(ours, *rest)), answer(getattr(self.sqlite, name)(theirs, *rest))]
-            assert plain(results[0]) == plain(results[1]), "\n".join([*self.history, str(results)])
+            if all(isinstance(result, str) for result in results):  # tokens
+                self.tokens.append((results[0], results[1]))
+            else:
+                assert plain(results[0]) == plain(results[1]), "\n".join([*self.history, str(results)])
         for name in ("push", FALLBACK):
             self.both("outbox_next_ms", name)
 

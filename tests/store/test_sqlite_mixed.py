@@ -124,8 +124,16 @@ class Work:
         return self.random.choice(KINDS), tuple(self.random.choice("abc") for _ in range(3)), self.now_ms - 1
 
     def do_outbox_replace(self) -> tuple[Any, ...]:
-        works = [OutboxWork(self.random.choice(KINDS), self.random.choice("abcdef"), b"work", self.now_ms) for _ in range(4)]
-        return self._token(), tuple(works[: self.random.randrange(5)])
+        result = PushResult(self.now_ms, self.random.choice(list(PushOutcome)))
+        records = (PushRecord(self._known(), self._device(), result, count=self.random.randrange(1, 5)),)
+        return self._token(), self._works(), records[: self.random.randrange(2)]
+
+    def do_outbox_branch(self) -> tuple[Any, ...]:
+        return self._token(), self.random.randbytes(5), self._works()
+
+    def _works(self) -> tuple[OutboxWork, ...]:
+        works = (OutboxWork(self.random.choice(KINDS), self.random.choice("abcdef"), b"work", self.now_ms) for _ in range(4))
+        return tuple(works)[: self.random.randrange(5)]
 
     def do_remember_device(self) -> tuple[Any, ...]:
         token = PushToken(self.random.choice((b"1", b"2")), "app", True, self.now_ms - self.random.choice((0, 5)))
@@ -178,6 +186,8 @@ def run(store: SqliteStore, work: Work) -> None:
     for task, outcome in zip(tasks, report.outcomes, strict=True):
         if task.kind == "outbox_lease":
             work.tokens += [entry.token for entry in outcome if isinstance(entry, OutboxEntry)]
+        elif task.kind == "outbox_branch" and isinstance(outcome, str):
+            work.tokens.append(outcome)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -59,7 +59,9 @@ class TogetherTests(SynchronousTestCase):
                 return token, NOW_MS + random.randrange(100)
             case "outbox_replace":
                 works = (OutboxWork("push", random.choice("abcdefghij"), random.randbytes(3), NOW_MS) for _ in range(9))
-                return token, tuple(works)[: random.randrange(9)]
+                result = PushResult(0, random.choice(list(PushOutcome)))
+                records = (PushRecord("topic", "", result, count=random.randrange(1, 9)),)
+                return token, tuple(works)[: random.randrange(9)], records[: random.randrange(2)]
             case _:
                 result = PushResult(random.randrange(9), random.choice(list(PushOutcome)))
                 return ((PushRecord(random.choice(MESSAGES), "d", result, token),),)

@@ -83,12 +83,16 @@ class PushResult:
 
 @quick_value(frozen=True, slots=True)
 class PushRecord:
-    """How the push of a message to one device ended. `lease`: token of the work in the outbox that is done with it."""
+    """How the push of a message to one device ended. `lease`: token of the work in the outbox that is done with it.
+
+    Of a topic's message: how so many ended, `count`; then nobody need be named, and only the result's outcome is kept.
+    """
 
     message_id: str
     device_id: str
     result: PushResult
     lease: str = field(default="", repr=False)
+    count: int = 1
 
 
 NO_PUSHES: Mapping[PushOutcome, int] = MappingProxyType({})

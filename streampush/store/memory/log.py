@@ -100,11 +100,11 @@ class Entry:
         if (known is None and len(self.pushes) < MAX_RECEIPT_ROWS) or (known is not None and result.at_ms >= known.at_ms):
             self.pushes[device_id] = result
 
-    def push_counted(self, outcome: PushOutcome) -> None:
-        """A push ended so."""
+    def push_counted(self, outcome: PushOutcome, count: int) -> None:
+        """So many pushes ended so."""
         if self.push_counts is None:
             self.push_counts = {}
-        self.push_counts[outcome] = self.push_counts.get(outcome, 0) + 1
+        self.push_counts[outcome] = self.push_counts.get(outcome, 0) + count
 
 
 class _Latest:

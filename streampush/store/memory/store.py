@@ -362,7 +362,7 @@ class MemoryStore(OneProcessPresence):
             if is_addressed(entry.publication.channel):
                 self._logs.pushed(entry, record.device_id, record.result)
             elif ours:
-                entry.push_counted(record.result.outcome)
+                entry.push_counted(record.result.outcome, record.count)
 
     async def push_of(self, apns_id: str) -> PushRecord | None:
         return self._logs.push_of(apns_id)
@@ -389,8 +389,14 @@ class MemoryStore(OneProcessPresence):
     async def outbox_hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
         self._outbox.hasten(kind, keys, not_before_ms)
 
-    async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
-        return self._outbox.replace(token, works)
+    async def outbox_replace(self, token: str, works: Sequence[OutboxWork], records: Sequence[PushRecord] = ()) -> bool:
+        replaced = self._outbox.replace(token, works)
+        if replaced:
+            await self.record_pushes(records)
+        return replaced
+
+    async def outbox_branch(self, token: str, body: bytes, works: Sequence[OutboxWork]) -> str | None:
+        return self._outbox.branch(token, body, works)
 
     async def outbox_next_ms(self, kind: str) -> int | None:
         return self._outbox.next_ms(kind)

@@ -157,6 +157,20 @@ class Outbox:
             self.keep(work)
         return True
 
+    def branch(self, token: str, body: bytes, works: Sequence[OutboxWork]) -> str | None:
+        """See push.ports.OutboxStore.outbox_branch."""
+        own = self._leased.get(token)
+        if own is None:
+            return None
+        new = new_among(works, self._work.__contains__)
+        check_growth(len(self._work), 1 + len(new), self._max_works)
+        self._space.used += len(body) - len(own.body)
+        own.body, own.token = body, f"{token}+"
+        self._leased[own.token] = self._leased.pop(token)
+        for work in new:
+            self.keep(work)
+        return own.token
+
     def next_ms(self, kind: str) -> int | None:
         """When the next work of the kind is due or its lease ends."""
         places = self._due.get(kind, [])

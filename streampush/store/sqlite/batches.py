@@ -60,6 +60,7 @@ class Writing:
         self._ledger = ledger = Ledger(db)
         retention = Retention(ledger, limits)
         outbox = Outbox(ledger, limits)
+        pushes = Pushes(ledger, outbox)
         self._appending = Appending(ledger, limits, retention, Keys(ledger, limits, DURABILITY), outbox)
         recalling = Recalling(ledger, self._appending)
         recording = Recording(ledger, recalling, max_dead_letters, max_cursors)
@@ -68,9 +69,9 @@ class Writing:
         self._many: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
             APPEND: self._appending.append,
             RECORD: recording.record,
-            RECORD_PUSHES: Pushes(ledger, outbox).record,
+            RECORD_PUSHES: pushes.record,
             "outbox_complete": outbox.complete,
-            "outbox_replace": outbox.replace,
+            "outbox_replace": pushes.replace,
             "outbox_release": outbox.release,
         }
         self._single: dict[str, Callable[..., Any]] = {
@@ -88,6 +89,7 @@ class Writing:
             "outbox_add": outbox.add,
             "outbox_lease": outbox.lease,
             "outbox_hasten": outbox.hasten,
+            "outbox_branch": outbox.branch,
             "sweep": Sweeping(ledger, retention).sweep,
             "touch": self._touch,
             "place": place,

@@ -149,6 +149,20 @@ class Outbox:
         self._insert(added)
         return answers
 
+    def branch(self, token: str, body: bytes, works: Sequence[OutboxWork]) -> str | None:
+        """See push.ports.OutboxStore.outbox_branch. The new token is never used twice either: leases give none that ends so."""
+        held = self._held([token]).get(token)
+        if held is None:
+            return None
+        new = new_among(works, self._known(works).__contains__)
+        totals = self._ledger.totals
+        check_growth(totals.outbox, 1 + len(new), self._limits.max_outbox)
+        follows = f"{token}+"
+        self._ledger.db.execute("UPDATE outbox SET body = ?, token = ? WHERE id = ?", (body, follows, held.id))
+        totals.bytes += len(body) - held.size
+        self._insert(new)
+        return follows
+
     # -------------------------------------------------------------------------------------------------------- inside
 
     def _held(self, tokens: Sequence[str]) -> dict[str, _Held]:

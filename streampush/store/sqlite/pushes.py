@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from streampush.errors import Refused
 from streampush.push.channels import is_addressed
-from streampush.push.values import PushOutcome, PushRecord
+from streampush.push.values import OutboxWork, PushOutcome, PushRecord
 from streampush.store.sqlite.ledger import Ledger
 from streampush.store.sqlite.outbox import Outbox
 from streampush.store.sqlite.rows import OFFSET_BITS, as_json, offset_of, read_list, write_many
@@ -31,7 +32,7 @@ _ADD_COUNTS = "ON CONFLICT (entry) DO UPDATE SET " + ", ".join(f"{one} = {one} +
 
 
 class Pushes:
-    """The writer's part of push.ports.MessageStore.record_pushes."""
+    """The writer's part of push.ports.MessageStore.record_pushes, and of outbox_replace, which records too."""
 
     def __init__(self, ledger: Ledger, outbox: Outbox) -> None:
         self._ledger = ledger
@@ -41,6 +42,14 @@ class Pushes:
         """See push.ports.MessageStore.record_pushes; the calls of a batch as one."""
         self._record([record for (records,) in batch for record in records])
         return [None] * len(batch)
+
+    def replace(self, batch: Sequence[tuple[str, Sequence[OutboxWork], Sequence[PushRecord]]]) -> list[bool | Refused]:
+        """See push.ports.OutboxStore.outbox_replace, for many at once."""
+        answers = self._outbox.replace([(token, works) for token, works, _ in batch])
+        told = [record for (_, _, records), answer in zip(batch, answers, strict=True) if answer is True for record in records]
+        if told:
+            self._record(told)
+        return answers
 
     def _record(self, records: Sequence[PushRecord]) -> None:
         leases = [record.lease for record in records if record.lease]
@@ -58,7 +67,7 @@ class Pushes:
             if is_addressed(channel):
                 rows.append((entry, record.device_id, result.at_ms, result.outcome.value, result.reason, result.apns_id))
             elif entry and is_ours:
-                counts.setdefault((entry, channel), Counter())[result.outcome] += 1
+                counts.setdefault((entry, channel), Counter())[result.outcome] += record.count
         write_many(self._ledger.db, _INSERT, rows, _NEWEST_STANDS)
         if counts:
             self._count(counts)

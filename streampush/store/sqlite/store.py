@@ -334,8 +334,12 @@ class SqliteStore(OneProcessPresence):
     async def outbox_hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
         await self._write("outbox_hasten", kind, tuple(keys), not_before_ms)
 
-    async def outbox_replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
-        return bool(await self._write("outbox_replace", token, tuple(works)))
+    async def outbox_replace(self, token: str, works: Sequence[OutboxWork], records: Sequence[PushRecord] = ()) -> bool:
+        return bool(await self._write("outbox_replace", token, tuple(works), tuple(records)))
+
+    async def outbox_branch(self, token: str, body: bytes, works: Sequence[OutboxWork]) -> str | None:
+        follows: str | None = await self._write("outbox_branch", token, body, tuple(works))
+        return follows
 
     async def outbox_next_ms(self, kind: str) -> int | None:
         due: int | None = await self._read("outbox_next_ms", kind)
