@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,16 @@ class Arena:
         core = self.cores.server
         server = start(subject, self.credentials, core, heartbeat=heartbeat, settings=settings, program=program)
         return self.join(server, clients)
+
+    def enter_connected(
+        self, subjects: Iterable[str], devices: int, *, subscribe: bool, clients: Commands = Clients
+    ) -> dict[str, Contender]:
+        """Each of the subjects with so many devices connected, and a publisher."""
+        contenders = {subject: self.enter(subject, clients=clients) for subject in subjects}
+        for each in contenders.values():
+            each.load.call("connect", first=0, count=devices, subscribe=subscribe)
+            each.load.call("connect_publisher")
+        return contenders
 
     def join(self, server: Server, clients: Commands = Clients) -> Contender:
         """A server that was started elsewhere, with its clients."""

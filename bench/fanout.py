@@ -26,10 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     report = Report("fanout")
     payload = bytes(options.payload)
     with arena(options.devices) as ring:
-        contenders = {subject: ring.enter(subject) for subject in subjects_of(options)}
-        for each in contenders.values():
-            each.load.call("connect", first=0, count=options.devices, subscribe=True)
-            each.load.call("connect_publisher")
+        contenders = ring.enter_connected(subjects_of(options), options.devices, subscribe=True)
         for in_flight, ack_every in CASES:
             messages = options.messages if in_flight == 1 else max(in_flight, options.messages)
             work = {name: partial(broadcast, each, messages, in_flight, ack_every, payload) for name, each in contenders.items()}

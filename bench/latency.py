@@ -28,10 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = options_of("latency", __doc__, 3, *sizes).parse_args(arguments)
     report = Report("latency")
     with arena(options.devices) as ring:
-        contenders = {subject: ring.enter(subject, clients=PacedClients) for subject in subjects_of(options)}
-        for each in contenders.values():
-            each.load.call("connect", first=0, count=options.devices, subscribe=True)
-            each.load.call("connect_publisher")
+        contenders = ring.enter_connected(subjects_of(options), options.devices, subscribe=True, clients=PacedClients)
         for ack_every in ACK_EVERY:
             work = {
                 name: partial(measure, each, options.messages, options.rate, ack_every, options.payload)

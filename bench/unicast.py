@@ -32,10 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     report = Report("unicast")
     payload = bytes(options.payload)
     with arena(options.devices) as ring:
-        contenders = {subject: ring.enter(subject) for subject in subjects_of(options)}
-        for each in contenders.values():
-            each.load.call("connect", first=0, count=options.devices, subscribe=False)
-            each.load.call("connect_publisher")
+        contenders = ring.enter_connected(subjects_of(options), options.devices, subscribe=False)
         for window in WINDOWS:
             both = {name: partial(deliver, each, options.messages, window, 1, payload) for name, each in contenders.items()}
             alone = {
