@@ -28,7 +28,7 @@ from streampush.push.values import Alert, PushAnswer, PushOrder, PushToken
 from tests.apns.minting import write_private
 from tests.apns.pooling import MemoryDialer
 from tests.apns.simulator.providers import PAYLOAD, TOPIC
-from tests.apns.wire import advance
+from tests.apns.wire import advance, leave_nothing
 
 WALL = 1_790_000_000.0
 KEYS = {name: mint_key(f"KEY000000{number}") for number, name in enumerate(("first", "second", "unknown"))}
@@ -171,11 +171,5 @@ class AppsWorld:
 
     def stop(self) -> None:
         """Nothing may be left behind."""
-        stopped = self.clients.stop()
-        self.advance(30.0)
-        assert stopped.called
-        for server in self.servers:
-            server.abort()
-        self.advance(10.0)
-        assert not self.clock.getDelayedCalls(), self.clock.getDelayedCalls()
+        leave_nothing(self.clock, self.clients.stop(), self.servers)
         assert not self.apple.ledger.faults, self.apple.ledger.faults

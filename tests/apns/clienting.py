@@ -32,7 +32,7 @@ from tests.apns.chaos import Fate, check_told, how_of_outcome
 from tests.apns.counted import Counted
 from tests.apns.pooling import MemoryDialer
 from tests.apns.simulator.providers import MINTED, PAYLOAD, TOPIC
-from tests.apns.wire import advance
+from tests.apns.wire import advance, leave_nothing
 
 WALL = 1_790_000_000.0
 KEY = parse_signing_key(MINTED.p8, MINTED.key.team_id, MINTED.key.key_id)
@@ -208,13 +208,7 @@ class ClientWorld:
     def stop(self) -> None:
         """Nothing may be left behind."""
         self.client.stop()
-        stopped = self.pool.stop()
-        self.advance(30.0)
-        assert stopped.called
-        for server in self.servers:
-            server.abort()
-        self.advance(10.0)
-        assert not self.clock.getDelayedCalls(), self.clock.getDelayedCalls()
+        leave_nothing(self.clock, self.pool.stop(), self.servers)
         figures = self.client.figures()
         assert (figures.queued, figures.resting, figures.held, figures.queued_bytes, figures.in_flight) == (0, 0, 0, 0, 0)
         self.check()

@@ -27,7 +27,7 @@ from streampush.apns.simulator.server import AppleProtocol
 from tests.apns.chaos import ROUNDING, Fate, How, check_told, how_of_fault
 from tests.apns.counted import Counted
 from tests.apns.simulator.providers import PAYLOAD, TOKEN, TOPIC, request_fields
-from tests.apns.wire import End, advance, join
+from tests.apns.wire import End, advance, join, leave_nothing
 
 
 class Push(Exchange):
@@ -218,11 +218,5 @@ class World:
 
     def stop(self) -> None:
         """Nothing may be left behind."""
-        stopped = self.pool.stop()
-        self.advance(30.0)
-        assert stopped.called
-        for server in self.servers:
-            server.abort()
-        self.advance(10.0)
-        assert not self.clock.getDelayedCalls(), self.clock.getDelayedCalls()
+        leave_nothing(self.clock, self.pool.stop(), self.servers)
         self.check()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer, ITransport
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from streampush.apns.simulator.server import AppleProtocol
 
 CAPACITY = 64 * 1024
 """Bytes on their way from which the writer is told to pause."""
@@ -136,3 +140,13 @@ def advance(clock: Clock, seconds: float) -> None:
             break
     if end > clock.seconds():
         clock.advance(end - clock.seconds())
+
+
+def leave_nothing(clock: Clock, stopped: Deferred[None], servers: Iterable[AppleProtocol]) -> None:
+    """What was stopped ends, the servers too, and no timer is left behind."""
+    advance(clock, 30.0)
+    assert stopped.called
+    for server in servers:
+        server.abort()
+    advance(clock, 10.0)
+    assert not clock.getDelayedCalls(), clock.getDelayedCalls()
