@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeVar
 
+from streampush.apns.simulator.floods import flood
 from streampush.apns.simulator.orders import (
     AgeEnd,
     Close,
     ConnectionOrder,
     Delay,
     DropLimit,
+    Flood,
     Freeze,
     GoAway,
     GoAwayAtOnce,
@@ -27,7 +29,7 @@ from streampush.apns.simulator.orders import (
     When,
 )
 
-_OF_CONNECTIONS: Final = (GoAway, Close, Freeze, StopReading)
+_OF_CONNECTIONS: Final = (GoAway, Close, Freeze, StopReading, Flood)
 _OF_BEGINNINGS: Final = (OneStreamFirst, DropLimit, TinyWindows, UseTable, AgeEnd, IdleEnd, GoAwayAtOnce, Http11)
 
 _Kind = TypeVar("_Kind", bound=Order)
@@ -112,6 +114,10 @@ class OrderBook:
     def garbage(self, size: int) -> bytes:
         """Random bytes of the seed that no reader takes for frames: they announce one that is longer than any limit."""
         return b"\xff\xff\xff" + Random(f"{size} garbage").randbytes(max(size - 3, 0))  # noqa: S311
+
+    def flood(self, order: Flood, stream_id: int) -> bytes:
+        """The frames of this one of the orders."""
+        return flood(order, stream_id, self._draws[self._orders.index(order)])
 
     def _applies(self, index: int, when: When, on_connection: int) -> bool:
         return when.applies(on_connection if when.per_connection else self._requests, self._whens[index])

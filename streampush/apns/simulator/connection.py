@@ -22,6 +22,8 @@ from streampush.apns.simulator.orders import (
     ALL_STREAMS,
     Close,
     EndlessHeaders,
+    Flood,
+    FloodOf,
     Freeze,
     Garbage,
     GoAway,
@@ -197,6 +199,13 @@ class AppleConnection:
                 self._frozen = True
             elif isinstance(order, StopReading):
                 self.reading = False
+            elif isinstance(order, Flood):
+                self._flood(event.stream_id, order)
+
+    def _flood(self, stream_id: int, order: Flood) -> None:
+        if order.what is FloodOf.RST_STREAM and self._plans.pop(stream_id, None) is not None:
+            self._wire.reset(stream_id, ErrorCode.REFUSED_STREAM)
+        self._wire.write_raw(self._book.flood(order, stream_id))
 
     def _completed(self, event: Completed, plan: Plan, now: float) -> None:
         request = Request(event.fields, event.body, event.size)

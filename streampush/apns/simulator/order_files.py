@@ -17,6 +17,8 @@ from streampush.apns.simulator.orders import (
     Delay,
     DropLimit,
     EndlessHeaders,
+    Flood,
+    FloodOf,
     Freeze,
     Garbage,
     GoAway,
@@ -56,6 +58,7 @@ _KINDS: Final[tuple[type[Order], ...]] = (
     Close,
     Freeze,
     StopReading,
+    Flood,
     OneStreamFirst,
     DropLimit,
     TinyWindows,
@@ -156,8 +159,8 @@ def _convert(value: object, declared: str, where: str) -> Any:
             return Reason.of(_typed(value, str, where))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-    if declared == "Spread":
-        return _member(Spread, value, where)
+    if declared in ("Spread", "FloodOf"):
+        return _member(Spread if declared == "Spread" else FloodOf, value, where)
     if declared == "bytes":
         return str(_typed(value, str, where)).encode()
     types: dict[str, type] = {"bool": bool, "float": float, "str": str}

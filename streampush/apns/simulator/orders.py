@@ -208,6 +208,30 @@ class StopReading:
     when: When
 
 
+class FloodOf(Enum):
+    """Frames that bring nothing."""
+
+    SETTINGS = "settings"
+    PING = "ping"
+    WINDOW_UPDATE = "window-update"
+    PRIORITY = "priority"
+    UNKNOWN = "unknown"
+    RST_STREAM = "rst-stream"
+    """The request is refused, again and again."""
+    MIXED = "mixed"
+    """Each of them but RST_STREAM, by the seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """At the request so many `frames` come at once that bring nothing; then the connection goes on as if nothing had happened. A
+    client must bear a few, and leave when there are too many."""
+
+    when: When
+    what: FloodOf = FloodOf.MIXED
+    frames: int = 5000
+
+
 # ------------------------------------------------------------------------------------------------------ how connections begin
 
 
@@ -274,7 +298,7 @@ class Http11:
 RequestOrder: TypeAlias = (
     RefuseStream | ResetStream | Stall | Reject | OddAnswer | EndlessHeaders | HugeHeaders | UnusualAnswer | Garbage
 )
-ConnectionOrder: TypeAlias = GoAway | Close | Freeze | StopReading
+ConnectionOrder: TypeAlias = GoAway | Close | Freeze | StopReading | Flood
 BeginningOrder: TypeAlias = OneStreamFirst | DropLimit | TinyWindows | UseTable | AgeEnd | IdleEnd | GoAwayAtOnce | Http11
 Order: TypeAlias = RequestOrder | Delay | ConnectionOrder | BeginningOrder
 
@@ -338,6 +362,7 @@ PRESETS: Final[dict[str, Preset]] = {
     "close": _preset("the connection ends without a word at its 20th request", Close(_TWENTIETH)),
     "garbage": _preset("every 20th request is answered with bytes that are no frames", Garbage(When(every=20))),
     "endless-headers": _preset("every 20th answer has headers without end", EndlessHeaders(When(every=20))),
+    "flood": _preset("every 20th request brings 5000 frames that say nothing", Flood(When(every=20))),
     "huge-headers": _preset("every tenth answer has a header of 128 KiB", HugeHeaders(_EVERY_TENTH)),
     "unusual": _preset("answers in legal frames that are seldom seen", UnusualAnswer()),
     "table": _preset("answers use a dynamic table, whatever the client announced", UseTable()),
