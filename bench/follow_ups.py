@@ -67,6 +67,9 @@ class AnsweringSender:
     def has_room(self, token: PushToken) -> bool:
         return True
 
+    def withdraw(self, push_id: str) -> None:
+        """There is nothing that waits."""
+
     async def send(self, order: PushOrder) -> PushAnswer:
         self.sent += 1
         return PushAnswer(PushOutcome.DELIVERED, "", order.push_id)

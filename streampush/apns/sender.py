@@ -11,16 +11,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from random import Random
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from streampush.apns.alert_block import payload_of
 from streampush.apns.app_clients import AppClients
 from streampush.apns.apps import App, Apps
+from streampush.apns.client import ApnsClient
 from streampush.apns.errors import BadPush
 from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, Rejected, UnknownPolicy, Why, may_be_repeated
 from streampush.apns.ports import ApnsMetrics
 from streampush.apns.push import ApnsPush, Priority, PushType
 from streampush.apns.reasons import Action, treatment
+from streampush.apns.sending import Sending
 from streampush.apns.shares import Shares
 from streampush.apns.verdicts import Verdicts
 from streampush.protocol.terms import Priority as Urgency
@@ -79,6 +82,7 @@ class ApnsSender:
         self._shares = Shares(max_in_flight)
         self._shares.reload(apps.all)
         self._payloads: OrderedDict[tuple[str, str], tuple[App, PushType, bytes]] = OrderedDict()
+        self._under_way: dict[str, tuple[ApnsClient, Sending]] = {}
         apps.watch(self._reloaded)
 
     @property
@@ -119,12 +123,26 @@ class ApnsSender:
         sent_at = self._wall()
         try:
             push = self._push(order, app, sent_at)
-            outcome = await client.push(push, deadline=now + SEND_TIMEOUT)
+            outcome = await self._sent(client, push, now + SEND_TIMEOUT)
         except BadPush as error:
             return PushAnswer(PushOutcome.NOT_SENT, str(error))
         finally:
             self._shares.leave(app.name, self._clock.seconds())
         return self._answer(order, app, outcome, int(sent_at * 1000))
+
+    async def _sent(self, client: ApnsClient, push: ApnsPush, deadline: float) -> Outcome:
+        result: Deferred[Outcome] = Deferred()
+        self._under_way[push.apns_id] = client, client.send(push, deadline, result.callback)
+        try:
+            return await result
+        finally:
+            del self._under_way[push.apns_id]
+
+    def withdraw(self, push_id: str) -> None:
+        """See PushSender."""
+        client, sending = self._under_way.get(push_id, (None, None))
+        if client is not None and sending is not None:
+            client.cancel(sending)
 
     def _reloaded(self) -> None:
         """The defaults in the payloads may be others now."""
@@ -179,6 +197,8 @@ class ApnsSender:
 
     def _again_in(self, app: App, outcome: Outcome) -> float | None:
         """Seconds until another try is worth while, None: never."""
+        if outcome == NotSent(Why.CANCELLED):
+            return 0.0  # it was withdrawn, to be looked at again
         if not may_be_repeated(outcome, collapsible=True, policy=UnknownPolicy(app.settings.repeat_unknown)):
             return LATER if outcome == NotSent(Why.DEADLINE) else None  # it was this try's deadline, not the message's
         match outcome:

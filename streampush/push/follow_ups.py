@@ -8,10 +8,14 @@ from streampush.push.fallback import Fallback
 from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner, Store
 from streampush.push.pushing import Pushing
 from streampush.push.standing import Standings
+from streampush.push.under_way import UnderWay
 
 
 class FollowUps:
-    """Both of them, from `start` to `stop`. `drop_token` forgets a device's token if it was not registered after a time."""
+    """Both of them, from `start` to `stop`. `drop_token` forgets a device's token if it was not registered after a time.
+
+    `under_way` is to be told of what makes a push unwanted.
+    """
 
     def __init__(
         self,
@@ -27,10 +31,12 @@ class FollowUps:
         spawn: Spawner,
         retry_later: Callable[[Callable[[], None]], object],
     ) -> None:
+        self.under_way = UnderWay(sender.withdraw)
         self._pushing = Pushing(
             store,
             sender,
             standings,
+            self.under_way,
             drop_token,
             metrics,
             again_at=self.expect,

@@ -378,6 +378,9 @@ class PushSender(Protocol):
         that are not sent yet end at once with `again_in` 0. Raises nothing but faults of its own.
         """
 
+    def withdraw(self, push_id: str) -> None:
+        """The push of this id is to be looked at again: if it is not written yet, its `send` ends at once with `again_in` 0."""
+
 
 class PushMetrics(Protocol):
     """What `push/` counts. All methods are cheap and never raise."""

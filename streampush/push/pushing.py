@@ -3,7 +3,8 @@
 Theory of operation. A push that was leased is *in work* here until the store knows what became of it; work that is leased again
 meanwhile, because the store was slow, is not sent a second time by this process. All that was leased together is looked at
 together, in one read of the messages and their devices. What is looked at is as of the moment of sending: who has acknowledged
-since is not pushed to, and the token is the one of now.
+since is not pushed to, and the token is the one of now. What changes while the sender has it takes it back, if it is not written
+yet (`under_way`).
 
 A crash between the claim and the answer leads to a second try when the lease has run out, with the same id, so that the push
 service and we can tell it from the first; if there is a result nevertheless, which is known of devices' and users' messages, it
@@ -25,6 +26,7 @@ from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, S
 from streampush.push.push_groups import PushGroup, push_key
 from streampush.push.push_results import PushInWork, PushResults
 from streampush.push.standing import DeviceStanding, Standing, Standings, over
+from streampush.push.under_way import UnderWay
 from streampush.push.values import (
     PUSH,
     MessageReach,
@@ -72,6 +74,7 @@ class Pushing:
         store: Store,
         sender: PushSender,
         standings: Standings,
+        under_way: UnderWay,
         drop_token: Callable[[str, bytes, int], Awaitable[bool]],
         metrics: PushMetrics,
         *,
@@ -86,6 +89,7 @@ class Pushing:
         self._store = store
         self._sender = sender
         self._standings = standings
+        self._under_way = under_way
         self._metrics = metrics
         self._again_at = again_at
         self._others_room_again = room_again
@@ -275,11 +279,14 @@ class Pushing:
             record.collapse_key,
             record.expires_at_ms,
         )
+        self._under_way.begin(order, record)
         try:
             answer = await self._sender.send(order)
         except Exception:  # a fault of ours: whether it was sent is not known, and a repeat would fail as well
             self._end(push, PushOutcome.UNKNOWN, FAULT, order.push_id)
             raise
+        finally:
+            self._under_way.end(order)
         self._answered(push, record, token, answer)
 
     def _answered(self, push: PushInWork, record: MessageRecord, token: PushToken, answer: PushAnswer) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from streampush.config import DeliveryConfig, PublishConfig
@@ -38,6 +38,7 @@ from streampush.push.values import (
     ChannelStatus,
     Close,
     ConnectionInfo,
+    CursorMove,
     DeviceStatus,
     Mark,
     Principal,
@@ -48,6 +49,7 @@ from streampush.push.values import (
     SubscribeRequest,
     Subscription,
     SubscriptionRefused,
+    Undeliverable,
 )
 
 
@@ -82,7 +84,7 @@ class PushService:
         self.receipts = self._make_receipts(publish)
         self._fanout = FanOut(around.encode, around.call_soon, around.clock, around.metrics, self._written, self.receipts.appended)
         self._cursors = CursorWriter(
-            store, around.call_soon, around.spawn, around.retry_later, around.metrics, self.receipts.recorded, self._cleared
+            store, around.call_soon, around.spawn, around.retry_later, around.metrics, self._recorded, self._cleared
         )
         self._schedule = self._make_schedule()
         self._publishing = self._make_publishing(publish)
@@ -92,7 +94,9 @@ class PushService:
         self.connections = Connections(self._delivery, self.presence, around.node, around.wall_ms, self._follow_own)
         self.subscriptions = self._make_subscriptions(delivery)
         self.backlog = Backlog(store, self._cursors, delivery.page_bytes)
-        self.devices = Devices(store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms)
+        self.devices = Devices(
+            store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms, self._token_changed
+        )
         self.dead_letters = DeadLetters(store, self.publish)
         self.follow_ups = self._make_follow_ups()
         self.explainer = self._make_explainer(delivery)
@@ -259,12 +263,29 @@ class PushService:
     def _cleared(self, notices: Sequence[Appended]) -> None:
         """Messages were recalled because a device has processed them."""
         self._recalls.cleared(notices)
+        for notice in notices:
+            self._withdraw(notice.publication.recalls)
+
+    def _withdraw(self, message_id: str) -> None:
+        if self.follow_ups is not None:
+            self.follow_ups.under_way.recalled(message_id)
+
+    def _token_changed(self, device_id: str) -> None:
+        if self.follow_ups is not None:
+            self.follow_ups.under_way.changed(device_id)
+
+    def _recorded(self, moves: Iterable[CursorMove], marks: Iterable[Mark], failed: Iterable[Undeliverable]) -> None:
+        """The store has taken what devices have reached."""
+        self.receipts.recorded(moves, marks, failed)
+        if self.follow_ups is not None:
+            self.follow_ups.under_way.acknowledged(moves)
 
     async def recall(self, principal: Principal, message_id: str) -> Recalled:
         """Takes a message back: see push/recall.py. Raises Refused."""
         self._refuse_when_stopping("")
         recalled = await self._recalls.recall(principal, message_id)
         self.receipts.changed(message_id)  # of a scheduled one there is no notice
+        self._withdraw(message_id)
         return recalled
 
     def _refuse_when_stopping(self, channel: str) -> None:

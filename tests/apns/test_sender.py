@@ -15,7 +15,8 @@ from streampush.apns.outcome import Why
 from streampush.apns.push import check_push
 from streampush.apns.sender import BUSY, HELD_LOOK, LATER, NO_APP, SEND_TIMEOUT, SPREAD, collapse_id
 from streampush.apns.simulator import Reason
-from streampush.apns.simulator.orders import Order, Reject, Stall, When
+from streampush.apns.simulator.orders import Delay, Order, Reject, Stall, When
+from streampush.config import ApnsConfig
 from streampush.protocol.terms import Priority
 from streampush.push.alerts import canonical, split
 from streampush.push.values import Alert, PushAnswer, PushOrder, PushOutcome, PushToken
@@ -280,3 +281,37 @@ def test_no_answer_and_no_log_line_holds_the_device_token(world: AppsWorld) -> N
     order = world.order()
     answer = world.answer(order)
     assert order.token.token.hex() not in repr((order, answer))
+
+
+# ------------------------------------------------------------------------------------------------------------------- taken back
+
+
+def test_a_push_that_waits_is_taken_back_and_is_to_be_looked_at_at_once(tmp_path: Path) -> None:
+    world = AppsWorld(tmp_path, limits=ApnsConfig(max_in_flight=1))
+    first, second = world.order(), world.order()
+    world.send(first)
+    world.send(second)
+    world.sender.withdraw(second.push_id)
+    assert world.answers == [PushAnswer(PushOutcome.NOT_SENT, "cancelled", again_in=0.0)]
+    world.advance(1.0)
+    assert world.answers[1:] == [PushAnswer(PushOutcome.DELIVERED, apns_id=first.push_id)]
+    assert world.apple.ledger.times_accepted(second.push_id) == 0
+    world.stop()
+
+
+def test_a_push_that_is_written_is_not_taken_back(tmp_path: Path) -> None:
+    world = AppsWorld(tmp_path, (Delay(2.0),))
+    order = world.order()
+    world.send(order)
+    world.advance(1.0)
+    world.sender.withdraw(order.push_id)
+    world.advance(5.0)
+    assert world.answers == [PushAnswer(PushOutcome.DELIVERED, apns_id=order.push_id)]
+    world.stop()
+
+
+def test_a_push_that_the_sender_has_not_is_not_missed(world: AppsWorld) -> None:
+    order = world.order()
+    assert world.answer(order).outcome is PushOutcome.DELIVERED
+    world.sender.withdraw(order.push_id)
+    assert world.answers == []

@@ -321,6 +321,19 @@ class UnreachableTests(AppleTestCase):
         await self.publish(alert={"title": "hello?"})
         await self.until(lambda: any(line.startswith("no connection to Apple at localhost:1: ") for line in self.lines))
 
+    @run
+    async def test_a_message_that_is_recalled_while_its_push_waits_is_not_pushed(self) -> None:
+        await self.gone(await self.registered())
+        message_id = await self.publish(alert={"title": "a mistake"})
+        assert self.node is not None
+        follow_ups = self.node.service.follow_ups
+        assert follow_ups is not None
+        await self.until(lambda: follow_ups.in_flight == 1)
+        status, answer = await self.ask("DELETE", f"/v1/messages/{message_id}")
+        self.assertEqual((status, answer["recalled"]), (200, True))
+        result = await self.result(message_id)
+        self.assertEqual((result["outcome"], result["reason"]), ("cancelled", "recalled"))
+
 
 class StopTests(AppleTestCase):
     """What a node has not pushed when it stops, the next one pushes."""

@@ -27,6 +27,7 @@ from streampush.push.values import (
 from tests.push.world import PUBLISHER, RecordingLink, World, device
 
 TAKEN = PushAnswer(PushOutcome.DELIVERED, apns_id="apns")
+WITHDRAWN = PushAnswer(PushOutcome.NOT_SENT, "cancelled", again_in=0.0)
 ALERT = Alert(title="Hello")
 
 
@@ -44,6 +45,8 @@ class FakeSender:
     answers: deque[PushAnswer | Exception] = field(default_factory=deque)
     waiting: deque[Deferred[PushAnswer]] = field(default_factory=deque)
     mended: Callable[[], None] = lambda: None
+    unwritten: dict[str, Deferred[PushAnswer]] = field(default_factory=dict)  # of `waiting`: what can still be taken back
+    writes: bool = True
 
     def fallback_after(self, token: PushToken) -> float:
         return self.after
@@ -54,12 +57,20 @@ class FakeSender:
     def has_room(self, token: PushToken) -> bool:
         return token.topic not in self.busy
 
+    def withdraw(self, push_id: str) -> None:
+        waiting = self.unwritten.pop(push_id, None)
+        if waiting is not None:
+            self.waiting.remove(waiting)
+            waiting.callback(WITHDRAWN)
+
     async def send(self, order: PushOrder) -> PushAnswer:
         if order.token.topic in self.busy:
             return PushAnswer(PushOutcome.NOT_SENT, "busy", again_in=5.0)
         self.orders.append(order)
         if self.slow:
             self.waiting.append(Deferred())
+            if not self.writes:
+                self.unwritten[order.push_id] = self.waiting[-1]
             return await self.waiting[-1]
         answer = self.answers.popleft() if self.answers else self.usual
         if isinstance(answer, Exception):

@@ -26,6 +26,8 @@ class SimulatedApple:
         self._random = random
         self._truth = truth
         self._unheard: dict[Deferred[None], None] = {}  # of pushes that died with the process
+        self._unwritten: dict[str, Deferred[None]] = {}  # of pushes that can still be taken back
+        self._withdrawn: set[str] = set()
 
     def fallback_after(self, token: PushToken) -> float:
         return 1.0
@@ -40,13 +42,27 @@ class SimulatedApple:
         self._truth.pushed(order)
         done: Deferred[None] = Deferred()
         self._unheard[done] = None
+        if order.push_id < "8":  # half of them wait for a connection
+            self._unwritten[order.push_id] = done
         self._clock.callLater(self._random.uniform(0.0, LONGEST_SEND), self._over, done)
         await done
+        self._unwritten.pop(order.push_id, None)
+        if order.push_id in self._withdrawn:
+            self._withdrawn.remove(order.push_id)
+            return PushAnswer(PushOutcome.NOT_SENT, "cancelled", again_in=0.0)
         return self._answer(order)
 
+    def withdraw(self, push_id: str) -> None:
+        done = self._unwritten.get(push_id)
+        if done is not None:
+            self._truth.withdrawn()
+            self._withdrawn.add(push_id)
+            self._over(done)
+
     def _over(self, done: Deferred[None]) -> None:
-        del self._unheard[done]
-        done.callback(None)
+        if done in self._unheard:
+            del self._unheard[done]
+            done.callback(None)
 
     def _answer(self, order: PushOrder) -> PushAnswer:
         choice = self._random.random()

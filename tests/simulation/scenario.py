@@ -566,7 +566,7 @@ EXPECTED = frozenset(
         *("cut", "half-open", "full disk", "disk fails", "closed: 1001", "closed: 1006", "closed: 2001", "closed: 3008"),
         *("redelivery", "put off", "rejected", "dead letter", "recall notice", "recall heard", "duplicate publish"),
         *("receipt: dead_lettered", "receipt: delivered"),
-        *("pushed", "push: delivered", "push: cancelled", "push: not_sent"),
+        *("pushed", "push withdrawn", "push: delivered", "push: cancelled", "push: not_sent"),
         *("overtaken version", "scheduled", "scheduled went out", "durable subscription", "subscribed by a backend"),
         *(f"lost: {reason}" for reason in ("epoch_changed", "trimmed", "expired", "rewound", "id_mismatch")),
     }
@@ -574,7 +574,9 @@ EXPECTED = frozenset(
 """What has to happen now and then, or the simulation is about less than it says: see World.seen."""
 
 
-RARE = frozenset({"lost: id_mismatch", "overtaken version", "dead letter", "receipt: dead_lettered", "disk fails"})
+RARE = frozenset(
+    {"push withdrawn", "lost: id_mismatch", "overtaken version", "dead letter", "receipt: dead_lettered", "disk fails"}
+)
 """Of these: what a few hundred scenarios may do without."""
 
 

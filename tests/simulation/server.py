@@ -25,7 +25,7 @@ from streampush.server.wire import encode_delivery
 from tests.simulation.apple import SimulatedApple
 from tests.simulation.clock import ProcessClock
 from tests.simulation.store import NODE, Disk, Pace, SimulatedStore
-from tests.simulation.world import World
+from tests.simulation.world import Broken, World
 
 if TYPE_CHECKING:
     from tests.simulation.truth import Truth, View
@@ -204,6 +204,8 @@ class ServerProcess:
     def _task_failed(self, failure: Failure) -> None:
         if not self.alive:
             return  # what a process leaves behind is collected in any order, and wakes what waits for it
+        if isinstance(failure.value, Broken):
+            raise failure.value  # under its own rule
         self._world.trace(failure.getTraceback())
         self._world.broken("fault", "a task of the server failed:", failure.type.__name__, failure.getErrorMessage())
 

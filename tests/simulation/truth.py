@@ -180,6 +180,10 @@ class Truth:
             self._world.broken("I7", f"{order} is pushed, and its work is not on the disk: a crash would lose its result")
         self._world.seen["pushed"] += 1
 
+    def withdrawn(self) -> None:
+        """A push was taken back before it was written."""
+        self._world.seen["push withdrawn"] += 1
+
     def _entry(self, publication: Publication, epoch: str) -> Entry:
         return Entry(
             publication.channel,
