@@ -244,7 +244,7 @@ class ScheduleTests(BadRequestCase):
     @run
     async def test_a_scheduled_message_goes_out_behind_whatever_was_trimmed_meanwhile(self) -> None:
         device = await self.following()
-        answer = await self.published(topic="news/a", payload="late", deliver_at=soon(800))
+        answer = await self.published(topic="news/a", payload="late", deliver_at=soon(2_000))
         for number in range(12):
             await self.published(topic="news/a", payload=str(number))
         delivery = await device.expect(m.Delivery)
@@ -256,7 +256,7 @@ class ScheduleTests(BadRequestCase):
     @run
     async def test_a_scheduled_message_whose_device_was_forgotten_is_dropped(self) -> None:
         await self.ask("PUT", "/v1/devices/phone-1", {})
-        await self.published(device="phone-1", deliver_at=soon(500))
+        await self.published(device="phone-1", deliver_at=soon(2_000))
         self.assertEqual((await self.ask("DELETE", "/v1/devices/phone-1"))[0], 200)
         await self.settled("scheduled", 0)
         self.assertEqual((await self.ask("GET", "/v1/channels/device:phone-1"))[0], 404)

@@ -70,7 +70,7 @@ class Publishing(RestTestCase):
     @run
     async def test_scheduled_message_arrives_when_its_time_has_come(self) -> None:
         device = await self.following(await self.device())
-        due = soon()
+        due = soon(2_000)
         answer = await self.publish(topic="news/a", payload="later", deliver_at=due)
         self.assertEqual((answer["offset"], answer["deliver_at"]), (0, due))
         await self.publish(topic="news/a", payload="now")
