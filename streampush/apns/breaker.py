@@ -66,14 +66,16 @@ class Breaker:
     """Asked before a push goes out, told of every outcome that says something (outcome.health)."""
 
     __slots__ = (
+        "_generation",
         "_histogram",
         "_learned_at",
+        "_look_at",
         "_policy",
         "_probed_at",
         "_reopens_at",
         "_rest",
         "_window",
-        "generation",
+        "common_permit",
         "opened",
         "slow_after",
         "state",
@@ -84,8 +86,10 @@ class Breaker:
         self._histogram = LatencyHistogram()
         self._learned_at = now
         self._window = _Window(self._policy.window / _SLOTS, now)
-        self.generation = 1
-        """The permit of every push while the breaker is closed."""
+        self._look_at = now
+        self._generation = 1
+        self.common_permit = 1
+        """Of every push while the breaker is closed; 0 while it is not."""
         self._rest = self._policy.first_rest
         self._reopens_at = 0.0
         self._probed_at = 0.0
@@ -98,14 +102,14 @@ class Breaker:
     def permit(self, now: float) -> int:
         """A permit to send one push now, to be given back with its outcome; 0: no push may go out."""
         if self.state is State.CLOSED:
-            return self.generation
+            return self._generation
         if self.state is State.OPEN and now >= self._reopens_at:
             self.state = State.HALF_OPEN
         elif self.state is State.OPEN or now - self._probed_at < self._policy.probe_timeout:
             return 0
-        self.generation += 1
+        self._generation += 1
         self._probed_at = now
-        return self.generation
+        return self._generation
 
     def wait(self, now: float) -> float:
         """Seconds until it is worth asking for a permit again; 0.0: now."""
@@ -116,16 +120,14 @@ class Breaker:
 
     def good(self, permit: int, latency: float, now: float) -> None:
         """The other side answered, `latency` seconds after the push was written."""
-        if permit != self.generation:
+        if permit != self._generation:
             return
         is_slow = latency > self.slow_after
         if self.state is State.CLOSED:
             self._histogram.add(latency)
-            if now - self._learned_at >= self._policy.learn_interval:
-                self._learn(now)
+            if now >= self._look_at:
+                self._look(now)
             window = self._window
-            if now >= window.ends:
-                window.turn(now)
             window.calls += 1
             if is_slow:
                 window.slow += 1
@@ -138,7 +140,7 @@ class Breaker:
 
     def bad(self, permit: int, now: float) -> None:
         """The other side failed, or there was no answer."""
-        if permit != self.generation:
+        if permit != self._generation:
             return
         if self.state is State.CLOSED:
             window = self._window
@@ -153,7 +155,7 @@ class Breaker:
     def silent(self, permit: int) -> None:
         """The push says nothing of the other side (it was not sent, or turned away for want of room). A probe like that may be
         repeated at once."""
-        if permit == self.generation:
+        if permit == self._generation:
             self._probed_at = float("-inf")
 
     def _judge(self, now: float) -> None:
@@ -163,15 +165,25 @@ class Breaker:
 
     def _open(self, now: float, rest: float) -> None:
         self._rest = rest
+        self.common_permit = 0
         self._reopens_at = now + rest
-        self.generation += 1
+        self._generation += 1
         self.state = State.OPEN
         self.opened += 1
 
     def _close(self, now: float) -> None:
         self._window = _Window(self._policy.window / _SLOTS, now)
-        self._learned_at = now
+        self._learned_at = self._look_at = now
         self.state = State.CLOSED
+        self.common_permit = self._generation
+
+    def _look(self, now: float) -> None:
+        """A slot of the window is over, or it is time to learn."""
+        if now - self._learned_at >= self._policy.learn_interval:
+            self._learn(now)
+        if now >= self._window.ends:
+            self._window.turn(now)
+        self._look_at = min(self._window.ends, self._learned_at + self._policy.learn_interval)
 
     def _learn(self, now: float) -> None:
         policy = self._policy

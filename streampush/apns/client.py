@@ -46,6 +46,7 @@ from streampush.apns.standing import Standing
 
 _log = Logger()
 
+_CALLERS_FAULT = "What was to be done about a push failed"
 _TRY_OVER = NotSent(Why.DEADLINE)
 
 
@@ -190,8 +191,12 @@ class ApnsClient:
         self._pace.delivered(ticket, sending.push.device_token, since if since < now else now, now)
         self._delivered += 1
         self._metrics.push_delivered(sent_at - sending.begun_at, now - sent_at)
-        sending.over = True
-        self._tell(sending, Delivered(sending.apns_id, unique_id))
+        done, sending.done = sending.done, None
+        if done is not None:
+            try:
+                done(Delivered(sending.apns_id, unique_id))
+            except Exception:  # noqa: BLE001 - a fault of one caller; the others' pushes go on
+                _log.failure(_CALLERS_FAULT)
         if self._queues.queued:
             self._detours.pump(self._clock.seconds())
 
@@ -242,7 +247,7 @@ class ApnsClient:
             return
         # As `Detours.try_or_wait` does, in the same order, for most pushes: nobody waits, nothing is stopped, there is time.
         slow = self._queues.queued or standing.stopped_by is not None or push.topic in standing.topics or push.expiration
-        if not slow and now < sending.until and isinstance(ticket := self._pace.enter_first(push.device_token, now), Ticket):
+        if not slow and now < sending.until and type(ticket := self._pace.enter_first(push.device_token, now)) is Ticket:
             self._submit(sending, ticket, now)
         else:
             self._detours.try_or_wait(sending, now)
@@ -269,20 +274,15 @@ class ApnsClient:
             sending.block = b""  # it is on its way; another try has a block of its own
 
     def _end(self, sending: Sending, outcome: Outcome) -> None:
-        sending.over = True
         kind, reason = named(outcome)
         self._outcomes[kind, reason] += 1
         self._metrics.push_ended(self._app, kind, reason)
-        self._tell(sending, outcome)
-
-    def _tell(self, sending: Sending, outcome: Outcome) -> None:
         done, sending.done = sending.done, None
-        if done is None:
-            return
-        try:
-            done(outcome)
-        except Exception:  # noqa: BLE001 - a fault of one caller; the others' pushes go on
-            _log.failure("What was to be done about a push failed")
+        if done is not None:
+            try:
+                done(outcome)
+            except Exception:  # noqa: BLE001 - as above
+                _log.failure(_CALLERS_FAULT)
 
     def _learn(self, sending: Sending, outcome: Rejected, headers: HeaderList | None, now: float, wall: float) -> float:
         """What a rejection says beyond its push; gives the seconds until there is another provider token if it asks for one."""

@@ -20,17 +20,19 @@ _ROUNDING = 1e-6  # of a count, in a product of a float
 class LatencyHistogram:
     """Percentiles of latencies, in seconds. What is old counts half with each `fade`."""
 
-    __slots__ = ("_counts", "count")
+    __slots__ = ("_counts",)
 
     def __init__(self) -> None:
         self._counts = [0] * (_OCTAVES * _PER_OCTAVE)
-        self.count = 0
+
+    @property
+    def count(self) -> int:
         """How many there are, faded ones as what is left of them."""
+        return sum(self._counts)
 
     def add(self, latency: float) -> None:
         """Counts one; below and above what is told apart it counts at the end."""
         self._counts[bisect_right(_BOUNDS, latency)] += 1
-        self.count += 1
 
     def percentile(self, share: float) -> float:
         """The latency that this share (0.0 to 1.0) of them is not above, at most 9 % too high; 0.0 if there is none."""
@@ -44,4 +46,3 @@ class LatencyHistogram:
     def fade(self) -> None:
         """Halves all counts."""
         self._counts = [count >> 1 for count in self._counts]
-        self.count = sum(self._counts)

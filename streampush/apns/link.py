@@ -102,6 +102,7 @@ class Link(Protocol):
         self._closing_until = inf
         self._worn_at = now + age
         self._last_good_id = (MAX_STREAM_ID - 2 * limits.spare_ids) | 1  # a successor is wanted from then on
+        self._look_from = 0  # ids of requests that are more than a request
         self._idle_at = now + limits.idle_timeout
         self._sent_before = 0  # requests up to the last look for idleness
         self.timeline.add(now, "connecting")
@@ -117,7 +118,7 @@ class Link(Protocol):
     @property
     def sent(self) -> int:
         """Requests in all."""
-        return self._traffic.sent
+        return self._core.requests
 
     @property
     def answers(self) -> int:
@@ -138,12 +139,9 @@ class Link(Protocol):
         """Begins the exchange; `room` must not be 0. What this turn adds goes out together."""
         self.room -= 1
         stream_id = self._traffic.send(exchange)
-        if stream_id == self._last_good_id:
-            self._worn_at = 0.0  # told by the timer, not in the middle of the owner's work
-            self._arm()
-        if self.state is LinkState.PROBING and self._probing_until == inf:
-            self._probing_until = self._clock.seconds() + self._limits.probing_timeout
-        if self._flush_call is None and not self._busy:
+        if stream_id >= self._look_from:
+            self._look_at(stream_id)
+        if not self._busy and self._flush_call is None:
             self._touched()
 
     def cancel(self, exchange: Exchange) -> Verdict | None:
@@ -323,6 +321,14 @@ class Link(Protocol):
                 room = min(self._core.room(), max(0, self._limits.probing_streams - self._core.open_streams))
         self.room = room
 
+    def _look_at(self, stream_id: int) -> None:
+        """A request of this id went out, one of the first or of the last."""
+        if stream_id == self._last_good_id:
+            self._worn_at = 0.0  # told by the timer, not in the middle of the owner's work
+            self._arm()
+        if self.state is LinkState.PROBING and self._probing_until == inf:
+            self._probing_until = self._clock.seconds() + self._limits.probing_timeout
+
     def _touched(self) -> None:
         """Something is to be written, or done, soon: once for all that this turn of the reactor brings."""
         if not self._busy and self._flush_call is None and self._connected:
@@ -381,6 +387,8 @@ class Link(Protocol):
         if not may_follow(old, state):
             raise LocalProtocolError(f"a connection that is {old.value} cannot be {state.value}")
         self.state = state
+        if state is LinkState.OPEN:
+            self._look_from = self._last_good_id
         if state is LinkState.DRAINING:
             self.room = 0
         self._note(f"{state.value}: {why}" if why else state.value)

@@ -121,20 +121,19 @@ class Pace:
     def enter_first(self, device_token: str, now: float) -> Ticket | Wait:
         """As `enter`, for a push that was not tried yet and whose time is not over. Its ticket may be that of others too, and does
         not tell when it entered: `sent_at` is to be given with it when it leaves."""
-        limit = self._concurrency.limit
-        breaker = self._breaker
+        permit = self._breaker.common_permit
         if (
             device_token in self._lanes.suspects
             or device_token in self._devices.rests
-            or self.in_flight >= limit
-            or breaker.state is not State.CLOSED
+            or self.in_flight >= self._concurrency.limit
+            or not permit
             or (self._app in self._rates.limited and self._rates.take(self._app, now))
         ):
             entered = self.enter(device_token, _FIRST, now, 0.0)
             return entered if not isinstance(entered, GiveUp) else Wait(None, Why.NO_ROOM)
         self.in_flight += 1
-        if self._common.permit != breaker.generation:
-            self._common = Ticket(breaker.permit(now), Lane.HEALTHY, now)
+        if self._common.permit != permit:
+            self._common = Ticket(permit, Lane.HEALTHY, now)
         return self._common
 
     def leave(

@@ -70,6 +70,7 @@ class Pool:
         self._first_stream_id = first_stream_id
         self._links: list[Link] = []  # all that are not closed
         self._usable: list[Link] = []  # those in which there may be room
+        self._only: Link | None = None  # the one of them, as long as there is no other and the pool does not stop
         self._past: deque[LinkFigures] = deque(maxlen=self._limits.kept_timelines)
         self._born: dict[int, float] = {}
         self._number = 0
@@ -97,9 +98,9 @@ class Pool:
         """
         if now is None:
             now = self._clock.seconds()
-        usable = self._usable
-        if len(usable) == 1 and usable[0].room and not self._waiting.count and exchange.deadline > now and not self._stopping:
-            usable[0].send(exchange)  # nearly always
+        only = self._only
+        if only is not None and only.room and not self._waiting.count and exchange.deadline > now:
+            only.send(exchange)  # nearly always
         elif self._stopping:
             self._fail(exchange, Fault(Verdict.NOT_WRITTEN, Why.STOPPING, "the pool is stopping"))
         elif exchange.deadline <= now:
@@ -132,6 +133,7 @@ class Pool:
         self._stopped.append(stopped)
         if not self._stopping:
             self._stopping = True
+            self._only = None
             self._fail_waiting(Fault(Verdict.NOT_WRITTEN, Why.STOPPING, "the pool is stopping"))
             for link in list(self._links):
                 link.drain("the pool is stopping")
@@ -184,6 +186,7 @@ class Pool:
             self._successor_wanted = False
         elif link.state not in _USABLE and link in self._usable:
             self._usable.remove(link)
+        self._only = self._usable[0] if len(self._usable) == 1 and not self._stopping else None
         if link.state is LinkState.OPEN and link.answers:
             self._redialing.succeeded()
 

@@ -40,7 +40,9 @@ MAX_TOPIC = 255
 MAX_EXPIRATION = (1 << 32) - 1
 """Unix seconds, in the year 2106. A time in milliseconds by mistake is far above it, and would keep a push for ever."""
 
-_from_hex = bytes.fromhex  # a fourth of the time of a regular expression
+_MAX_DIGITS = 2 * MAX_DEVICE_TOKEN
+_DEVICE_TOKEN = re.compile(rf"[0-9a-fA-F]{{2,{_MAX_DIGITS}}}")
+_from_hex = bytes.fromhex  # a fourth of the time of the regular expression
 _is_apns_id = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _OPENING, _CLOSING = b"{}"
@@ -133,7 +135,13 @@ def topic_for(bundle_id: str, push_type: PushType) -> str:
 
 def check_push(push: ApnsPush) -> None:
     """Raises BadPush for what Apple would reject whatever the device and the time. Takes about a microsecond."""
-    check_device_token(push.device_token)
+    token = push.device_token
+    try:
+        right = 0 < len(token) <= _MAX_DIGITS and 2 * len(_from_hex(token)) == len(token)  # it passes over white space
+    except ValueError:
+        right = False
+    if not right:
+        check_device_token(token)
     rules = _rules(push.topic, push.push_type, push.priority)
     payload = push.payload
     size = len(payload)
@@ -145,17 +153,15 @@ def check_push(push: ApnsPush) -> None:
         raise BadPush("expiration", problem + (", is it in milliseconds?" if expiration > 0 else ""))
     if push.collapse_id:
         _check_collapse_id(push.collapse_id)
-    if push.apns_id and not _is_apns_id(push.apns_id):
-        check_apns_id(push.apns_id)
+    apns_id = push.apns_id
+    if apns_id and not _is_apns_id(apns_id):
+        check_apns_id(apns_id)
 
 
 def check_device_token(token: str) -> None:
     """Raises BadPush unless it is hexadecimal and of a bearable length. The token itself is never in the error."""
-    try:
-        if 0 < len(token) <= 2 * MAX_DEVICE_TOKEN and 2 * len(_from_hex(token)) == len(token):  # it passes over white space
-            return
-    except ValueError:
-        pass  # what is wrong is said below
+    if _DEVICE_TOKEN.fullmatch(token) and not len(token) & 1:
+        return
     if not token:
         raise BadPush("device_token", "is empty")
     if len(token) > 2 * MAX_DEVICE_TOKEN:

@@ -73,9 +73,12 @@ class RequestHeads:
     def block(self, push: ApnsPush, apns_id: str) -> bytes:
         """The fields of a push, as HEADERS carries them, with the provider token of the last `refresh`."""
         kind = (push.topic, push.push_type, push.priority)
-        fields = self._fields.get(kind) or self._begin(kind)
         token = push.device_token.encode()
-        path = self._paths.get(len(token)) or self._path(len(token))
+        try:
+            fields = self._fields[kind]
+            path = self._paths[len(token)]
+        except KeyError:  # the first of its kind
+            fields, path = self._begin(kind), self._path(len(token))
         if push.expiration is None and not push.collapse_id:
             return b"".join((path, token, fields, apns_id.encode()))
         parts = [path, token, fields, apns_id.encode()]

@@ -53,7 +53,6 @@ class Sending(Exchange):
         "earlier",
         "generation",
         "made",
-        "over",
         "place",
         "push",
         "sent_at",
@@ -63,17 +62,23 @@ class Sending(Exchange):
         "until",
     )
 
+    begun_at: float
+    sent_at: float
+    stamp: int
+    generation: int
+    _headers: HeaderList | None
+    _body: bytes
+
     def __init__(
         self, owner: SendingOwner, push: ApnsPush, apns_id: str, until: float, done: Callable[[Outcome], None] | None
     ) -> None:
-        # In place of Exchange.__init__, with the same effect: there is one of these for each push.
-        self.block = b""
+        # In place of Exchange.__init__: there is one of these for each push. What is set when it sets out, is given to the pool or
+        # gets its answer has no value before.
         self.body = push.payload
-        self.deadline = until
-        self.more = self.watched = self.waiting = self.charged = self.over = False
+        self.more = self.watched = self.waiting = self.charged = False
         self.repeatable = False  # the client decides about repeats, not the pool
         self.carrier = None
-        self.stream_id = self.tries = self.made = self.stamp = self.generation = 0
+        self.stream_id = self.tries = self.made = 0
         # In place of the property, which is asked for often while there is a queue; without the block, made when it leaves that.
         self.size = len(push.payload)  # type: ignore[misc]  # a slot can be written
         self.push = push
@@ -83,10 +88,12 @@ class Sending(Exchange):
         self.ticket: Ticket | None = None
         self.place: Waiting[Sending] | None = None
         self.earlier: Outcome | None = None
-        self.begun_at = self.sent_at = 0.0
         self._owner = owner
-        self._headers: HeaderList | None = None
-        self._body = b""
+
+    @property
+    def over(self) -> bool:
+        """Whether its outcome was told."""
+        return self.done is None
 
     def attempt(self) -> Attempt:
         """For the policies."""

@@ -39,11 +39,11 @@ class Traffic:
     """`carrier`: whom exchanges see. `returned` is told of each exchange that ended without an answer, in place of the exchange
     itself: it decides whether it is sent again. `grain`: seconds, see PoolLimits.deadline_grain.
 
-    `expire_at`: when to call `expire`, or inf. `sent`, `answers`: how many in all; a refusal counts as an answer. `exchanges`: what
-    is under way, by stream id.
+    `expire_at`: when to call `expire`, or inf. `answers`: how many in all; a refusal counts as one. `exchanges`: what is under way,
+    by stream id.
     """
 
-    __slots__ = ("_carrier", "_core", "_grain", "_returned", "answers", "exchanges", "expire_at", "sent")
+    __slots__ = ("_carrier", "_core", "_grain", "_returned", "answers", "exchanges", "expire_at")
 
     def __init__(self, core: ClientConnection, carrier: Carrier, returned: Callable[[Exchange, Fault], None], grain: float) -> None:
         self._core = core
@@ -52,7 +52,6 @@ class Traffic:
         self._grain = grain
         self.exchanges: dict[int, Exchange] = {}
         self.expire_at = inf
-        self.sent = 0
         self.answers = 0
 
     def send(self, exchange: Exchange) -> int:
@@ -60,7 +59,6 @@ class Traffic:
         more = exchange.more
         stream_id = self._core.request(exchange.block, exchange.body, end_stream=not more)
         self.exchanges[stream_id] = exchange
-        self.sent += 1
         exchange.carrier = self._carrier
         exchange.stream_id = stream_id
         exchange.tries += 1

@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from service_identity import CertificateError
 from twisted.internet import reactor as any_reactor
+from twisted.internet import task
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -183,6 +184,25 @@ class DialingTests(TestCase):
         (link,) = pool.figures().links
         self.assertEqual((link.sent, link.answers), (2, 2))
         self.assertIn(link.address, ("127.0.0.1", "::1"))
+
+    async def room_after_a_turn_of_pushes(self, pool: Pool) -> int:
+        await self.push(pool)  # the connection is open then
+        pushes = [Ended() for _ in range(400)]
+        for push in pushes:
+            pool.submit(push)
+        await task.deferLater(reactor, 0, lambda: None)  # behind the write of this turn
+        room = pool.figures().room
+        for push in pushes:
+            await push.done
+        return room
+
+    async def test_what_a_turn_brings_leaves_room_for_the_next_push(self) -> None:
+        self.assertEqual(await self.room_after_a_turn_of_pushes(self.pool(self.serve())), 600)
+
+    async def test_so_does_it_through_a_proxy(self) -> None:
+        proxy, _ = self.proxy()
+        pool = self.pool(self.serve(), proxy=Proxy("127.0.0.1", proxy))
+        self.assertEqual(await self.room_after_a_turn_of_pushes(pool), 600)
 
     async def test_an_address_in_place_of_a_name(self) -> None:
         self.assertEqual((await self.push(self.pool(self.serve(), host="127.0.0.1", name="127.0.0.1"))).status, 200)

@@ -69,7 +69,7 @@ class ClientConnection:
     Whoever holds it writes what `outbound` gives after each call, and calls `tick` at `deadline`. No method does IO.
     """
 
-    __slots__ = ("_incoming", "_keepalive", "_limits", "_streams")
+    __slots__ = ("_first_stream_id", "_incoming", "_keepalive", "_limits", "_streams")
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class ClientConnection:
         automatic_windows: bool = True,
     ) -> None:
         self._limits = limits or Limits()
+        self._first_stream_id = first_stream_id
         self._streams = Streams(self._limits, first_stream_id, automatic_windows)
         self._keepalive = Keepalive(self._limits, first_ping_id)
         self._incoming = Incoming(self._streams, self._keepalive, self._limits)
@@ -95,6 +96,11 @@ class ClientConnection:
     def open_streams(self) -> int:
         """Requests that are not over."""
         return len(self._streams.open)
+
+    @property
+    def requests(self) -> int:
+        """Requests in all."""
+        return (self._streams.next_id - self._first_stream_id) // 2
 
     @property
     def max_header_list_size(self) -> int | None:
@@ -160,7 +166,8 @@ class ClientConnection:
             self._request_slowly(stream_id, block, body, end_stream)
         else:
             uploads.window -= size
-            streams.outbound.frames += (
+            outgoing = streams.outbound.frames
+            outgoing += (
                 _pack_header(head << 8 | _HEADERS, END_HEADERS, stream_id),
                 block,
                 _pack_header(size << 8 | _DATA, END_STREAM, stream_id),

@@ -125,13 +125,17 @@ class FrameReader:
         found: list[Frame] = []
         at = 0
         size = len(data)
-        while size - at >= FRAME_HEADER:
+        body = FRAME_HEADER  # where the payload begins
+        limit = self.max_frame_size
+        while body <= size:
             word, flags, stream_id = _read_header(data, at)
-            end = at + FRAME_HEADER + (word >> 8)
-            if end > size or word >> 8 > self.max_frame_size:
+            length = word >> 8
+            end = body + length
+            if end > size or length > limit:
                 break
-            found.append((word & 0xFF, flags, stream_id & MAX_STREAM_ID, data[at + FRAME_HEADER : end]))
+            found.append((word & 0xFF, flags, stream_id & MAX_STREAM_ID, data[body:end]))
             at = end
+            body = end + FRAME_HEADER
         if at < size:
             self._keep(data, at)
         return found

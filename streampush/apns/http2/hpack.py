@@ -10,6 +10,7 @@ Reading keeps the dynamic table right whatever the peer does, and decodes no str
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from streampush.apns.http2 import huffman as huffman_code
 from streampush.apns.http2.dynamic_table import DynamicTable
@@ -33,6 +34,10 @@ DEFAULT_MAX_LIST_SIZE = 16_384
 
 MAX_INTEGER_OCTETS = 4
 """Octets behind the prefix of an integer, so 2**28 and some at most: stops integers without an end."""
+
+MAX_KNOWN = 64
+"""Beginnings of blocks that a decoder remembers, some hundred bytes each. A server has an answer or two; in Huffman code their last
+value takes a few lengths, and each is a beginning of its own."""
 
 # Writing.
 
@@ -126,6 +131,9 @@ _FIELDS = tuple(map(_field_of, range(256)))
 _NAMES = tuple(map(_name_of, range(256)))
 _STATUSES = {0x80 | index: int(value) for index, (name, value) in enumerate(STATIC_TABLE, 1) if name == b":status"}
 
+_Known: TypeAlias = tuple[int, tuple[Field, ...], bytes, int, int]
+"""Length of the block, all fields but the last one, name and coding of that, status."""
+
 # No octet of a block makes a list longer by more than this, if the dynamic table is not used.
 _MOST_PER_OCTET = FIELD_OVERHEAD + max(len(name) + len(value) for name, value in STATIC_TABLE)
 
@@ -167,9 +175,12 @@ class HeaderDecoder:
     `tolerant`: what about a peer that passes over our SETTINGS_HEADER_TABLE_SIZE and goes on with the 4096 bytes that every table
     begins with? If true it is understood, at the price of a table of that size. If false it is a COMPRESSION_ERROR, as RFC 9113
     section 4.3.1 demands: the first block must begin with a size update if `max_table_size` is below 4096.
+
+    A server's answers mostly differ in their last value only, so what stood in front of that value in earlier blocks is remembered,
+    and read once. A block is remembered only if reading it again would give the same: no table was read or changed by it.
     """
 
-    __slots__ = ("_dynamic", "_short", "_table_limit", "_update_due", "max_list_size", "table")
+    __slots__ = ("_dynamic", "_known", "_short", "_split", "_table_limit", "_update_due", "max_list_size", "table")
 
     def __init__(self, max_table_size: int = 0, max_list_size: int = DEFAULT_MAX_LIST_SIZE, *, tolerant: bool = True) -> None:
         self.max_list_size = max_list_size
@@ -178,6 +189,8 @@ class HeaderDecoder:
         self._update_due = self._table_limit < INITIAL_TABLE_SIZE
         self._short = max_list_size // _MOST_PER_OCTET  # octets of a block whose list cannot be too long
         self._dynamic = False  # whether the block refers to the dynamic table, and so may be long in few octets
+        self._split = 0  # where the last value begins in the blocks that are known
+        self._known: dict[bytes, _Known] = {}  # by all that stands in front of it, its length included
 
     def decode(self, block: bytes) -> HeaderList:
         """The fields of one whole block.
@@ -185,11 +198,19 @@ class HeaderDecoder:
         A list that counts more than `max_list_size` is given as `too_long`, without its fields; the table stays right, so it is
         the message's fault, not the connection's. Raises RemoteProtocolError (COMPRESSION_ERROR); the connection is over then.
         """
+        known = self._known.get(block[: self._split])
+        if known is not None:
+            size, before, name, coded, status = known
+            if len(block) == size:
+                return HeaderList((*before, (name, block[self._split :], coded)), status)
+        return self._decode_unknown(block)
+
+    def _decode_unknown(self, block: bytes) -> HeaderList:
         fields: list[Field] = []
         status = _STATUSES.get(block[0]) if block else 0
         try:
             at = self._read_updates(block) if status is None or self._update_due else 0
-            self._read_fields(block, at, fields)
+            last_value = self._read_fields(block, at, fields)
         except IndexError:  # the only thing indexed without a look at its length is the block
             raise _fault("a field block that ends within a field") from None
         if status is None:
@@ -198,7 +219,16 @@ class HeaderDecoder:
             self._dynamic = False
             if longer_than(fields, self.max_list_size):
                 return HeaderList((), status, True)
+        elif last_value and not at:
+            self._remember(block, last_value, fields, status)
         return HeaderList(fields, status)
+
+    def _remember(self, block: bytes, last_value: int, fields: list[Field], status: int) -> None:
+        if last_value != self._split or len(self._known) >= MAX_KNOWN:
+            self._split = last_value
+            self._known.clear()
+        name, _, coded = fields[-1]
+        self._known[block[:last_value]] = (len(block), tuple(fields[:-1]), name, coded, status)
 
     def _read_updates(self, block: bytes) -> int:
         """Obeys the size updates that the block begins with; gives where they end."""
@@ -211,20 +241,28 @@ class HeaderDecoder:
             if size > self._table_limit:
                 raise _fault(f"a table of {size} bytes, allowed are {self._table_limit}")
             self.table.resize(size)
+            self._known.clear()
             self._update_due = False
         if self._update_due:
             raise _fault(f"no size update, although the table may count {self._table_limit} bytes only")
         return at
 
-    def _read_fields(self, block: bytes, at: int, fields: list[Field]) -> None:
-        """Appends the fields of the block from `at` on. IndexError: the block ends too early."""
+    def _read_fields(self, block: bytes, at: int, fields: list[Field]) -> int:
+        """Appends the fields of the block from `at` on. IndexError: the block ends too early.
+
+        Gives where the last value begins that is written out behind a length of one octet, if the block ends with it and no field
+        entered a table; else 0.
+        """
         size = len(block)
+        last_value = 0
+        changed = False
         while at < size:
             first = block[at]
             at += 1
             field = _FIELDS[first]
             if field is not None:
                 fields.append(field)
+                last_value = 0
                 continue
             coded = 0
             name = _NAMES[first]
@@ -232,6 +270,7 @@ class HeaderDecoder:
                 field, at = self._look_up(block, at, first)
                 if first >= 0x80:
                     fields.append(field)
+                    last_value = 0
                     continue
                 name = field[0]
                 coded = field[2] & NAME_CODED
@@ -250,15 +289,19 @@ class HeaderDecoder:
             if length >= 0x80:
                 coded |= VALUE_CODED
                 length &= 0x7F
+            last_value = at
             if length == 0x7F:
                 length, at = _long_integer(block, at, length)
+                last_value = 0
             field = (name, block[at : at + length], coded)
             at += length
             fields.append(field)
             if first >= 0x40 and self.table.max_size:
                 self.table.add(field)
+                changed = True
         if at > size:
             raise _fault("a field block that ends within a string")
+        return 0 if changed else last_value
 
     def _look_up(self, block: bytes, at: int, first: int) -> tuple[Field, int]:
         """The field that an index of several octets or into the dynamic table stands for, and where the index ends."""

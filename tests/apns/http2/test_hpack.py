@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import hpack as theirs
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from streampush.apns.http2 import hpack
 from streampush.apns.http2.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
-from streampush.apns.http2.hpack import HeaderDecoder
+from streampush.apns.http2.hpack import MAX_KNOWN, HeaderDecoder
 from streampush.apns.http2.static_table import FIELD_INDEX, NAME_INDEX, STATIC_TABLE
 from tests.apns.http2.counting import lines_run
 
@@ -24,6 +25,27 @@ names = st.sampled_from([name for name, _ in STATIC_TABLE] + [b"apns-id", b"apns
 ).map(str.encode)
 values = st.sampled_from([value for _, value in STATIC_TABLE] + [b"a" * 126, b"b" * 127, b"c" * 300]) | st.binary(max_size=20)
 field_lists = st.lists(st.tuples(names, values) | st.sampled_from(STATIC_TABLE), max_size=8)
+
+
+PLAIN = b"\x00\x01x\x01a"
+ENTERS = b"\x40\x01y\x01a"
+NAMED = b"\x0f\x2f\x01c"
+PIECES = [
+    b"\x88",  # :status 200
+    b"\x89",
+    PLAIN,  # a literal that enters no table
+    b"\x00\x01x\x01b",
+    b"\x00\x01x\x02ab",
+    b"\x00\x01x\x00",
+    b"\x10\x01x\x01a",
+    NAMED,  # with the name of the table's first entry
+    ENTERS,  # a literal that enters the table
+    b"\x40\x01y\x01b",
+    b"\xbe",  # the table's first entry
+    b"\x20",  # the table is emptied, and takes nothing
+    b"\x3f\x11",  # it takes 48 bytes
+    b"\x00\x01x",  # the block ends too early, unless something follows
+]
 
 
 def their_list(found: Iterable[theirs.HeaderTuple]) -> Fields:
@@ -150,6 +172,36 @@ class TestReading:
                 assert list(ours.decode(block)) == expected
             except RemoteProtocolError as error:
                 assert "octets" in error.text  # the library reads integers without an end
+
+    @given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4), max_size=12))
+    @example([[b"\x88", PLAIN], [b"\x88", PLAIN, b"\x88"]])  # more behind the value
+    @example([[b"\x88", b"\x00\x01x\x01a"], [b"\x88", b"\x00\x01x"]])  # less than all in front of it
+    @example([[b"\x88", ENTERS]] * 2 + [[b"\xbe", b"\xbf"]])  # a field that enters the table, twice
+    @example([[b"\x88", ENTERS], [b"\x88", NAMED], [b"\x88", b"\x40\x01z\x01a"], [b"\x88", NAMED]])  # a name that is another now
+    @example([[b"\x20", b"\x88"], [b"\x88", ENTERS], [b"\x3f\x11", b"\x88"], [b"\x88", ENTERS], [b"\xbe"]])  # a table again
+    def test_what_is_remembered_of_earlier_blocks_changes_nothing(self, blocks: list[list[bytes]]) -> None:
+        ours, other = HeaderDecoder(), theirs.Decoder()
+        for block in map(b"".join, blocks):
+            try:
+                expected = their_list(other.decode(block, raw=True))
+            except theirs.HPACKError:
+                with pytest.raises(RemoteProtocolError):
+                    list(ours.decode(block))
+                return
+            assert list(ours.decode(block)) == expected
+            assert ours.table.fields() == their_list(other.header_table.dynamic_entries)
+
+    def test_a_server_that_never_answers_twice_alike_is_not_remembered_for_ever(self) -> None:
+        decoder = HeaderDecoder()
+        for number in range(3 * MAX_KNOWN):
+            decoder.decode(b"\x88" + hpack.literal(b"n%04d" % number, b"1"))
+            assert len(decoder._known) <= MAX_KNOWN
+
+    def test_an_answer_like_one_before_takes_few_lines(self) -> None:
+        decoder = HeaderDecoder()
+        blocks = [b"\x88" + hpack.literal(b"apns-id", str(number).encode()) for number in range(10, 13)]
+        first, second, third = (lines_run(partial(decoder.decode, block)) for block in blocks)
+        assert third == second < first / 3
 
     @given(st.lists(st.binary(max_size=60), max_size=5), st.integers(0, 200), st.booleans(), st.integers(0, 9000))
     def test_noise_gives_a_list_or_a_compression_error(self, blocks: list[bytes], limit: int, tolerant: bool, size: int) -> None:
