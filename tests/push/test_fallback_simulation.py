@@ -48,6 +48,7 @@ CHANNELS = ("device:a", "device:b", "user:u", "news")
 FRAGILE = frozenset(
     {"message", "reach", "reach_with", "subscribers", "devices_of_user", "record_pushes", "drop_token"}
     | {"outbox_lease", "outbox_release", "outbox_complete", "outbox_replace", "outbox_branch", "outbox_next_ms"}
+    | {"outbox_hasten"}
 )
 """What only follow-ups ask of the store, but for `message`."""
 
@@ -58,6 +59,10 @@ ANSWERS = (
     PushAnswer(PushOutcome.NOT_SENT, "no connection", again_in=3.0),
     PushAnswer(PushOutcome.UNKNOWN, "no answer", "id"),
 )
+
+
+HELD = PushAnswer(PushOutcome.NOT_SENT, "credential stopped", again_in=300.0, held=True)
+"""Only where there are reloads, which the scenarios of the fixed seeds do not have."""
 
 
 class FlakyStore:
@@ -92,14 +97,17 @@ class CheckingSender(FakeSender):
     random: Random = field(default_factory=lambda: Random(0))
     finals: set[str] = field(default_factory=set)
     delivered: set[str] = field(default_factory=set)
+    choices: tuple[PushAnswer, ...] = ANSWERS
 
     async def send(self, order: PushOrder) -> PushAnswer:
         assert order.push_id not in self.finals or order.channel == "news", "sent again behind a final answer"
         self.check(order)
+        if order.token.topic in self.busy:
+            return PushAnswer(PushOutcome.NOT_SENT, "busy", again_in=2.0)
         if self.slow and self.random.random() < 0.5:
             self.waiting.append(Deferred())
             await self.waiting[-1]
-        answer = self.usual if not self.slow else self.random.choice(ANSWERS)
+        answer = self.usual if not self.slow else self.random.choice(self.choices)
         if answer.again_in is None:
             self.finals.add(order.push_id)
             if answer.outcome is PushOutcome.DELIVERED:
@@ -110,8 +118,9 @@ class CheckingSender(FakeSender):
 class Scenario:
     """One seed: a store that lives on, processes that come and go, and what was asked of them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, reloads: bool = False) -> None:
         self.random = Random(seed)
+        self.reloads = reloads
         self.worlds: list[FallbackWorld] = []
         self.memory = MemoryStore(StoreConfig(), lambda: self.world.wall_ms(), lambda: "epoch")
         self.store = FlakyStore(self.memory, self.random)
@@ -131,7 +140,8 @@ class Scenario:
 
     def begin(self, at: float) -> None:
         """A process begins."""
-        sender = CheckingSender(check=self.check, random=self.random, slow=True)
+        choices = (*ANSWERS, HELD) if self.reloads else ANSWERS
+        sender = CheckingSender(check=self.check, random=self.random, slow=True, choices=choices)
         world = FallbackWorld(store=self.store, sender=sender, start=False)  # type: ignore[arg-type]  # it is one, by its look
         world.now, world.memory = at, self.memory
         world.ids = 1000 * len(self.worlds)
@@ -225,6 +235,13 @@ class Scenario:
         self.note_delivered(old)
         self.begin(old.now)
 
+    def mend(self) -> None:
+        """A reload: the key is another one, and perhaps the app slower or faster."""
+        sender = self.world.sender
+        sender.busy = self.random.choice((set(), {"app"}))
+        sender.mended()
+        self.world.settle()
+
     def flake(self) -> None:
         self.store.share = self.random.choice((0.0, 0.0, 0.3))
 
@@ -239,6 +256,7 @@ class Scenario:
     def run(self, steps: int) -> None:
         acts = [self.publish] * 4 + [self.connect] * 3 + [self.acknowledge] * 4 + [self.pass_time] * 4 + [self.answer] * 3
         acts += [self.disconnect, self.recall, self.crash, self.flake, lambda: self.register(self.random.choice(DEVICES))]
+        acts += [self.mend] * 2 * self.reloads
         for _ in range(steps):
             self.random.choice(acts)()
             assert self.world.failures == []
@@ -249,6 +267,7 @@ class Scenario:
         """All goes well from now on; what waits comes to its end."""
         self.store.share = 0.0
         self.world.sender.slow = False
+        self.world.sender.busy.clear()
         for attachment in self.online.values():
             self.world.offline(attachment)
         self.online.clear()
@@ -297,6 +316,15 @@ def test_a_fixed_seed_pushes_cancels_and_gives_up() -> None:
 @example(254)  # answered behind what was put off, on a connection whose end lost that
 def test_each_devices_push_ends_in_one_way_whatever_happens(seed: int) -> None:
     scenario = Scenario(seed)
+    scenario.run(60)
+    scenario.finish()
+    scenario.verdict()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 1 << 32))
+def test_each_devices_push_ends_in_one_way_also_with_reloads_and_apps_that_have_had_their_share(seed: int) -> None:
+    scenario = Scenario(seed, reloads=True)
     scenario.run(60)
     scenario.finish()
     scenario.verdict()
