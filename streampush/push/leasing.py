@@ -14,7 +14,7 @@ from streampush.push.due import LONGEST_WAIT, DueSteps
 from streampush.push.ports import Delayer, OutboxStore, PushMetrics, Spawner
 from streampush.push.values import OutboxEntry
 
-STEP_WORKS = 100
+STEP_WORKS = 200
 """Leased in one turn of the reactor."""
 
 LEASE = 60.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -54,7 +54,7 @@ class PushInWork:
 
 
 class PushResults:
-    """Stores how pushes ended, and that their work is done or to be done later. `stored` and `stored_group` are told of each;
+    """Stores how pushes ended, and that their work is done or to be done later. `stored` and `stored_group` are told of them;
     `drop_token` forgets a device's token if it was not registered after a time.
 
     Bounded by what is in work: the owner leases no more than it can hold.
@@ -64,7 +64,7 @@ class PushResults:
         self,
         store: Store,
         drop_token: Callable[[str, bytes, int], Awaitable[bool]],
-        stored: Callable[[PushInWork], None],
+        stored: Callable[[Sequence[PushInWork]], None],
         stored_group: Callable[[PushGroup], None],
         *,
         call_soon: Scheduler,
@@ -164,10 +164,10 @@ class PushResults:
             await self._store.record_pushes(records)
         again = [(lease, push.again_ms) for push, lease in zip(batch, leases, strict=True) if push.result is None]
         await _all(self._store.outbox_release(lease, at_ms) for lease, at_ms in again)
-        for push, lease in zip(batch, leases, strict=True):
-            if push.lease == lease:  # else the work was leased anew meanwhile, and that lease is to be ended too
-                del self._due[push.key]
-                self._stored(push)
+        stored = [push for push, lease in zip(batch, leases, strict=True) if push.lease == lease]
+        for push in stored:  # of others the work was leased anew meanwhile, and that lease is to be ended too
+            del self._due[push.key]
+        self._stored(stored)
 
 
 async def _all(works: Iterable[Awaitable[Any]]) -> None:

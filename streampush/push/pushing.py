@@ -335,14 +335,15 @@ class Pushing:
         if not group.left:
             self._results.add_group(group)
 
-    def _stored(self, push: PushInWork) -> None:
-        del self._in_work[push.key]
+    def _stored(self, pushes: Sequence[PushInWork]) -> None:
+        for push in pushes:
+            del self._in_work[push.key]
+            if push.result is None:
+                self._leasing.expect(push.again_ms)
+                self._again_at(push.again_ms)
+                if push.held is not None:
+                    self._held.add(*push.work, push.held)
         self._room_again()
-        if push.result is None:
-            self._leasing.expect(push.again_ms)
-            self._again_at(push.again_ms)
-            if push.held is not None:
-                self._held.add(*push.work, push.held)
 
     def _due_now(self, kind: str) -> None:
         (self._leasing.expect if kind == PUSH else self._again_at)(self._wall_ms())
