@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streampush.apns.http2 import Limits
 from streampush.apns.link_state import LinkState
@@ -98,4 +100,27 @@ def test_a_limit_that_drops_after_a_rejection_is_kept(make: Any) -> None:
     world.push(200)
     world.advance(9)
     assert world.delivered() == 199
+    world.stop()
+
+
+@given(
+    names=st.lists(st.sampled_from(sorted(set(PRESETS) - {"none", "http11"})), min_size=2, max_size=4, unique=True),
+    seed=st.integers(0, 1000),
+    max_streams=st.sampled_from([1, 5, 1000]),
+    latency=st.sampled_from([0.0, 0.005, 0.05]),
+    by_end=st.integers(0, 100),
+    make=st.sampled_from([by_pool, by_client]),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_same_where_several_things_go_wrong(
+    names: list[str], seed: int, max_streams: int, latency: float, by_end: int, make: Any
+) -> None:
+    orders = [order for name in names for order in PRESETS[name].orders.orders]
+    world = make(*orders, seed=seed, max_streams=max_streams, latency=latency, http2=IMPATIENT)
+    follow_up(world, by_end, timeout=1.0)
+    for _ in range(3):
+        world.push(30, timeout=2.0)
+        world.advance(0.5)
+    for _ in range(by_end + 2):  # in the longest row each waits for the one before, until its deadline
+        world.advance(1.0)
     world.stop()
