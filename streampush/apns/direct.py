@@ -17,7 +17,7 @@ from streampush.apns.errors import BadPush
 from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, Rejected, Why, may_be_repeated
 from streampush.apns.payload import Alert, InterruptionLevel, alert_payload, background_payload
 from streampush.apns.push import PUSH_TYPES, ApnsPush, Priority, PushType, topic_for
-from streampush.apns.reasons import treatment
+from streampush.apns.reasons import REASONS, treatment
 from streampush.apns.verdicts import Verdicts
 from streampush.errors import StoreUnavailable
 from streampush.push.direct import BadDirectPush, DirectPush, DirectResult, NoApp
@@ -124,12 +124,23 @@ class DirectPushes:
                 meaning, retry_after = "Apple never had it", outcome.retry_after
                 if why in _UNREACHABLE:
                     advice = self._fault(app)
+                elif why is Why.CREDENTIAL_STOPPED:
+                    advice = self._refusal(app)
+                elif why is Why.TOPIC_STOPPED:
+                    advice = "Apple refuses the topic: " + REASONS["TopicDisallowed"].advice
             case Refused():
                 meaning = "it was sent, and certainly not looked at"
             case _:
                 meaning = "it was sent, and no answer came: it may have been shown"
         repeat = may_be_repeated(outcome, collapsible=collapsible) or outcome == NotSent(Why.DEADLINE)
         return DirectResult(kind, apns_id, status, reason, meaning, advice, repeat, retry_after, token_dropped)
+
+    def _refusal(self, app: App) -> str:
+        """What Apple says of the credential, and what to do."""
+        client = self._clients.of(app)
+        reason = "" if client is None else client.figures().stopped_by
+        known = REASONS.get(reason)
+        return f"Apple refuses the key or certificate: {reason}" + ("" if known is None else f": {known.meaning}; {known.advice}")
 
     def _fault(self, app: App) -> str:
         """Why there is no connection, or empty."""

@@ -44,6 +44,9 @@ _MAX_DIGITS = 2 * MAX_DEVICE_TOKEN
 _DEVICE_TOKEN = re.compile(rf"[0-9a-fA-F]{{2,{_MAX_DIGITS}}}")
 _from_hex = bytes.fromhex  # a fourth of the time of the regular expression
 _is_apns_id = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_SHOWN_AT_MOST = 10**18
+"""What is above it tells nobody anything, and may have hundreds of digits."""
+
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _OPENING, _CLOSING = b"{}"
 _COLLAPSE_ID = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -149,7 +152,8 @@ def check_push(push: ApnsPush) -> None:
         check_payload(payload, rules.max_payload)
     expiration = push.expiration
     if expiration is not None and not 0 <= expiration <= MAX_EXPIRATION:
-        problem = f"{expiration} is no Unix time in seconds from 0 to {MAX_EXPIRATION}"
+        shown = expiration if abs(expiration) <= _SHOWN_AT_MOST else "that"
+        problem = f"{shown} is no Unix time in seconds from 0 to {MAX_EXPIRATION}"
         raise BadPush("expiration", problem + (", is it in milliseconds?" if expiration > 0 else ""))
     if push.collapse_id:
         _check_collapse_id(push.collapse_id)

@@ -29,6 +29,10 @@ MAX_FALLBACK_AFTER_MS = 86_400_000
 MAX_PAYLOAD_BYTES = 4096
 """Of JSON, all that is sent to the push service. Apple's limit."""
 
+MAX_NESTING = 100
+"""Levels of objects and lists in the app's own keys. Devices read some hundreds; and what is read here once must be readable
+wherever it is read again, which Python says of no depth that is near its limit."""
+
 FRAME_BYTES = len('"aps":{},"alert":{},')
 """By so much what a push service wants may be longer than the alert block, our own keys not counted."""
 
@@ -40,6 +44,8 @@ MESSAGE_ID_BYTES = 26
 
 OWN_KEY = "streampush"
 """The key of ours beside the app's own: says which message this is, so that an app that collects it later shows it once."""
+
+TOO_DEEP = f"custom is nested too deeply: more than {MAX_NESTING} levels"
 
 RESERVED_KEYS = ("aps", OWN_KEY)
 
@@ -106,6 +112,17 @@ def _object(members: Sequence[str]) -> bytes:
     return f"{{{','.join(members)}}}".encode()
 
 
+def is_nested_too_deeply(value: object) -> bool:
+    """Whether a JSON document has more than MAX_NESTING objects and lists within one another. Linear in its size."""
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        containers = [one for one in level if isinstance(one, dict | list)]
+        if not containers:
+            return False
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+    return True
+
+
 def split(form: bytes) -> tuple[FallbackRule, bytes]:
     """The rule and the alert block of a canonical form. `after_ms` 0: as the server is configured."""
     line, _, block = form.partition(b"\n")
@@ -164,7 +181,7 @@ def _block(alert: Alert, channel: str) -> bytes:
     try:
         return _object([f'"{name}":{_encode(value)}' for name, value in said.items()])
     except RecursionError:  # some Pythons read deeper than they write
-        raise _senseless("custom is nested too deeply", channel) from None
+        raise _senseless(TOO_DEEP, channel) from None
     except UnicodeEncodeError:
         raise _senseless("title, body and the other texts must be Unicode text: one holds half a character", channel) from None
     except ValueError:
@@ -175,11 +192,13 @@ def _custom(text: str, channel: str) -> dict[str, Any]:
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
-        raise _senseless("custom is nested too deeply", channel) from None
+        raise _senseless(TOO_DEEP, channel) from None
     except ValueError:  # its text may quote what is meant for the device only
         raise _senseless("custom is not JSON", channel) from None
     if not isinstance(value, dict):
         raise _senseless("custom is not a JSON object", channel)
+    if is_nested_too_deeply(value):
+        raise _senseless(TOO_DEEP, channel)
     reserved = next((key for key in RESERVED_KEYS if key in value), "")
     if reserved:
         owner = "Apple's" if reserved == "aps" else "the server's own"

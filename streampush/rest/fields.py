@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from streampush.protocol.terms import Durability, Priority
-from streampush.push.alerts import MAX_FALLBACK_AFTER_MS
+from streampush.push.alerts import MAX_FALLBACK_AFTER_MS, MAX_NESTING, is_nested_too_deeply
 from streampush.push.push_tokens import push_token as registrable
 from streampush.push.values import Alert, PublishRequest, PushToken
 from streampush.rest.problems import JSON, Problem
@@ -173,6 +173,8 @@ def json_object(value: Any, field: str) -> str:
     """A JSON object as text, in the fewest bytes. Raises Problem 400."""
     if not isinstance(value, dict):
         raise bad(field, "must be an object")
+    if is_nested_too_deeply(value):
+        raise bad(field, f"is nested too deeply: more than {MAX_NESTING} levels")
     return _compact(value, field).decode()
 
 
@@ -225,10 +227,7 @@ def _relevance(fields: Mapping[str, Any], at: str) -> float | None:
 def _custom(fields: Mapping[str, Any], at: str) -> str:
     if "custom" not in fields:
         return ""
-    value = fields["custom"]
-    if not isinstance(value, dict):
-        raise bad(f"{at}custom", "must be an object")
-    return _compact(value, f"{at}custom").decode()
+    return json_object(fields["custom"], f"{at}custom")
 
 
 def _fallback_after_ms(fields: Mapping[str, Any], at: str) -> int:

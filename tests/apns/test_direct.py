@@ -224,3 +224,20 @@ def test_a_store_that_is_away_keeps_the_token_and_not_the_outcome(tmp_path: Path
     found = result(world, alert(), dropping=Dropping(away=True))
     assert (found.reason, found.token_dropped) == ("Unregistered", False)
     world.stop()
+
+
+def test_a_key_that_apple_refuses_is_explained(world: AppsWorld) -> None:
+    world.reload(world.app("unknown"))
+    assert result(world, DirectPush("shop", TOKEN, Alert(title="Hi"))).reason == "InvalidProviderToken"
+    answer = result(world, DirectPush("shop", TOKEN, Alert(title="Hi")))
+    assert (answer.outcome, answer.reason, answer.repeat) == ("not_sent", "credential_stopped", True)
+    assert answer.advice.startswith("Apple refuses the key or certificate: InvalidProviderToken: the provider token is not valid")
+
+
+def test_a_topic_that_apple_refuses_is_explained(tmp_path: Path) -> None:
+    world = AppsWorld(tmp_path, (Reject(Reason.TOPIC_DISALLOWED, When(at=1)),))
+    assert result(world, DirectPush("shop", TOKEN, Alert(title="Hi"))).reason == "TopicDisallowed"
+    answer = result(world, DirectPush("shop", TOKEN, Alert(title="Hi")))
+    assert (answer.outcome, answer.reason) == ("not_sent", "topic_stopped")
+    assert answer.advice.startswith("Apple refuses the topic: compare the app's bundle id")
+    world.stop()

@@ -152,6 +152,10 @@ def test_an_expiration_out_of_range_is_refused(expiration: int) -> None:
     assert refused(expiration=expiration).field == "expiration"
 
 
+def test_an_expiration_of_hundreds_of_digits_is_not_shown() -> None:
+    assert len(refused(expiration=10**300).problem) < 100
+
+
 def test_an_expiration_in_milliseconds_is_guessed() -> None:
     assert "milliseconds" in refused(expiration=1_790_000_000_000).problem
 

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from streampush.errors import Refused
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
-from streampush.push.alerts import MAX_BADGE, MAX_FALLBACK_AFTER_MS, FallbackRule, canonical, max_alert_bytes, split
+from streampush.push.alerts import (
+    MAX_BADGE,
+    MAX_FALLBACK_AFTER_MS,
+    MAX_NESTING,
+    FallbackRule,
+    canonical,
+    is_nested_too_deeply,
+    max_alert_bytes,
+    split,
+)
 from streampush.push.publish_rules import fingerprint
 from streampush.push.values import Alert, PublishRequest
 from streampush.server.wire import publish_request
@@ -34,6 +43,7 @@ REFUSED = {
     "custom with a word that JSON lacks": (replace(HELLO, custom='{"a":NaN}'), "custom"),
     "custom with a number beyond all": (replace(HELLO, custom='{"a":1e999}'), "custom"),
     "custom with endless digits": (replace(HELLO, custom='{"a":' + "9" * 5000 + "}"), "custom"),
+    "custom deeper than 100 levels": (replace(HELLO, custom='{"a":' * 101 + "1" + "}" * 101), "custom"),
     "custom too deep": (replace(HELLO, custom='{"a":' + "[" * 100_000 + "}"), "custom"),
     "custom with Apple's key": (replace(HELLO, custom='{"aps":{}}'), "custom"),
     "custom with our key": (replace(HELLO, custom='{"streampush":1}'), "custom"),
@@ -134,3 +144,17 @@ def test_the_same_key_with_another_alert_is_another_request() -> None:
 def test_a_request_without_an_alert_has_the_fingerprint_that_it_always_had() -> None:
     known = "fb2d4e53da5dcae9299df00089a6d906"
     assert fingerprint(PublishRequest("news", b"x")).hex().startswith(known)
+
+
+def test_the_app_may_nest_its_keys_100_levels_deep() -> None:
+    text = '{"a":' * 99 + "[1]" + "}" * 99
+    assert json.loads(split(canonical(replace(HELLO, custom=text), "device:phone"))[1])["custom"] == json.loads(text)
+
+
+def test_nesting_is_of_objects_and_lists_and_not_of_their_number() -> None:
+    document: object = [[1] * 1000, {"a": {}}]
+    assert not is_nested_too_deeply(document)
+    for _ in range(MAX_NESTING - 3):
+        document = [document]
+    assert not is_nested_too_deeply(document)
+    assert is_nested_too_deeply([[document]])

@@ -361,6 +361,7 @@ def test_an_app_may_be_woken_without_showing_anything(background: object, alert:
         ({"alert": {"title": "t", "relevance_score": 1.5}}, "alert.relevance_score"),
         ({"alert": {"title": "t", "relevance_score": True}}, "alert.relevance_score"),
         ({"alert": {"title": "t", "custom": "{}"}}, "alert.custom"),
+        ({"alert": {"title": "t", "custom": {"a": json.loads("[" * 100 + "]" * 100)}}}, "alert.custom"),
         ({"alert": {"title": "t", "fallback_after": 0}}, "alert.fallback_after"),
         ({"alert": {"title": "t", "fallback_after": 86_401}}, "alert.fallback_after"),
         ({"alert": {"title": "t", "fallback_after": "never"}}, "alert.fallback_after"),
