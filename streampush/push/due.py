@@ -31,8 +31,7 @@ class DueSteps:
     """Calls `step` when something is due, between `start` and `stop`, and never while one is under way.
 
     `what` names what waits in the log line that says that the store is away; `stalled` is called each time that it is. `done`:
-    after each step. `asks_often`: the store is asked every LONGEST_WAIT also when nothing known is due, because other processes add
-    to it. `wall_ms` gives Unix milliseconds.
+    after each step. `wall_ms` gives Unix milliseconds.
     """
 
     _log = Logger()
@@ -47,7 +46,6 @@ class DueSteps:
         call_later: Delayer,
         spawn: Spawner,
         done: Callable[[], None] = lambda: None,
-        asks_often: bool = False,
     ) -> None:
         self._what = what
         self._step = step
@@ -56,7 +54,6 @@ class DueSteps:
         self._call_later = call_later
         self._spawn = spawn
         self._done = done
-        self._asks_often = asks_often
         self.running = False
         self.working = False
         """Whether a step is under way."""
@@ -108,7 +105,7 @@ class DueSteps:
     def _fire(self) -> None:
         self._timer = None
         due_ms = self._due_ms
-        if due_ms is not None and due_ms > self._wall_ms() and not self._asks_often:
+        if due_ms is not None and due_ms > self._wall_ms():
             self._arm(due_ms)
         else:
             self._begin()

@@ -57,7 +57,6 @@ class Leasing:
             call_later=call_later,
             spawn=spawn,
             done=self._look_quiet,
-            asks_often=True,
         )
         self.start = self._steps.start
         self.stop = self._steps.stop
