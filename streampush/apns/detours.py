@@ -81,8 +81,7 @@ class Detours:
         if (not queues.queued or not self._is_behind(sending, now)) and self._try(sending, now):
             return
         if queues.has_room(sending):
-            queues.add(queues.lanes[self._pace.lane(sending.push.device_token)], sending, sending.until)
-            self._arm(sending.until)
+            self._wait(self._pace.lane(sending.push.device_token), sending)
         else:
             self._end(sending, overall(sending.earlier, NotSent(Why.QUEUE_FULL)))
 
@@ -180,6 +179,11 @@ class Detours:
         else:
             self._rest(sending, again_at)
 
+    def _wait(self, lane: Lane, sending: Sending) -> None:
+        until = sending.until - min(self._limits.answer_spare, (sending.until - sending.begun_at) / 4)
+        self.queues.add(self.queues.lanes[lane], sending, until)
+        self._arm(until)
+
     def _rest(self, sending: Sending, until: float) -> None:
         if self.queues.has_room(sending):
             self.queues.add(self.queues.resting, sending, until)
@@ -203,9 +207,9 @@ class Detours:
                 return
             actual = self._pace.lane(sending.push.device_token)
             if actual is not lane and not self._pace.has_room(actual) and self._standing.stopped_by is None:
-                queues.add(queues.lanes[actual], sending, sending.until)
+                self._wait(actual, sending)
             elif not self._try(sending, now):
-                queues.add(place, sending, sending.until)
+                self._wait(lane, sending)
                 return
 
     # --------------------------------------------------------------------------------------------------------------------- time

@@ -136,6 +136,17 @@ def test_a_rate_of_the_app_holds(tmp_path: Path) -> None:
     world.stop()
 
 
+def test_what_has_waited_is_not_sent_when_there_is_no_time_left_for_its_answer(tmp_path: Path) -> None:
+    world = AppsWorld(tmp_path, (Delay(0.2),))
+    world.reload(world.app(rate=1.0, burst=1))
+    world.push(30, timeout=19.1)  # so that one could go 0.1 s before its end
+    world.advance(30.0)
+    outcomes = [outcome for ended in world.outcomes.values() for outcome in ended]
+    assert len(outcomes) == 30
+    assert {type(outcome) for outcome in outcomes} == {Delivered, NotSent}
+    world.stop()
+
+
 def test_no_more_are_under_way_than_is_configured(tmp_path: Path) -> None:
     world = AppsWorld(tmp_path, (Delay(0.5),), limits=ApnsConfig(max_in_flight=7))
     world.push(100, timeout=60.0)

@@ -106,6 +106,7 @@ RETRY, BREAKER, CONCURRENCY, LIMITS = RetryPolicy(), BreakerPolicy(), Concurrenc
         f"at most {LIMITS.max_queued}, with {LIMITS.max_queued_bytes // 1024**2} MiB of payload",
         f"no answer after {LIMITS.answer_timeout:.0f} s has ended",
         f"takes no pushes for {LIMITS.connection_rest:.0f} s",
+        f"it waits until {LIMITS.answer_spare:g} s before its deadline",
         f"at most {MAX_PAYLOAD} bytes, {MAX_VOIP_PAYLOAD} for `voip`",
         f"at most {MAX_COLLAPSE_ID} bytes",
         f"or else {FIRST_REST:.0f} s, doubled with each 429 in a row up to {MAX_REST / 60:.0f} minutes",
