@@ -10,7 +10,7 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import Priority
 from streampush.push.channels import Kind, device_channel, kind_of, unknown_device
 from streampush.push.cursors import CursorWriter
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import CursorMove, Publication, Survey, Want
 
 MAX_ENTRIES = 1_000

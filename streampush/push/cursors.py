@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from streampush.errors import StoreUnavailable
-from streampush.push.ports import PushMetrics, Scheduler, Spawner, Store
+from streampush.push.ports import PushMetrics, Scheduler, Spawner
+from streampush.push.store_ports import Store
 from streampush.push.values import Appended, CursorMove, Mark, Survey, Undeliverable, Want
 
 MAX_MARKS = 100_000

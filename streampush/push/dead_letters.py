@@ -9,7 +9,7 @@ from hashlib import sha256
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.channels import device_channel, unknown_device
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import ChannelRules, DeadLetter, Principal, Published, PublishRequest
 
 MAX_LETTERS = 100

@@ -25,10 +25,11 @@ from streampush.push.cursors import CursorWriter
 from streampush.push.fanout import FanOut
 from streampush.push.feed import NEVER, Feed
 from streampush.push.heartbeats import Heartbeats
-from streampush.push.ports import Encoder, Link, PushMetrics, Store
+from streampush.push.ports import Encoder, Link, PushMetrics
 from streampush.push.pump import Pump
 from streampush.push.reading import ReadQueue
 from streampush.push.redelivery import Patience
+from streampush.push.store_ports import Store
 from streampush.push.values import ChannelCursor, ConnectionInfo, FeedStatus, Principal, Subscription, SubscriptionRefused
 
 TICK_GRAIN = 0.1

@@ -17,8 +17,8 @@ from streampush.push.backlog import Backlog
 from streampush.push.channels import kind_of, unknown_device, user_channel
 from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
-from streampush.push.ports import Store
 from streampush.push.presence import Presence
+from streampush.push.store_ports import Store
 from streampush.push.turns import Turns
 from streampush.push.values import (
     ChannelCursor,

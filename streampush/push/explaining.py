@@ -18,8 +18,8 @@ from streampush.push.explain import (
 )
 from streampush.push.limits import Level
 from streampush.push.near_names import MAX_NEAR, NearNames
-from streampush.push.ports import Store
 from streampush.push.presence import Presence
+from streampush.push.store_ports import Store
 from streampush.push.values import DeviceRecord
 
 MAX_CHANNELS = 100

@@ -26,9 +26,10 @@ from streampush.errors import Refused, StoreUnavailable
 from streampush.push.alerts import FallbackRule, split
 from streampush.push.channels import Kind, kind_of
 from streampush.push.leasing import Leasing
-from streampush.push.ports import Delayer, PushMetrics, Spawner, Store
+from streampush.push.ports import Delayer, PushMetrics, Spawner
 from streampush.push.push_groups import PushGroup, group_body, push_key, split_group
 from streampush.push.standing import DeviceStanding, Standing, Standings, over
+from streampush.push.store_ports import Store
 from streampush.push.values import (
     FALLBACK,
     PUSH,

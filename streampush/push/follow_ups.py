@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from streampush.push.fallback import Fallback
-from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner, Store
+from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner
 from streampush.push.pushing import Pushing
 from streampush.push.standing import Standings
+from streampush.push.store_ports import Store
 from streampush.push.under_way import UnderWay
 
 

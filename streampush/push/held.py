@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 
 from streampush.errors import StoreUnavailable
-from streampush.push.ports import OutboxStore, Spawner
+from streampush.push.ports import Spawner
+from streampush.push.store_ports import OutboxStore
 
 MAX_HELD = 20_000
 """Pieces of work that are remembered, some 300 bytes each. What is beyond, the oldest first, waits for its time in the store."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred
 
 from streampush.push.due import LONGEST_WAIT, DueSteps
-from streampush.push.ports import Delayer, OutboxStore, PushMetrics, Spawner
+from streampush.push.ports import Delayer, PushMetrics, Spawner
+from streampush.push.store_ports import OutboxStore
 from streampush.push.values import OutboxEntry
 
 STEP_WORKS = 200

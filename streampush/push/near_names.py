@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from streampush.push.connections import Connections
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 
 MAX_NEAR = 5
 """Near names that are shown."""

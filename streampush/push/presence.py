@@ -15,7 +15,8 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from streampush.errors import StoreUnavailable
-from streampush.push.ports import PresenceStore, Scheduler, Spawner
+from streampush.push.ports import Scheduler, Spawner
+from streampush.push.store_ports import PresenceStore
 from streampush.push.turns import Turns
 from streampush.push.values import Close, Session
 

@@ -12,8 +12,9 @@ from streampush.push.alerts import canonical
 from streampush.push.channels import Kind, allowed, kind_of
 from streampush.push.fanout import FanOut
 from streampush.push.limits import KeyedBuckets, Level
-from streampush.push.ports import PushMetrics, Store
+from streampush.push.ports import PushMetrics
 from streampush.push.publish_rules import check_fields, expiry_ms, fingerprint
+from streampush.push.store_ports import Store
 from streampush.push.values import Accepted, Draft, Idempotency, Principal, Published, PublishRequest
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from streampush.errors import Refused, StoreUnavailable
-from streampush.push.ports import Scheduler, Spawner, Store
+from streampush.push.ports import Scheduler, Spawner
 from streampush.push.push_groups import PushGroup
+from streampush.push.store_ports import Store
 from streampush.push.values import PUSH, PushRecord, PushResult, PushToken
 
 BATCH = 500

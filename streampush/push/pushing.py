@@ -22,10 +22,11 @@ from streampush.push.alerts import FallbackRule, split
 from streampush.push.fallback import settled_result, silent_until_ms
 from streampush.push.held import Held
 from streampush.push.leasing import Leasing
-from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner, Store
+from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner
 from streampush.push.push_groups import PushGroup, push_key
 from streampush.push.push_results import PushInWork, PushResults
 from streampush.push.standing import DeviceStanding, Standing, Standings, over
+from streampush.push.store_ports import Store
 from streampush.push.under_way import UnderWay
 from streampush.push.values import (
     PUSH,

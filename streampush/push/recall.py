@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.fanout import FanOut
-from streampush.push.ports import PushMetrics, Store
+from streampush.push.ports import PushMetrics
 from streampush.push.publishing import Publishing
+from streampush.push.store_ports import Store
 from streampush.push.values import Appended, MessageRecord, Principal, Recalled
 
 

@@ -17,8 +17,9 @@ from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.codes import Code
 from streampush.push.alarm import Alarm
 from streampush.push.channels import Kind, kind_of
-from streampush.push.ports import Spawner, Store
+from streampush.push.ports import Spawner
 from streampush.push.progress import EXPIRY_GRACE_MS, MessageProgress, progress_of
+from streampush.push.store_ports import Store
 from streampush.push.values import Appended, CursorMove, Mark, Published, PushRecord, Undeliverable
 from streampush.push.watching import Reached, Watch, WatchedLog, Watcher
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from streampush.push.due import DueSteps
 from streampush.push.fanout import FanOut
-from streampush.push.ports import Delayer, PushMetrics, Spawner, Store
+from streampush.push.ports import Delayer, PushMetrics, Spawner
+from streampush.push.store_ports import Store
 
 STEP_MESSAGES = 100
 """Fired in one turn of the reactor: a few milliseconds."""

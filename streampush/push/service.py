@@ -20,7 +20,7 @@ from streampush.push.devices import Devices
 from streampush.push.explaining import Explainer
 from streampush.push.fanout import FanOut
 from streampush.push.follow_ups import FollowUps
-from streampush.push.ports import Delayer, Encoder, Link, PushMetrics, PushSender, Scheduler, Spawner, Store
+from streampush.push.ports import Delayer, Encoder, Link, PushMetrics, PushSender, Scheduler, Spawner
 from streampush.push.presence import Presence
 from streampush.push.publishing import Publishing
 from streampush.push.reading import ReadQueue
@@ -30,6 +30,7 @@ from streampush.push.recovery import locate, wants
 from streampush.push.redelivery import Patience
 from streampush.push.schedule import Schedule
 from streampush.push.standing import Standings
+from streampush.push.store_ports import Store
 from streampush.push.subscriptions import Subscriptions
 from streampush.push.turns import Turns
 from streampush.push.values import (

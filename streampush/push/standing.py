@@ -8,7 +8,7 @@ from enum import Enum
 from streampush.push.channels import Kind, kind_of
 from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import Cursor, CursorMove, MessageRecord, PushToken, Reach
 from streampush.quick_values import quick_value
 

@@ -19,8 +19,9 @@ from streampush.push.channels import Kind, kind_of, may_subscribe, own_channels,
 from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
 from streampush.push.delivery import Attachment
-from streampush.push.ports import PushMetrics, Scheduler, Store
+from streampush.push.ports import PushMetrics, Scheduler
 from streampush.push.recovery import locate, wants
+from streampush.push.store_ports import Store
 from streampush.push.turns import Turns
 from streampush.push.values import ChannelRules, CursorMove, Principal, SubscribeRequest, Subscription, SubscriptionRefused
 

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from streampush.config import Config, DeliveryConfig
 from streampush.errors import ConfigError, StoreUnavailable
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import StoreStatus
 from streampush.store.memory import MemoryStore
 from streampush.store.sqlite import FileFault, SqliteStore

@@ -1,6 +1,6 @@
 """Who is connected, in the memory of this process: connections do not survive it, so presence need not either.
 
-Both stores of one process answer push.ports.PresenceStore from here.
+Both stores of one process answer push.store_ports.PresenceStore from here.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PresenceTable:
         self._channels: dict[str, dict[str, set[str]]] = {}  # channel: node: device ids
 
     def begin(self, session: Session) -> int:
-        """See push.ports.PresenceStore.begin_session."""
+        """See push.store_ports.PresenceStore.begin_session."""
         self._remove(session.device_id)
         present = _Present(session, next(self._generations))
         self._devices[session.device_id] = present
@@ -57,7 +57,7 @@ class PresenceTable:
         return True
 
     def follows(self, device_id: str, generation: int, channels: Sequence[str], *, follows: bool) -> None:
-        """See push.ports.PresenceStore.session_follows."""
+        """See push.store_ports.PresenceStore.session_follows."""
         present = self._newest(device_id, generation)
         if present is None:
             return
@@ -71,17 +71,17 @@ class PresenceTable:
                 self._leave(channel, present.session.node, device_id)
 
     def extend_node(self, node: str, until_ms: int) -> None:
-        """See push.ports.PresenceStore.extend_node."""
+        """See push.store_ports.PresenceStore.extend_node."""
         self._leases[node] = until_ms
 
     def forget_node(self, node: str) -> None:
-        """See push.ports.PresenceStore.forget_node."""
+        """See push.store_ports.PresenceStore.forget_node."""
         self._leases.pop(node, None)
         for device_id in list(self._nodes.get(node, ())):
             self._remove(device_id)
 
     def session(self, device_id: str) -> Session | None:
-        """See push.ports.PresenceStore.session."""
+        """See push.store_ports.PresenceStore.session."""
         present = self._devices.get(device_id)
         return present.session if present is not None and self._lives(present.session.node) else None
 
@@ -91,12 +91,12 @@ class PresenceTable:
         return "" if session is None else session.node
 
     def user_sessions(self, user_id: str, limit: int) -> tuple[Session, ...]:
-        """See push.ports.PresenceStore.user_sessions."""
+        """See push.store_ports.PresenceStore.user_sessions."""
         sessions = (self.session(device_id) for device_id in self._users.get(user_id, ()))
         return tuple(nsmallest(limit, (one for one in sessions if one is not None), key=lambda one: one.device_id))
 
     def channel(self, channel: str, limit: int) -> ChannelPresence:
-        """See push.ports.PresenceStore.channel_presence."""
+        """See push.store_ports.PresenceStore.channel_presence."""
         nodes = [devices for node, devices in self._channels.get(channel, {}).items() if self._lives(node)]
         names: Iterable[str] = chain.from_iterable(nodes)
         return ChannelPresence(channel, sum(map(len, nodes)), tuple(nsmallest(limit, names)))
@@ -128,7 +128,7 @@ class PresenceTable:
 
 
 class OneProcessPresence(ABC):
-    """push.ports.PresenceStore, for the store of one process to inherit. `wall_ms` gives Unix milliseconds."""
+    """push.store_ports.PresenceStore, for the store of one process to inherit. `wall_ms` gives Unix milliseconds."""
 
     def __init__(self, wall_ms: Callable[[], int]) -> None:
         self._presence = PresenceTable(wall_ms)

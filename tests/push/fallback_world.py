@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from streampush.config import DeliveryConfig
 from streampush.protocol.terms import Outcome
 from streampush.push.delivery import Attachment
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import (
     Alert,
     DeviceRecord,

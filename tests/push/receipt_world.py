@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from streampush.config import StoreConfig
 from streampush.protocol.terms import Milestone
 from streampush.push.alarm import Alarm
-from streampush.push.ports import Store
 from streampush.push.progress import MessageProgress
 from streampush.push.receipts import Receipts
+from streampush.push.store_ports import Store
 from streampush.push.values import (
     Accepted,
     Appended,

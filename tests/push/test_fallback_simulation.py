@@ -28,7 +28,7 @@ from streampush.protocol.terms import Outcome
 from streampush.push.delivery import Attachment
 from streampush.push.due import LONGEST_WAIT
 from streampush.push.leasing import LEASE
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import (
     Alert,
     DeviceRecord,

@@ -15,9 +15,10 @@ from streampush.config import DeliveryConfig, PublishConfig, StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.delivery import Attachment
-from streampush.push.ports import PushSender, Store
+from streampush.push.ports import PushSender
 from streampush.push.service import PushService, Surroundings
 from streampush.push.steady import NANOSECONDS, SteadyClock
+from streampush.push.store_ports import Store
 from streampush.push.values import (
     ChannelRules,
     ConnectionInfo,

@@ -198,7 +198,7 @@ class _Write:
 
 
 class SimulatedStore:
-    """See push.ports.Store: what one process has of a disk. `random` gives the times, `clock` passes them."""
+    """See push.store_ports.Store: what one process has of a disk. `random` gives the times, `clock` passes them."""
 
     def __init__(self, disk: Disk, clock: IReactorTime, random: Random, pace: Pace) -> None:
         self.dead = False

@@ -1,4 +1,4 @@
-"""What every implementation of push.ports.Store does. Mix it into a trial TestCase and give `make_store`.
+"""What every implementation of push.store_ports.Store does. Mix it into a trial TestCase and give `make_store`.
 
 The tests are coroutines: a store may answer at once, or from a thread or a server when the reactor turns.
 """

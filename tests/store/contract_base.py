@@ -9,7 +9,7 @@ from streampush.config import StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Milestone
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import Cursor, DeviceRecord, Draft, MessageRecord, Publication, Spot, Want
 
 LIMITS = StoreConfig()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streampush.protocol.codes import Advice, Code
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import Close, Cursor, CursorMove, DeviceRecord, PushToken, Undeliverable
 from tests.store.contract_base import LIMITS, ContractBase
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from streampush.config import StoreConfig
 from streampush.protocol.codes import Code
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import FALLBACK, Accepted, Idempotency
 from tests.store.contract_base import LIMITS, ContractBase
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streampush.protocol.codes import Code
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import OutboxWork, PushOutcome, PushRecord, PushResult
 from tests.store.contract_base import LIMITS, ContractBase
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streampush.protocol.codes import Advice
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import ChannelPresence, Close, Cursor, CursorMove, DeviceRecord, PushToken, Reach, Session
 from tests.store.contract_base import LIMITS, ContractBase
 

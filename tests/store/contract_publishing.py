@@ -9,7 +9,7 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Milestone
 from streampush.push.ids import clearing_id
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import Appended, CursorMove, DeviceRecord, Draft, Idempotency, Mark
 
 

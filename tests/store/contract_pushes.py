@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from streampush.protocol.terms import Milestone
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import (
     Cursor,
     CursorMove,

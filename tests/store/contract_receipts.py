@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from streampush.protocol.terms import Milestone
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import CursorMove, DeviceRecord, Mark, Undeliverable
 from tests.store.contract_base import LIMITS, ContractBase
 

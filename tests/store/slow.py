@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from streampush.errors import StoreUnavailable
 from streampush.protocol.terms import Durability
-from streampush.push.ports import Store
+from streampush.push.store_ports import Store
 from streampush.push.values import (
     Accepted,
     Appended,
@@ -77,7 +77,7 @@ class Call:
 
 
 class SlowStore:
-    """See push.ports.Store. `calls` are under way; `begun` is called for each new one, so that it may be finished at once."""
+    """See push.store_ports.Store. `calls` are under way; `begun` is called for each new one, so that it may be finished at once."""
 
     def __init__(self, store: Store, begun: Callable[[Call], object] = lambda call: None) -> None:
         self._store = store

@@ -15,7 +15,7 @@ PUSH = "push"
 
 @quick_value(frozen=True, slots=True)
 class OutboxWork:
-    """Work for a sender that is to be kept, see push.ports.OutboxStore. It is due at `not_before_ms`."""
+    """Work for a sender that is to be kept, see push.store_ports.OutboxStore. It is due at `not_before_ms`."""
 
     kind: str
     key: str

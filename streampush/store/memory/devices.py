@@ -33,7 +33,7 @@ class Devices:
         return user_id in self._users
 
     def remember(self, record: DeviceRecord) -> None:
-        """See push.ports.DeviceStore.remember_device."""
+        """See push.store_ports.DeviceStore.remember_device."""
         known = self._records.get(record.device_id)
         if known is None and len(self._records) >= self._max_devices:
             raise Refused(Code.QUOTA_EXCEEDED, f"the store holds {len(self._records)} devices, its limit")
@@ -64,7 +64,7 @@ class Devices:
             del self._tokens[record.push_token.token]
 
     def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
-        """See push.ports.DeviceStore.drop_token."""
+        """See push.store_ports.DeviceStore.drop_token."""
         record = self._records.get(device_id)
         known = None if record is None else record.push_token
         if record is None or known is None or known.token != token or known.registered_at_ms > at_ms:
@@ -74,7 +74,7 @@ class Devices:
         return True
 
     def of_token(self, token: bytes) -> DeviceRecord | None:
-        """See push.ports.DeviceStore.device_of_token."""
+        """See push.store_ports.DeviceStore.device_of_token."""
         return self._records.get(self._tokens.get(token, ""))
 
     def closed(self, device_id: str, close: Close) -> None:
@@ -93,11 +93,11 @@ class Devices:
         return True
 
     def of_user(self, user_id: str, limit: int) -> tuple[DeviceRecord, ...]:
-        """See push.ports.DeviceStore.devices_of_user."""
+        """See push.store_ports.DeviceStore.devices_of_user."""
         return tuple(self._records[device_id] for device_id in nsmallest(limit, self._users.get(user_id, ())))
 
     def named(self, prefix: str, limit: int) -> list[str]:
-        """See push.ports.DeviceStore.devices_named. Looks at all ids: a tenth of a second for a million."""
+        """See push.store_ports.DeviceStore.devices_named. Looks at all ids: a tenth of a second for a million."""
         return nsmallest(limit, (device_id for device_id in self._records if device_id.startswith(prefix)))
 
     def _unbind(self, record: DeviceRecord) -> None:
@@ -162,7 +162,7 @@ class Cursors:
             self._unfollow(channel, device_id)
 
     def add_durable(self, device_id: str, channel: str, at_ms: int, at_most: int) -> bool:
-        """See push.ports.CursorStore.add_subscription, for a known device."""
+        """See push.store_ports.CursorStore.add_subscription, for a known device."""
         durable = self._durable.get(device_id, {})
         if channel in durable:
             return False
@@ -189,7 +189,7 @@ class Cursors:
         return tuple(DurableSubscription(channel, at_ms) for channel, at_ms in sorted(self._durable.get(device_id, {}).items()))
 
     def followers(self, channel: str, after: str, limit: int) -> list[str]:
-        """See push.ports.CursorStore.subscribers."""
+        """See push.store_ports.CursorStore.subscribers."""
         followers = self._followers.get(channel)
         return [] if followers is None else followers.behind(after, limit)
 

@@ -208,7 +208,7 @@ class Log:
     # ---------------------------------------------------------------------------------------------------------- reading
 
     def read(self, after: int, max_messages: int, max_bytes: int, now_ms: int) -> Page:
-        """See push.ports.LogStore.read."""
+        """See push.store_ports.LogStore.read."""
         found: list[Publication] = []
         next_offset = max(after, self.floor_offset)
         expired = size = 0

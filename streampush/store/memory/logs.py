@@ -116,7 +116,7 @@ class Logs:
             self._apns_ids[stands.apns_id] = entry, device_id
 
     def push_of(self, apns_id: str) -> PushRecord | None:
-        """See push.ports.MessageStore.push_of."""
+        """See push.store_ports.MessageStore.push_of."""
         entry, device_id = self._apns_ids.get(apns_id, (None, ""))
         if entry is None or entry.pushes is None:
             return None
@@ -174,19 +174,19 @@ class Logs:
     # ---------------------------------------------------------------------------------------------------------- reading
 
     def head(self, channel: str) -> Head:
-        """See push.ports.LogStore.head."""
+        """See push.store_ports.LogStore.head."""
         log = self.channels.get(channel)
         return Head(self.epoch, 0) if log is None else log.head()
 
     def read(self, channel: str, after: int, max_messages: int, max_bytes: int) -> Page:
-        """See push.ports.LogStore.read."""
+        """See push.store_ports.LogStore.read."""
         log = self.channels.get(channel)
         if log is None:
             return Page(self.head(channel), (), after)
         return log.read(after, max_messages, max_bytes, self._wall_ms())
 
     def survey(self, want: Want, cursor: Cursor | None, now_ms: int) -> Survey:
-        """See push.ports.LogStore.survey; `cursor` is the device's on this channel."""
+        """See push.store_ports.LogStore.survey; `cursor` is the device's on this channel."""
         log = self.channels.get(want.channel) or Log(want.channel, self.epoch)
         offsets = {*want.offsets, log.top_offset}
         if cursor is not None and cursor.epoch == log.epoch:

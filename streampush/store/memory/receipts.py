@@ -1,4 +1,4 @@
-"""Milestones of the messages in a log: push.ports.CursorStore.record says which are kept."""
+"""Milestones of the messages in a log: push.store_ports.CursorStore.record says which are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""See push.ports.Store: the parts of the store in memory, put together."""
+"""See push.store_ports.Store: the parts of the store in memory, put together."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SWEEP_KEYS = 10_000
 
 
 class MemoryStore(OneProcessPresence):
-    """See push.ports.Store. `wall_ms` gives Unix milliseconds; `new_epoch` a random id."""
+    """See push.store_ports.Store. `wall_ms` gives Unix milliseconds; `new_epoch` a random id."""
 
     durability = Durability.MEMORY
 

@@ -84,7 +84,7 @@ class Outbox:
         return len(self._work)
 
     def add(self, work: OutboxWork) -> bool:
-        """See push.ports.OutboxStore.outbox_add."""
+        """See push.store_ports.OutboxStore.outbox_add."""
         if (work.kind, work.key) in self._work:
             return False
         check(len(self._work), self._max_works)
@@ -104,7 +104,7 @@ class Outbox:
             self._space.used += len(work.body)
 
     def lease(self, kind: str, limit: int, now_ms: int, lease_ms: int) -> tuple[OutboxEntry, ...]:
-        """See push.ports.OutboxStore.outbox_lease."""
+        """See push.store_ports.OutboxStore.outbox_lease."""
         leased: list[_Work] = []
         while len(leased) < limit:
             due_ms = self.next_ms(kind)
@@ -120,7 +120,7 @@ class Outbox:
         return tuple(OutboxEntry(work.token, kind, work.key, work.body, work.attempts) for work in leased)
 
     def complete(self, token: str) -> bool:
-        """See push.ports.OutboxStore.outbox_complete."""
+        """See push.store_ports.OutboxStore.outbox_complete."""
         work = self._leased.pop(token, None)
         if work is None:
             return False
@@ -130,7 +130,7 @@ class Outbox:
         return True
 
     def release(self, token: str, not_before_ms: int) -> bool:
-        """See push.ports.OutboxStore.outbox_release."""
+        """See push.store_ports.OutboxStore.outbox_release."""
         work = self._leased.pop(token, None)
         if work is None:
             return False
@@ -139,14 +139,14 @@ class Outbox:
         return True
 
     def hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
-        """See push.ports.OutboxStore.outbox_hasten."""
+        """See push.store_ports.OutboxStore.outbox_hasten."""
         for key in keys:
             work = self._work.get((kind, key))
             if work is not None and not work.token and work.due_ms > not_before_ms:
                 self._place(work, not_before_ms)
 
     def replace(self, token: str, works: Sequence[OutboxWork]) -> bool:
-        """See push.ports.OutboxStore.outbox_replace."""
+        """See push.store_ports.OutboxStore.outbox_replace."""
         own = self._leased.get(token)
         if own is None:
             return False
@@ -158,7 +158,7 @@ class Outbox:
         return True
 
     def branch(self, token: str, body: bytes, works: Sequence[OutboxWork]) -> str | None:
-        """See push.ports.OutboxStore.outbox_branch."""
+        """See push.store_ports.OutboxStore.outbox_branch."""
         own = self._leased.get(token)
         if own is None:
             return None

@@ -89,7 +89,7 @@ class Appending:
         self._pages: dict[int, int] = {}  # that large entries fill, by the log's id
 
     def append(self, drafts: Sequence[tuple[Draft, int]]) -> list[Accepted | Refused]:
-        """Appends each draft, with the Unix milliseconds of its arrival, or says why not; see push.ports.LogStore.append."""
+        """Appends each draft, with the Unix milliseconds of its arrival, or says why not; see push.store_ports.LogStore.append."""
         self._look_up([draft for draft, _ in drafts])
         outcomes: list[Accepted | Refused] = []
         for draft, now_ms in drafts:
@@ -208,7 +208,7 @@ class Appending:
     # --------------------------------------------------------------------------------------------- what others append
 
     def fire(self, drafts: Sequence[Draft], now_ms: int) -> list[Appended]:
-        """Appends scheduled drafts, those that are still of use; see push.ports.LogStore.fire_due."""
+        """Appends scheduled drafts, those that are still of use; see push.store_ports.LogStore.fire_due."""
         ledger = self._ledger
         self._look_up(drafts)
         fired = []
@@ -227,7 +227,7 @@ class Appending:
         return appended
 
     def first_answer(self, asked: Idempotency, now_ms: int) -> Accepted | None:
-        """See push.ports.LogStore.first_answer."""
+        """See push.store_ports.LogStore.first_answer."""
         self._keys.fetch([asked])
         known = self._keys.answer(asked, now_ms, "")
         return None if known is None else replace(known, duplicate=True)

@@ -19,14 +19,14 @@ _UNREACHABLE = "UPDATE devices SET push_token = NULL, push_topic = '', push_sand
 
 
 class Devices:
-    """The writer's part of push.ports.DeviceStore, and of subscriptions."""
+    """The writer's part of push.store_ports.DeviceStore, and of subscriptions."""
 
     def __init__(self, ledger: Ledger, max_devices: int) -> None:
         self._ledger = ledger
         self._max_devices = max_devices
 
     def remember(self, record: DeviceRecord) -> None:
-        """See push.ports.DeviceStore.remember_device."""
+        """See push.store_ports.DeviceStore.remember_device."""
         db, totals = self._ledger.db, self._ledger.totals
         known = db.execute("SELECT user_id FROM devices WHERE id = ?", (record.device_id,)).fetchone()
         if known is None:
@@ -69,14 +69,14 @@ class Devices:
         return token
 
     def drop_token(self, device_id: str, token: bytes, at_ms: int) -> bool:
-        """See push.ports.DeviceStore.drop_token."""
+        """See push.store_ports.DeviceStore.drop_token."""
         dropped = self._ledger.db.execute(
             f"{_UNREACHABLE} WHERE id = ? AND push_token = ? AND push_registered_at <= ?", (device_id, token, at_ms)
         )
         return dropped.rowcount > 0
 
     def forget(self, device_id: str) -> bool | None:
-        """See push.ports.DeviceStore.forget_device. None: only some of its dead letters are gone, and this is to be called again.
+        """See push.store_ports.DeviceStore.forget_device. None: some of its dead letters are left, call this again.
 
         There may be a thousand of 256 KiB each, and nobody else's work is done while they go.
         """
@@ -102,11 +102,11 @@ class Devices:
         )
 
     def forget_cursor(self, device_id: str, channel: str) -> None:
-        """See push.ports.CursorStore.forget_cursor."""
+        """See push.store_ports.CursorStore.forget_cursor."""
         self._ledger.db.execute("DELETE FROM cursors WHERE device = ? AND channel = ?", (device_id, channel))
 
     def add_subscription(self, device_id: str, channel: str, at_ms: int, at_most: int) -> bool:
-        """See push.ports.CursorStore.add_subscription."""
+        """See push.store_ports.CursorStore.add_subscription."""
         db = self._ledger.db
         if db.execute("SELECT 1 FROM devices WHERE id = ?", (device_id,)).fetchone() is None:
             raise Refused(Code.UNKNOWN_RECIPIENT, "no device of this id was ever seen", channel=channel)
@@ -121,10 +121,10 @@ class Devices:
         return True
 
     def remove_subscription(self, device_id: str, channel: str) -> bool:
-        """See push.ports.CursorStore.remove_subscription."""
+        """See push.store_ports.CursorStore.remove_subscription."""
         removed = self._ledger.db.execute("DELETE FROM subscriptions WHERE device = ? AND channel = ?", (device_id, channel))
         return removed.rowcount > 0
 
     def drop_dead_letter(self, device_id: str, message_id: str) -> bool:
-        """See push.ports.DeviceStore.drop_dead_letter."""
+        """See push.store_ports.DeviceStore.drop_dead_letter."""
         return drop_letters(self._ledger, "device = ? AND message_id = ?", (device_id, message_id)) > 0

@@ -168,12 +168,12 @@ class MessageReading:
     # -------------------------------------------------------------------------------------------------------- reaching devices
 
     def reach(self, channel: str, device_ids: Sequence[str]) -> list[Reach]:
-        """As push.ports.DeviceStore.reach; who is connected is not known here."""
+        """As push.store_ports.DeviceStore.reach; who is connected is not known here."""
         return [_reach(row) for row in read_list(self._db, _REACH, (as_json(list(device_ids)), channel))]
 
     def reach_with(self, asked: Sequence[tuple[str, Sequence[str]]], results: bool) -> list[MessageReach | None]:
-        """As push.ports.MessageStore.reach_with; who is connected is not known here. The number of steps grows with that of the
-        devices in steps of 64."""
+        """As push.store_ports.MessageStore.reach_with; who is connected is not known here. The number of steps grows with that of
+        the devices in steps of 64."""
         rows = sorted(read_list(self._db, _MESSAGES, (as_json([message_id for message_id, _ in asked]),)), key=lambda row: row[2])
         known = {row[0]: row for row in rows}  # of entries of the same id the newest
         wanted = [(known[message_id], device_ids) for message_id, device_ids in asked if message_id in known]

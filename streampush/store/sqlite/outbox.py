@@ -35,7 +35,7 @@ class _Held(NamedTuple):
 
 
 class Outbox:
-    """The writer's part of push.ports.OutboxStore."""
+    """The writer's part of push.store_ports.OutboxStore."""
 
     def __init__(self, ledger: Ledger, limits: StoreConfig) -> None:
         self._ledger = ledger
@@ -63,7 +63,7 @@ class Outbox:
     # ------------------------------------------------------------------------------------------------------ the port
 
     def add(self, kind: str, key: str, body: bytes, not_before_ms: int) -> bool:
-        """See push.ports.OutboxStore.outbox_add."""
+        """See push.store_ports.OutboxStore.outbox_add."""
         work = OutboxWork(kind, key, body, not_before_ms)
         totals = self._ledger.totals
         if self._known([work]):
@@ -75,7 +75,7 @@ class Outbox:
         return True
 
     def lease(self, kind: str, limit: int, now_ms: int, lease_ms: int) -> list[OutboxEntry]:
-        """See push.ports.OutboxStore.outbox_lease. A token is the entry's number and that of the attempt: never used twice."""
+        """See push.store_ports.OutboxStore.outbox_lease. A token is the entry's number and that of the attempt, used once."""
         db = self._ledger.db
         rows = db.execute(
             "SELECT id, key, body, attempts FROM outbox WHERE kind = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?",
@@ -90,7 +90,7 @@ class Outbox:
         return [OutboxEntry(f"{number}-{attempts + 1}", kind, key, body, attempts + 1) for number, key, body, attempts in rows]
 
     def complete(self, batch: Sequence[tuple[str]]) -> list[bool]:
-        """See push.ports.OutboxStore.outbox_complete, for many at once."""
+        """See push.store_ports.OutboxStore.outbox_complete, for many at once."""
         done = self.complete_all([token for (token,) in batch])
         return [_once(token, done) for (token,) in batch]
 
@@ -101,7 +101,7 @@ class Outbox:
         return set(held)
 
     def release(self, batch: Sequence[tuple[str, int]]) -> list[bool]:
-        """See push.ports.OutboxStore.outbox_release, for many at once."""
+        """See push.store_ports.OutboxStore.outbox_release, for many at once."""
         held = self._held([token for token, _ in batch])
         released: list[tuple[int, int]] = []
         answers = []
@@ -115,14 +115,14 @@ class Outbox:
         return answers
 
     def hasten(self, kind: str, keys: Sequence[str], not_before_ms: int) -> None:
-        """See push.ports.OutboxStore.outbox_hasten."""
+        """See push.store_ports.OutboxStore.outbox_hasten."""
         self._ledger.db.execute(
             "UPDATE outbox SET due_at = ? WHERE kind = ? AND key IN (SELECT value FROM json_each(?)) AND token = '' AND due_at > ?",
             (not_before_ms, kind, as_json(list(keys)), not_before_ms),
         )
 
     def replace(self, batch: Sequence[tuple[str, Sequence[OutboxWork]]]) -> list[bool | Refused]:
-        """See push.ports.OutboxStore.outbox_replace, for many at once: as if one came after the other."""
+        """See push.store_ports.OutboxStore.outbox_replace, for many at once: as if one came after the other."""
         held = self._held([token for token, _ in batch])
         known = self._known([work for token, works in batch if token in held for work in works])
         done: list[_Held] = []
@@ -150,7 +150,7 @@ class Outbox:
         return answers
 
     def branch(self, token: str, body: bytes, works: Sequence[OutboxWork]) -> str | None:
-        """See push.ports.OutboxStore.outbox_branch. The new token is never used twice either: leases give none that ends so."""
+        """See push.store_ports.OutboxStore.outbox_branch. The new token is used once too: leases give none that ends so."""
         held = self._held([token]).get(token)
         if held is None:
             return None

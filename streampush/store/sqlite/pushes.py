@@ -32,19 +32,19 @@ _ADD_COUNTS = "ON CONFLICT (entry) DO UPDATE SET " + ", ".join(f"{one} = {one} +
 
 
 class Pushes:
-    """The writer's part of push.ports.MessageStore.record_pushes, and of outbox_replace, which records too."""
+    """The writer's part of push.store_ports.MessageStore.record_pushes, and of outbox_replace, which records too."""
 
     def __init__(self, ledger: Ledger, outbox: Outbox) -> None:
         self._ledger = ledger
         self._outbox = outbox
 
     def record(self, batch: Sequence[tuple[Sequence[PushRecord]]]) -> list[None]:
-        """See push.ports.MessageStore.record_pushes; the calls of a batch as one."""
+        """See push.store_ports.MessageStore.record_pushes; the calls of a batch as one."""
         self._record([record for (records,) in batch for record in records])
         return [None] * len(batch)
 
     def replace(self, batch: Sequence[tuple[str, Sequence[OutboxWork], Sequence[PushRecord]]]) -> list[bool | Refused]:
-        """See push.ports.OutboxStore.outbox_replace, for many at once."""
+        """See push.store_ports.OutboxStore.outbox_replace, for many at once."""
         answers = self._outbox.replace([(token, works) for token, works, _ in batch])
         told = [record for (_, _, records), answer in zip(batch, answers, strict=True) if answer is True for record in records]
         if told:

@@ -113,7 +113,7 @@ class Reading(MessageReading):
         return Page(log.head(self._epoch), found, next_offset, expired)
 
     def survey(self, device_id: str, wants: Sequence[Want], now_ms: int) -> list[Survey]:
-        """See push.ports.LogStore.survey. The number of steps does not grow with that of the channels."""
+        """See push.store_ports.LogStore.survey. The number of steps does not grow with that of the channels."""
         logs = read_logs(self._db, [want.channel for want in wants])
         keys = list(dict.fromkeys((device_id, want.channel) for want in wants))
         cursors = {channel: Cursor(*rest) for channel, *rest in read_many(self._db, _CURSORS, keys)}

@@ -25,7 +25,7 @@ RECEIPT_COLUMNS = {
 """Of the tables receipts and receipt_counts."""
 
 Recorded = tuple[Sequence[CursorMove], Sequence[Mark], Sequence[Undeliverable], int]
-"""The arguments of push.ports.CursorStore.record, and the Unix milliseconds of the call."""
+"""The arguments of push.store_ports.CursorStore.record, and the Unix milliseconds of the call."""
 
 READABLE = f"e.flags < {FREED} AND e.superseded_by = 0 AND e.recalled_at = 0 AND (e.expires_at = 0 OR e.expires_at > {{now}})"
 """Which entries may be read, `now` is a parameter; none whose payload is gone, whatever the clock says."""
@@ -111,7 +111,7 @@ class _Cursor:
 
 
 class Recording:
-    """The writer's part of push.ports.CursorStore.record. `max_dead_letters` and `max_cursors`: of one device."""
+    """The writer's part of push.store_ports.CursorStore.record. `max_dead_letters` and `max_cursors`: of one device."""
 
     def __init__(self, ledger: Ledger, recalling: Recalling, max_dead_letters: int, max_cursors: int) -> None:
         self._ledger = ledger

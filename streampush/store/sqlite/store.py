@@ -1,4 +1,4 @@
-"""See push.ports.Store: everything in one SQLite file, written by one thread and read by another."""
+"""See push.store_ports.Store: everything in one SQLite file, written by one thread and read by another."""
 
 from __future__ import annotations
 

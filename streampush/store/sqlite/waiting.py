@@ -57,7 +57,7 @@ class Waiting:
         self._recalling = recalling
 
     def fire_due(self, now_ms: int, limit: int) -> list[Appended]:
-        """See push.ports.LogStore.fire_due."""
+        """See push.store_ports.LogStore.fire_due."""
         db = self._ledger.db
         rows = db.execute(
             f"SELECT id, weight, {SCHEDULED_COLUMNS} FROM scheduled WHERE deliver_at <= ? ORDER BY deliver_at, id LIMIT ?",
@@ -75,7 +75,7 @@ class Waiting:
         self._ledger.totals.bytes -= sum(weight for _, weight in rows)
 
     def recall(self, message_id: str, notice_id: str, at_ms: int, now_ms: int) -> Appended | None:
-        """See push.ports.MessageStore.recall."""
+        """See push.store_ports.MessageStore.recall."""
         ledger = self._ledger
         waiting = ledger.db.execute("SELECT id, weight FROM scheduled WHERE message_id = ?", (message_id,)).fetchone()
         if waiting is not None:
