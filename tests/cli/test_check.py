@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streampush.cli.main import main
+from streampush.tap import Options
 from tests.apns.minting import BOTH, KEY, NOW, certificate, pem, write_private
 from tests.support import make_files
 
@@ -146,6 +147,13 @@ def test_a_certificate_that_ends_soon_is_a_warning(toml: Path) -> None:
     result = run(with_certificate(toml, 10))
     assert result.exit_code == 0
     assert f"warning: {toml}: apns.apps[0].certificate: {toml.parent}/push.pem expires in 10 days: renew it" in result.output
+
+
+@pytest.mark.parametrize(("days", "said"), [(10, "push.pem expires in 10 days"), (-3, "push.pem: the certificate has expired")])
+def test_a_certificate_that_ends_soon_or_has_ended_is_a_warning_at_the_start_too(toml: Path, days: int, said: str) -> None:
+    options = Options()
+    options.parseOptions(["--config", str(with_certificate(toml, days))])
+    assert any(said in warning for warning in options.warnings), options.warnings
 
 
 def test_an_expired_certificate_is_an_error(toml: Path) -> None:
