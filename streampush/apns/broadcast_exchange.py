@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from streampush.apns.broadcast import MAX_ANSWER, Request
 from streampush.apns.exchange import Exchange, Fault
-from streampush.apns.http2 import HeaderList, Verdict, hpack
+from streampush.apns.http2 import HeaderList, hpack
 from streampush.apns.outcome import NotSent, Refused, Unknown, Why
 from streampush.apns.pool import Pool
 
@@ -56,12 +56,7 @@ class Asking(Exchange):
         self._whole()
 
     def failed(self, fault: Fault) -> None:
-        if fault.verdict is Verdict.UNKNOWN:
-            self._end(Unknown(fault.why))
-        elif fault.verdict is Verdict.REFUSED:
-            self._end(Refused(fault.why))
-        else:
-            self._end(NotSent(fault.why))
+        self._end(fault.outcome)
 
     def _cancelled(self, _ended: Deferred[Answer | NotSent | Refused | Unknown]) -> None:
         self._pool.cancel(self)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streampush.apns.http2 import HeaderList, Verdict
-from streampush.apns.outcome import Why
+from streampush.apns.outcome import NotSent, Refused, Unknown, Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,13 @@ class Fault:
     def repeatable(self) -> bool:
         """Whether the server certainly did not act on it."""
         return self.verdict is not Verdict.UNKNOWN
+
+    @property
+    def outcome(self) -> NotSent | Refused | Unknown:
+        """How a request that is not repeated has ended."""
+        if self.verdict is Verdict.UNKNOWN:
+            return Unknown(self.why)
+        return Refused(self.why) if self.verdict is Verdict.REFUSED else NotSent(self.why)
 
 
 class Carrier(Protocol):

@@ -16,6 +16,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from streampush.apns.errors import BadPush
+from streampush.config_apps import MAX_TOPIC, is_topic
 from streampush.quick_values import quick_value
 
 MAX_PAYLOAD = 4096
@@ -34,9 +35,6 @@ keeps the path of a request small."""
 MAX_COLLAPSE_ID = 64
 """Bytes of UTF-8. Apple's limit."""
 
-MAX_TOPIC = 255
-"""Bytes. Bundle ids have at most 155 characters; the longest suffix has 23."""
-
 MAX_EXPIRATION = (1 << 32) - 1
 """Unix seconds, in the year 2106. A time in milliseconds by mistake is far above it, and would keep a push for ever."""
 
@@ -47,7 +45,6 @@ _is_apns_id = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a
 _SHOWN_AT_MOST = 10**18
 """What is above it tells nobody anything, and may have hundreds of digits."""
 
-_TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _OPENING, _CLOSING = b"{}"
 _COLLAPSE_ID = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
@@ -198,7 +195,7 @@ def check_topic(topic: str, push_type: PushType) -> None:
         raise BadPush("topic", "is empty: give the app's bundle id" + _suffix_hint(push_type))
     if len(topic) > MAX_TOPIC:
         raise BadPush("topic", f"has {len(topic)} characters, the limit is {MAX_TOPIC}")
-    if not _TOPIC.fullmatch(topic):
+    if not is_topic(topic):
         raise BadPush("topic", "is no bundle id: letters, digits, hyphens and underscores, in parts between single dots")
     wanted = PUSH_TYPES[push_type].suffix
     if wanted and not (topic.endswith(wanted) and len(topic) > len(wanted)):

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from streampush.apns.answers import MAX_BODY, read_answer
 from streampush.apns.exchange import Exchange, Fault
-from streampush.apns.http2 import HeaderList, Verdict
-from streampush.apns.outcome import NotSent, Outcome, Refused, Unknown
+from streampush.apns.http2 import HeaderList
+from streampush.apns.outcome import Outcome
 from streampush.apns.pace import Ticket
 from streampush.apns.push import ApnsPush
 from streampush.apns.retry import Attempt
@@ -133,12 +133,7 @@ class Sending(Exchange):
         if self.ticket is None:
             return  # it has ended already, and what was called then failed
         self._headers = None
-        if fault.verdict is Verdict.UNKNOWN:
-            self._owner.came_back(self, Unknown(fault.why), None)
-        elif fault.verdict is Verdict.REFUSED:
-            self._owner.came_back(self, Refused(fault.why), None)
-        else:
-            self._owner.came_back(self, NotSent(fault.why), None)
+        self._owner.came_back(self, fault.outcome, None)
 
     # ----------------------------------------------------------------------------------------------------------------- its work
 
