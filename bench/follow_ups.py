@@ -1,8 +1,8 @@
 """Following up: what a push costs before it is with the sender and behind its answer, with the store on disk.
 
-Two ways: messages to one device each, of which the publish is taken off, measured without an alert in turns; and a message to a
-topic whose followers are all away, where the publish is nothing. CPU of the whole process, the store's threads included. The sender
-answers at once: what a push to Apple itself costs is measured by bench.apns.
+Three ways: messages to one device each, and to one user each who has one device, of which the publish is taken off, measured
+without an alert in turns; and a message to a topic whose followers are all away, where the publish is nothing. CPU of the whole
+process, the store's threads included. The sender answers at once: what a push to Apple itself costs is measured by bench.apns.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Node:
     async def fill(self, devices: int) -> None:
         def remember(name: str) -> Coroutine[Any, Any, Any]:
             token = PushToken(os.urandom(32), "com.example.app", sandbox=False, registered_at_ms=self._wall_ms())
-            return self.store.remember_device(DeviceRecord(name, push_token=token))
+            return self.store.remember_device(DeviceRecord(name, user_of(name), push_token=token))
 
         names = [device_name(index) for index in range(devices)]
         await _all(remember, names)
@@ -141,6 +141,11 @@ def device_name(index: int) -> str:
     return f"device-{index:07d}"
 
 
+def user_of(name: str) -> str:
+    """Each device is that of a user of its own."""
+    return f"user-of-{name}"
+
+
 async def _all(work: Callable[[str], Coroutine[Any, Any, Any]], names: list[str]) -> None:
     """Does it for all names, AT_ONCE at a time."""
     for some in _slices(names):
@@ -156,17 +161,21 @@ async def measure(node: Node, devices: int, rounds: int, report: Report) -> None
     """The lines; the first round warms up and does not count."""
     await node.fill(devices)
     node.service.start()
-    channels = [f"device:{device_name(index)}" for index in range(devices)]
-    plain, single, follower = [], [], []
+    names = [device_name(index) for index in range(devices)]
+    channels = [f"device:{name}" for name in names]
+    users = [f"user:{user_of(name)}" for name in names]
+    plain, single, user, follower = [], [], [], []
     for _ in range(rounds + 1):
         plain.append(await node.cost(channels, None, 0) / devices * MICRO)
         single.append(await node.cost(channels, ALERT, devices) / devices * MICRO)
+        user.append(await node.cost(users, ALERT, devices) / devices * MICRO)
         follower.append(await node.cost([TOPIC], ALERT, devices) / devices * MICRO)
     facts = {"devices": devices, "at_once": AT_ONCE}
-    pushes = [with_push - without for with_push, without in zip(single[1:], plain[1:], strict=True)]
+    pushes, user_pushes = ([one - without for one, without in zip(ones[1:], plain[1:], strict=True)] for ones in (single, user))
     report.result("publish to a device CPU", OURS, "us", plain[1:], **facts)
     report.result("publish to a device with its push CPU", OURS, "us", single[1:], **facts)
     report.result("following up CPU, a device's message", OURS, "us", pushes, **facts)
+    report.result("following up CPU, a message to a user with one device", OURS, "us", user_pushes, **facts)
     report.result("following up CPU, a topic's follower", OURS, "us", follower[1:], **facts)
     node.service.stop()
     await node.service.settle()

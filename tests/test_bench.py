@@ -81,6 +81,7 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
             "publish to a device CPU": {OURS},
             "publish to a device with its push CPU": {OURS},
             "following up CPU, a device's message": {OURS},
+            "following up CPU, a message to a user with one device": {OURS},
             "following up CPU, a topic's follower": {OURS},
         },
     ),
