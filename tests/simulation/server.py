@@ -147,7 +147,8 @@ class ServerProcess:
         """As StreampushService.stopService does: asks all to go, fires when they have and the store knows what they reached."""
         self.draining = True
         self.service.refuse_publishing("the node is being stopped")
-        return self.node.drain("the server stops").addCallback(lambda _: Deferred.fromCoroutine(self._stop()))
+        stopped = self.node.drain("the server stops").addCallback(lambda _: Deferred.fromCoroutine(self._stop()))
+        return stopped.addErrback(self._task_failed)
 
     async def _stop(self) -> None:
         self.node.stop()
