@@ -123,6 +123,10 @@ class LimitTests(BadRequestCase):
     async def test_a_body_above_its_limit_is_413_before_it_is_read(self) -> None:
         status, problem = await self.ask("POST", "/v1/publish", b" " * (4 * 1024 * 1024 + 1))
         self.assertEqual((status, problem["code"]), (413, Code.PAYLOAD_TOO_LARGE))
+        assert self.node is not None
+        site = self.node._rest_site
+        assert site is not None
+        await self.until(lambda: not site.intake._connections)  # its client may go on sending for a while
 
 
 class SenseTests(BadRequestCase):
