@@ -53,8 +53,11 @@ def render_status(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _app(app: Mapping[str, Any]) -> Iterator[str]:
-    credential = f"key {shown(app['key_id'])}" if app["key_id"] else f"certificate, {app['certificate_days']} days left"
+    has_expired = not app["key_id"] and app["certificate_days"] <= 0
+    credential = f"key {shown(app['key_id'])}" if app["key_id"] else f"certificate, {max(app['certificate_days'], 0)} days left"
     yield f"{shown(app['name'])}: {shown(app['bundle_id'])}, {shown(app['environment'])}, {credential}"
+    if has_expired:
+        yield "  !! the certificate has expired: renew it in Apple's developer account, reload"
     if app["stopped_by"]:
         yield f"  !! Apple refuses the key or certificate: {_explained(app['stopped_by'])}"
     for topic in app["stopped_topics"]:

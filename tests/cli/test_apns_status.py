@@ -57,6 +57,13 @@ def test_what_needs_somebody_is_marked_and_explained() -> None:
     ]
 
 
+def test_a_certificate_that_has_expired_is_marked() -> None:
+    app = APP | {"certificate_days": -10.9}
+    lines = list(render_status({"apps": [app], "routes": []}))
+    assert lines[0].endswith("certificate, 0 days left")
+    assert lines[1] == "  !! the certificate has expired: renew it in Apple's developer account, reload"
+
+
 def test_nothing_of_a_server_goes_to_the_terminal_as_it_is() -> None:
     link = {"number": 1, "address": "\x1b[2J", "state": "open", "in_flight": 0, "sent": 0, "answers": 0, "round_trip_ms": None}
     link["timeline"] = [{"ago": 1.0, "what": "\x07"}]
