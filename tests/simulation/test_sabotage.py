@@ -29,6 +29,8 @@ from tests.simulation.scenario import simulate
 from tests.simulation.store import SimulatedStore
 from tests.simulation.world import Broken
 
+pytestmark = pytest.mark.usefixtures("collected")
+
 SEEDS = 400
 
 

@@ -55,6 +55,7 @@ def test_a_seed_gives_the_same_course_in_every_process() -> None:
     assert len(courses[0].splitlines()) == 6
 
 
+@pytest.mark.usefixtures("collected")
 def test_a_failing_seed_says_how_to_see_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scenario, "check_presence", lambda self: self.broken("I6", "on purpose"))
     with pytest.raises(AssertionError, match="on purpose") as caught:
