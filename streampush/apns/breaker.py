@@ -89,7 +89,7 @@ class Breaker:
         self._look_at = now
         self._generation = 1
         self.common_permit = 1
-        """Of every push while the breaker is closed; 0 while it is not."""
+        """Of every push while the breaker is closed; -1 while it is not."""
         self._rest = self._policy.first_rest
         self._reopens_at = 0.0
         self._probed_at = 0.0
@@ -120,10 +120,8 @@ class Breaker:
 
     def good(self, permit: int, latency: float, now: float) -> None:
         """The other side answered, `latency` seconds after the push was written."""
-        if permit != self._generation:
-            return
         is_slow = latency > self.slow_after
-        if self.state is State.CLOSED:
+        if permit == self.common_permit:
             self._histogram.add(latency)
             if now >= self._look_at:
                 self._look(now)
@@ -132,6 +130,8 @@ class Breaker:
             if is_slow:
                 window.slow += 1
                 self._judge(now)
+        elif permit != self._generation:
+            pass
         elif not is_slow:
             self._close(now)
         else:  # it works, and slowly: give way a little, or a service that has become slower for good is never used again
@@ -165,7 +165,7 @@ class Breaker:
 
     def _open(self, now: float, rest: float) -> None:
         self._rest = rest
-        self.common_permit = 0
+        self.common_permit = -1
         self._reopens_at = now + rest
         self._generation += 1
         self.state = State.OPEN

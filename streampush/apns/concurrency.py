@@ -49,7 +49,25 @@ class ConcurrencyPolicy:
 class Concurrency:
     """The limit of one app to one host. `limit` is read before each push, the rest is told afterwards."""
 
-    __slots__ = ("_answers", "_base", "_began", "_ceiling", "_doubling", "_lowered_at", "_peak", "_policy", "_total", "limit")
+    __slots__ = (
+        "_answers",
+        "_base",
+        "_ceiling",
+        "_doubling",
+        "_lowered_at",
+        "_over_at",
+        "_peak",
+        "_policy",
+        "_ripe_at",
+        "_total",
+        "limit",
+    )
+
+    _answers: int
+    _total: float
+    _peak: int
+    _over_at: float
+    _ripe_at: float
 
     def __init__(self, now: float, policy: ConcurrencyPolicy | None = None, ceiling: int = 1000) -> None:
         self._policy = policy or ConcurrencyPolicy()
@@ -57,10 +75,7 @@ class Concurrency:
         self._doubling = True
         self._base = 0.0
         self._lowered_at = float("-inf")
-        self._began = now
-        self._answers = 0
-        self._total = 0.0
-        self._peak = 0
+        self._begin(now)
         self.limit = min(max(self._policy.start, self._policy.floor), self._ceiling)
         """Pushes that may be under way."""
 
@@ -80,13 +95,20 @@ class Concurrency:
         self._total += latency
         if in_flight > self._peak:
             self._peak = in_flight
-        lasted = now - self._began
-        if (self._answers >= self.limit and lasted >= self._policy.min_round) or lasted >= self._policy.max_round:
+        if now >= self._ripe_at and (self._answers >= self.limit or now >= self._over_at):
             self._round(now)
 
     def refused(self, now: float) -> None:
         """A stream was refused."""
         self._lower(self._policy.refused_factor, now)
+
+    def _begin(self, now: float) -> None:
+        """A round."""
+        self._answers = 0
+        self._total = 0.0
+        self._peak = 0
+        self._over_at = now + self._policy.max_round
+        self._ripe_at = min(now + self._policy.min_round, self._over_at)  # not before that, however many answers came
 
     def _round(self, now: float) -> None:
         policy, mean = self._policy, self._total / self._answers
@@ -96,7 +118,7 @@ class Concurrency:
         elif is_low:
             self._base = min(mean, self._base * policy.base_growth)
         was_used = self._peak * 4 >= self.limit * 3
-        self._began, self._answers, self._total, self._peak = now, 0, 0.0, 0
+        self._begin(now)
         if mean > self._base * policy.slow_ratio + policy.slow_slack:
             self._lower(policy.slow_factor, now)
         elif was_used:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
+from streampush.apns.alarm import Alarm
 from streampush.apns.client_limits import ClientLimits
 from streampush.apns.client_queues import ClientQueues
 from streampush.apns.lanes import Lane
@@ -34,7 +35,7 @@ class Detours:
     """
 
     __slots__ = (
-        "_clock",
+        "_alarm",
         "_end",
         "_limits",
         "_pace",
@@ -43,8 +44,6 @@ class Detours:
         "_standing",
         "_stopped",
         "_submit",
-        "_timer",
-        "_timer_at",
         "_wall",
         "queues",
     )
@@ -62,7 +61,6 @@ class Detours:
         self._pace = pace
         self._standing = standing
         self._limits = limits
-        self._clock = clock
         self._wall = wall
         self._submit = submit
         self._end = end
@@ -70,8 +68,7 @@ class Detours:
         self._rate_until = -inf  # until then the app has had its share
         self._pumping = False
         self._stopped = False
-        self._timer: IDelayedCall | None = None
-        self._timer_at = inf
+        self._alarm = Alarm(clock, self._due)
 
     # ----------------------------------------------------------------------------------------------------------- for the client
 
@@ -119,9 +116,7 @@ class Detours:
     def stop(self) -> None:
         """All that is here ends now."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.stop()
         for sending in self.queues.drain():
             self._end(sending, overall(sending.earlier, NotSent(Why.STOPPING)))
 
@@ -216,17 +211,10 @@ class Detours:
 
     def _arm(self, at: float) -> None:
         """Makes sure that the timer comes no later."""
-        if at >= self._timer_at or self._stopped:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._due)
+        if not self._stopped:
+            self._alarm.set(at)
 
-    def _due(self) -> None:
-        self._timer = None
-        self._timer_at = inf
-        now = self._clock.seconds()
+    def _due(self, now: float) -> None:
         queues = self.queues
         for place in queues.lanes.values():
             while (sending := queues.pop_due(place, now)) is not None:

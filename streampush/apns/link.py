@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -29,6 +30,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from streampush.apns.alarm import Alarm
 from streampush.apns.exchange import Exchange
 from streampush.apns.http2 import (
     ClientConnection,
@@ -45,6 +47,7 @@ from streampush.apns.http2 import (
 from streampush.apns.http2.frames import MAX_STREAM_ID
 from streampush.apns.link_ports import LinkOwner, Security
 from streampush.apns.link_state import LinkEnd, LinkState, may_follow
+from streampush.apns.link_times import IDS_END, LinkTimes
 from streampush.apns.pool_limits import PoolLimits
 from streampush.apns.timeline import Timeline, printable
 from streampush.apns.traffic import OfConnection, Traffic
@@ -89,21 +92,14 @@ class Link(Protocol):
         self._full = False  # the transport has enough to write
         self._starved: set[int] = set()  # streams that wait for the transport, not for a window
         self._doubted = False  # an answer is late, and nothing was heard since
-        self._resting_until = inf  # until then no new requests; inf: it does not rest
-        self._doubt_at = now  # not before that again
         self._connected = False
         self._closing = False
         self._busy = False  # within a turn, which ends with _settle
         self._flush_call: IDelayedCall | None = None
-        self._timer: IDelayedCall | None = None
-        self._timer_at = inf
-        self._connecting_until = now + limits.connect_timeout
-        self._probing_until = inf
-        self._closing_until = inf
-        self._worn_at = now + age
+        self._times = LinkTimes(limits, now, age)
+        self._alarm = Alarm(clock, self._ring)
         self._last_good_id = (MAX_STREAM_ID - 2 * limits.spare_ids) | 1  # a successor is wanted from then on
         self._look_from = 0  # ids of requests that are more than a request
-        self._idle_at = now + limits.idle_timeout
         self._sent_before = 0  # requests up to the last look for idleness
         self.timeline.add(now, "connecting")
         self._arm()
@@ -163,8 +159,8 @@ class Link(Protocol):
     def rest(self, seconds: float) -> None:
         """See exchange.Carrier. Whoever asks for the longer rest gets it."""
         until = self._clock.seconds() + seconds
-        if self._resting_until == inf or until > self._resting_until:
-            self._resting_until = until
+        if self._times.resting_until == inf or until > self._times.resting_until:
+            self._times.resting_until = until
             self.room = 0
             self._note(f"rests for {seconds:g} s")
             self._arm()
@@ -247,7 +243,7 @@ class Link(Protocol):
             self._close()
             return
         self.dialing = None
-        self._connecting_until = inf
+        self._times.connecting_until = inf
         self._move(LinkState.PROBING)
         self._core.start(now)
         self._touched()
@@ -314,7 +310,7 @@ class Link(Protocol):
     def _measure(self) -> None:
         """Counts the room anew. It is kept, not asked for, because every request looks at it."""
         room = 0
-        if not (self._full or self._doubted or self._closing or self._resting_until != inf):
+        if not (self._full or self._doubted or self._closing or self._times.resting_until != inf):
             if self.state is LinkState.OPEN:
                 room = self._core.room()
             elif self.state is LinkState.PROBING:
@@ -324,10 +320,10 @@ class Link(Protocol):
     def _look_at(self, stream_id: int) -> None:
         """A request of this id went out, one of the first or of the last."""
         if stream_id == self._last_good_id:
-            self._worn_at = 0.0  # told by the timer, not in the middle of the owner's work
+            self._times.worn_at = IDS_END  # told by the timer, not in the middle of the owner's work
             self._arm()
-        if self.state is LinkState.PROBING and self._probing_until == inf:
-            self._probing_until = self._clock.seconds() + self._limits.probing_timeout
+        if self.state is LinkState.PROBING and self._times.probing_until == inf:
+            self._times.probing_until = self._clock.seconds() + self._limits.probing_timeout
 
     def _touched(self) -> None:
         """Something is to be written, or done, soon: once for all that this turn of the reactor brings."""
@@ -374,12 +370,12 @@ class Link(Protocol):
         self.room = 0
         transport: Any = self.transport
         transport.unregisterProducer()
-        self._closing_until = self._clock.seconds() + self._limits.close_timeout
+        self._times.closing_until = self._clock.seconds() + self._limits.close_timeout
         self._arm()
         transport.loseConnection()
 
     def _open(self) -> None:
-        self._probing_until = inf
+        self._times.probing_until = inf
         self._move(LinkState.OPEN)
 
     def _move(self, state: LinkState, why: str = "") -> None:
@@ -398,13 +394,13 @@ class Link(Protocol):
         """The transport is gone, or never was."""
         self._closing = True
         self.room = 0
-        for call in (self._timer, self._flush_call):
-            if call is not None and call.active():
-                call.cancel()
-        self._timer = self._flush_call = None
+        call, self._flush_call = self._flush_call, None
+        if call is not None:
+            call.cancel()
         self._happened(self._core.end_of_input(), self._clock.seconds())
         end = self._end or self._unexplained()
         self._move(LinkState.CLOSED, end.text)
+        self._alarm.stop()
         self._owner.link_closed(self, replace(end, answered=bool(self._traffic.answers)))
 
     def _unexplained(self) -> LinkEnd:
@@ -417,43 +413,27 @@ class Link(Protocol):
 
     def _arm(self) -> None:
         """Makes sure that the timer comes no later than it has to."""
-        core_deadline = self._core.deadline
-        at = min(
-            self._traffic.expire_at,
-            self._connecting_until,
-            self._probing_until,
-            self._closing_until,
-            self._resting_until,
-            self._worn_at,
-            self._idle_at,
-            inf if core_deadline is None else core_deadline,
-        )
-        if at >= self._timer_at or self.state is LinkState.CLOSED:
+        if self.state is LinkState.CLOSED:
             return
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._timer_due)
+        core_deadline = self._core.deadline
+        at = min(self._traffic.expire_at, self._times.first())
+        self._alarm.set(at if core_deadline is None or at < core_deadline else core_deadline)
 
-    def _timer_due(self) -> None:
-        self._guarded(self._due)
+    def _ring(self, now: float) -> None:
+        self._guarded(partial(self._due, now))
 
-    def _due(self) -> None:
-        now = max(self._clock.seconds(), self._timer_at)  # a clock may come a rounding error too early
-        self._timer = None
-        self._timer_at = inf
-        if now >= self._connecting_until:
-            self._connecting_until = inf
+    def _due(self, now: float) -> None:
+        if now >= self._times.connecting_until:
+            self._times.connecting_until = inf
             self.abort(LinkEnd(f"not connected within {self._limits.connect_timeout:g} s"))
-        elif now >= self._closing_until:
-            self._closing_until = inf
+        elif now >= self._times.closing_until:
+            self._times.closing_until = inf
             self.abort(LinkEnd("it did not close in time"))
         elif self.state is not LinkState.CLOSED:
             self._busy = True
             self._do_due(now)
             self._settle()
-        if self.state is not LinkState.CLOSED:
-            self._arm()
+        self._arm()
 
     def _do_due(self, now: float) -> None:
         events = self._core.tick(now)
@@ -463,19 +443,19 @@ class Link(Protocol):
             self.room = 0  # what is sent because an answer did not come shall not go the same way; _settle counts the room anew
             if self._traffic.expire(now):
                 self._doubt(now)
-        if now >= self._probing_until:
-            self._probing_until = inf
+        if now >= self._times.probing_until:
+            self._times.probing_until = inf
             if self.state is LinkState.PROBING:
                 self._open()
-        if now >= self._resting_until:
-            self._resting_until = inf
-        if now >= self._worn_at:
-            ids = self._worn_at == 0.0
-            self._worn_at = inf
+        if now >= self._times.resting_until:
+            self._times.resting_until = inf
+        if now >= self._times.worn_at:
+            ids = self._times.worn_at == IDS_END
+            self._times.worn_at = inf
             self.worn = True
             self._owner.link_worn(self, "its stream ids" if ids else "its age")
-        if now >= self._idle_at:
-            self._idle_at = now + self._limits.idle_timeout
+        if now >= self._times.idle_at:
+            self._times.idle_at = now + self._limits.idle_timeout
             idle = not self.used_lately
             self._sent_before = self.sent
             if idle:
@@ -483,8 +463,8 @@ class Link(Protocol):
 
     def _doubt(self, now: float) -> None:
         """An answer is overdue. The server may be slow with one request, or gone."""
-        if now >= self._doubt_at and self._core.state is not ConnectionState.CLOSED:
-            self._doubt_at = now + self._limits.doubt_interval
+        if now >= self._times.doubt_at and self._core.state is not ConnectionState.CLOSED:
+            self._times.doubt_at = now + self._limits.doubt_interval
             self._doubted = True
             self.room = 0
             self._note("an answer is late: asking for a sign of life")

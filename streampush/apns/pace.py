@@ -126,7 +126,7 @@ class Pace:
             device_token in self._lanes.suspects
             or device_token in self._devices.rests
             or self.in_flight >= self._concurrency.limit
-            or not permit
+            or permit < 0
             or (self._app in self._rates.limited and self._rates.take(self._app, now))
         ):
             entered = self.enter(device_token, _FIRST, now, 0.0)
@@ -172,7 +172,7 @@ class Pace:
         """As `leave`, for a push that Apple took: most of them do, and nothing is to be decided about them."""
         in_flight = self.in_flight
         self.in_flight = in_flight - 1
-        if ticket.lane is Lane.SUSPECT:
+        if ticket is not self._common and ticket.lane is Lane.SUSPECT:
             self._suspects -= 1
         if device_token in self._lanes.suspects:
             self._lanes.clear(device_token)

@@ -103,6 +103,8 @@ def alert_payload(alert: Alert) -> bytes:
     aps = _aps(alert)
     if not aps:
         raise BadPush("alert", "says nothing: give at least a text, a badge, a sound or content_available")
+    if alert.custom is NOTHING:  # as `_document` does
+        return _utf8('{"aps":{' + ",".join(aps) + "}}")
     return _document(aps, alert.custom)
 
 
@@ -128,7 +130,7 @@ def json_payload(document: Mapping[str, Any]) -> bytes:
 
 def _document(aps: list[str], custom: Mapping[str, Any]) -> bytes:
     text = '{"aps":{' + ",".join(aps) + "}"
-    if custom is NOTHING or not custom:
+    if not custom:
         return _utf8(text + "}")
     if "aps" in custom:
         raise BadPush("custom", "must not hold aps, which is Apple's: use extra for further keys of it")

@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from streampush.apns.alarm import Alarm
 from streampush.apns.dialing import Dialer
 from streampush.apns.exchange import Exchange, Fault
 from streampush.apns.http2 import ClientConnection, ErrorCode, Limits, Verdict
@@ -83,8 +84,7 @@ class Pool:
         self._dialed_at = -inf
         self._seek_at = -inf  # before that, or until a connection changes, to seek is of no use
         self._successor_wanted = False  # the server takes away a connection that was in use
-        self._timer: IDelayedCall | None = None
-        self._timer_at = inf
+        self._alarm = Alarm(clock, self._due)
         self._stopping = False
         self._stop_at = inf  # when what is still under way is given up
         self._stopped: list[Deferred[None]] = []
@@ -138,7 +138,7 @@ class Pool:
             for link in list(self._links):
                 link.drain("the pool is stopping")
             self._stop_at = self._clock.seconds() + self._limits.drain_timeout
-            self._arm(self._stop_at)
+            self._alarm.set(self._stop_at)
         self._look_stopped()
         return stopped
 
@@ -258,7 +258,7 @@ class Pool:
     def _wait(self, exchange: Exchange, now: float) -> None:
         due = min(exchange.deadline, now + self._limits.max_wait)
         self._waiting.add(exchange, due)
-        self._arm(due)
+        self._alarm.set(due)
 
     def _rested(self, exchange: Exchange) -> None:
         del self._resting[exchange]
@@ -313,9 +313,7 @@ class Pool:
 
     def _look_stopped(self) -> None:
         if self._stopping and not self._links:
-            if self._timer is not None and self._timer.active():
-                self._timer.cancel()
-            self._timer = None
+            self._alarm.stop()
             stopped, self._stopped = self._stopped, []
             for each in stopped:
                 each.callback(None)
@@ -347,7 +345,7 @@ class Pool:
             at = max(at, self._full_since + self._limits.full_patience)
         if at > now:
             self._seek_at = at
-            self._arm(at)
+            self._alarm.set(at)
         else:
             self._dial(now)
 
@@ -367,30 +365,18 @@ class Pool:
         if link.state is LinkState.CONNECTING:
             link.dialing = dialing
 
-    def _arm(self, at: float) -> None:
-        """Makes sure that the timer comes no later."""
-        if at >= self._timer_at:
-            return
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._due)
-
-    def _due(self) -> None:
-        now = max(self._clock.seconds(), self._timer_at)  # a clock may come a rounding error too early
-        self._timer = None
-        self._timer_at = inf
+    def _due(self, now: float) -> None:
         if self._stopping:
             if now >= self._stop_at:
                 self.cut()
             else:
-                self._arm(self._stop_at)
+                self._alarm.set(self._stop_at)
             return
         while (due := self._waiting.due()) is not None and due <= now + self._limits.deadline_grain:
             exchange = self._waiting.pop()
             if exchange is not None:
                 self._fail_late(exchange, now)
         if due is not None:
-            self._arm(due)
+            self._alarm.set(due)
         self._fill(now)
         self._seek(now)
