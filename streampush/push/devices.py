@@ -61,7 +61,7 @@ class Devices:
         presence: Presence,
         backlog: Backlog,
         wall_ms: Callable[[], int],
-        token_changed: Callable[[str], None] = lambda device_id: None,
+        standing_changed: Callable[[str], None] = lambda device_id: None,
     ) -> None:
         self._store = store
         self._cursors = cursors
@@ -70,7 +70,7 @@ class Devices:
         self._presence = presence
         self._backlog = backlog
         self._wall_ms = wall_ms
-        self._token_changed = token_changed
+        self._standing_changed = standing_changed
 
     async def remember(self, principal: Principal) -> Principal:
         """A device has connected. Gives the principal with the user that it is bound to. Raises Refused."""
@@ -96,7 +96,7 @@ class Devices:
             if token is not None:
                 token = replace(token, registered_at_ms=self._wall_ms())
             await self._store.remember_device(replace(record, push_token=token))
-            self._token_changed(device_id)
+            self._standing_changed(device_id)
             return record.push_token is not None
 
     async def push_token(self, device_id: str) -> PushToken | None:
@@ -141,6 +141,7 @@ class Devices:
             await self._store.remember_device(record)
             if record.user_id != old.user_id:
                 await self._move(device_id, old.user_id, record.user_id)
+                self._standing_changed(device_id)
             return known is None
 
     async def _move(self, device_id: str, old: str, new: str) -> None:
@@ -222,7 +223,7 @@ class Devices:
         async with self._turns.of(device_id):
             self._cursors.forget_device(device_id)
             forgotten = await self._store.forget_device(device_id)
-            self._token_changed(device_id)
+            self._standing_changed(device_id)
             return forgotten
 
     async def _known(self, device_id: str) -> DeviceRecord:

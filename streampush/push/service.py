@@ -96,7 +96,7 @@ class PushService:
         self.subscriptions = self._make_subscriptions(delivery)
         self.backlog = Backlog(store, self._cursors, delivery.page_bytes)
         self.devices = Devices(
-            store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms, self._token_changed
+            store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms, self._standing_changed
         )
         self.dead_letters = DeadLetters(store, self.publish)
         self.follow_ups = self._make_follow_ups()
@@ -271,7 +271,7 @@ class PushService:
         if self.follow_ups is not None:
             self.follow_ups.under_way.recalled(message_id)
 
-    def _token_changed(self, device_id: str) -> None:
+    def _standing_changed(self, device_id: str) -> None:
         if self.follow_ups is not None:
             self.follow_ups.under_way.changed(device_id)
 

@@ -46,6 +46,6 @@ class UnderWay:
             self._withdraw(push_id)
 
     def changed(self, device_id: str) -> None:
-        """The device has another push token, or none any more."""
+        """The device has another push token, or none any more, or belongs to somebody else."""
         for push_id in tuple(self._by_device.get(device_id, ())):
             self._withdraw(push_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streampush.push.devices import DeviceChange
 from streampush.push.values import PushToken
 from tests.push.fallback_world import TAKEN, FakeSender, FallbackWorld
 from tests.push.world import PUBLISHER
@@ -68,6 +69,16 @@ def test_a_push_to_a_device_that_is_forgotten_meanwhile_is_not_sent() -> None:
     world.run(world.service.devices.forget("phone-1"))
     world.advance(0.1)
     assert (len(world.sender.orders), len(world.sender.waiting), world.work()) == (1, 0, 0)
+
+
+def test_a_push_of_a_users_message_to_a_device_that_is_somebody_elses_meanwhile_is_not_sent() -> None:
+    world = waiting_world()
+    world.known("phone-1", "alice")
+    published = world.alert("user:alice")
+    world.run(world.service.devices.change("phone-1", DeviceChange(user_id="bob")))
+    world.advance(0.1)
+    assert world.outcome(published, "phone-1") == ("cancelled", "left")
+    assert (len(world.sender.orders), len(world.sender.waiting)) == (1, 0)
 
 
 def test_what_is_written_is_waited_for() -> None:
