@@ -23,7 +23,7 @@ MIN_ANSWERS = 20
 """Answers before a share says anything. With fewer, one push that was delivered is enough to show that the configuration is
 right."""
 
-_DOUBTFUL = frozenset({"BadDeviceToken", "DeviceTokenNotForTopic"})
+DOUBTFUL = frozenset({"BadDeviceToken", "DeviceTokenNotForTopic"})
 """Reasons that a wrong environment, or a wrong topic, gives for tokens that are right."""
 
 
@@ -57,7 +57,7 @@ class DeadTokens:
         if isinstance(outcome, Delivered):
             doubtful = False
         elif isinstance(outcome, Rejected) and treatment(outcome.status, outcome.reason).action is Action.DROP_TOKEN:
-            doubtful = outcome.reason in _DOUBTFUL
+            doubtful = outcome.reason in DOUBTFUL
         else:
             return
         answers = self._answers
@@ -72,7 +72,7 @@ class DeadTokens:
             return False
         if is_registered_since(outcome, registered_at_ms=registered_at_ms, sent_at_ms=sent_at_ms):
             return False
-        if outcome.reason in _DOUBTFUL and (self.suspects_configuration or self._doubtful == len(self._answers)):
+        if outcome.reason in DOUBTFUL and (self.suspects_configuration or self._doubtful == len(self._answers)):
             self.spared += 1
             return False
         return True

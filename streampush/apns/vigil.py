@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from streampush.apns.apps import Route
 from streampush.apns.breaker import State
 from streampush.apns.client_figures import ClientFigures
+from streampush.apns.dead_tokens import DOUBTFUL
 from streampush.apns.outcome import Why
 from streampush.apns.pool_figures import PoolFigures
 from streampush.apns.reasons import REASONS, Action
@@ -36,7 +37,8 @@ _OF_THE_PUSH = frozenset({Why.EXPIRED, Why.CANCELLED, Why.STOPPING, Why.DEVICE_R
 _TOLD_ELSEWHERE = frozenset({Why.CREDENTIAL_STOPPED, Why.TOPIC_STOPPED})
 
 _ITS_OWN_MATTER = frozenset({Action.NEVER, Action.DROP_TOKEN, Action.REST_DEVICE, Action.STOP_CREDENTIAL, Action.STOP_TOPIC})
-"""Rejections that concern one push or device, or that are told elsewhere."""
+"""Rejections that concern one push or device, or that are told elsewhere. Those that a wrong configuration gives too are none
+where nothing else comes back."""
 
 
 def is_trouble(outcome: str, reason: str) -> bool:
@@ -45,7 +47,7 @@ def is_trouble(outcome: str, reason: str) -> bool:
         return False
     if outcome == "rejected":
         known = REASONS.get(reason)
-        return known is None or known.action not in _ITS_OWN_MATTER
+        return known is None or known.action not in _ITS_OWN_MATTER or reason in DOUBTFUL
     return reason not in _OF_THE_PUSH | _TOLD_ELSEWHERE
 
 

@@ -156,7 +156,7 @@ def test_a_breaker_that_opens_because_answers_are_late_says_so(watched: Watched)
     ("outcome", "reason"),
     [
         ("delivered", ""),
-        ("rejected", "BadDeviceToken"),
+        ("rejected", "BadCollapseId"),
         ("rejected", "Unregistered"),
         ("rejected", "InvalidProviderToken"),
         ("rejected", "TooManyRequests"),
@@ -175,6 +175,8 @@ def test_what_concerns_one_push_or_is_told_elsewhere_is_no_trouble(outcome: str,
     ("outcome", "reason"),
     [
         ("rejected", "InternalServerError"),
+        ("rejected", "BadDeviceToken"),
+        ("rejected", "DeviceTokenNotForTopic"),
         ("rejected", "TooManyProviderTokenUpdates"),
         ("rejected", "ExpiredProviderToken"),
         ("rejected", "other"),
