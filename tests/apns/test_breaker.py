@@ -94,6 +94,24 @@ def test_a_good_probe_closes_it() -> None:
     assert breaker.state is State.CLOSED  # what was before is forgotten
 
 
+def test_once_it_has_closed_again_good_answers_count_against_bad_ones() -> None:
+    breaker = opened()
+    breaker.good(breaker.permit(2.0), FAST, 2.1)
+    tell(breaker, 2.2, good=2 * POLICY.min_calls, bad=POLICY.min_calls)
+    assert breaker.state is State.CLOSED
+
+
+def test_the_common_permit_is_that_of_every_push_while_it_is_closed_and_none_else() -> None:
+    breaker = Breaker(0.0)
+    assert breaker.common_permit == breaker.permit(0.0)
+    breaker = opened()
+    assert breaker.common_permit < 0
+    probe = breaker.permit(2.0)
+    assert breaker.common_permit < 0
+    breaker.good(probe, FAST, 2.1)
+    assert breaker.common_permit == breaker.permit(2.2) == probe
+
+
 def test_a_bad_probe_opens_it_again_for_twice_as_long_up_to_a_top() -> None:
     breaker, now, rests = opened(), 0.0, []
     for _ in range(9):

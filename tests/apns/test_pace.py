@@ -71,6 +71,22 @@ def test_a_push_enters_and_leaves() -> None:
     assert parts.pace.in_flight == 0
 
 
+def test_a_first_try_enters_by_the_same_rules() -> None:
+    parts = Parts(ceiling=1)
+    ticket = parts.pace.enter_first(TOKEN, 0.0)
+    assert isinstance(ticket, Ticket)
+    assert parts.pace.enter_first(TOKEN, 0.0) == parts.enter() == Wait(None, Why.NO_ROOM)
+    parts.pace.delivered(ticket, TOKEN, 0.0, 0.0)
+    for _ in range(4):
+        parts.through(Unknown(Why.NO_ANSWER))
+    assert parts.pace.enter_first(TOKEN, 0.5) == parts.enter(now=0.5) == Wait(0.5, Why.BREAKER_OPEN)
+    probe = parts.pace.enter_first(TOKEN, 1.0)
+    assert isinstance(probe, Ticket)
+    assert probe != ticket
+    parts.pace.delivered(probe, TOKEN, 1.0, 1.1)
+    assert isinstance(parts.pace.enter_first(TOKEN, 1.2), Ticket)
+
+
 def test_no_more_enter_than_may_be_under_way() -> None:
     parts = Parts(ceiling=2)
     first = parts.ticket()
