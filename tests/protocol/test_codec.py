@@ -26,6 +26,8 @@ def decoded(**body: Any) -> m.Message:
 class TestRoundTrip:
     @given(messages, u64)
     @example(m.Welcome(subscribed=(m.Subscribed("news"),)), 1)
+    @example(m.Publish("news", b"", expires_at_ms=1 << 41, alert=m.Alert(title="t")), 1)
+    @example(m.Publish("news", b"", alert=m.Alert(badge=0, relevance_score=0.5)), 1)
     def test_every_message_comes_back_as_it_went(self, message: m.Message, request_id: int) -> None:
         assert codec.decode(codec.encode(message, request_id)) == (request_id, message)
 

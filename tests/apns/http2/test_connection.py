@@ -159,7 +159,7 @@ def test_an_answer_in_one_frame() -> None:
     (event,) = driven.serve(answer(3))
     assert isinstance(event, ResponseReceived)
     assert (event.stream_id, event.headers.status, event.ended) == (3, 200, True)
-    assert driven.connection.open_streams == 1
+    assert (driven.connection.requests, driven.connection.open_streams) == (2, 1)
 
 
 def test_an_answer_with_a_body() -> None:
