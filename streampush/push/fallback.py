@@ -5,7 +5,8 @@ reached, and how each device stands: for those that need a push the work is repl
 `pushing` does when its time has come; what is settled already is recorded. A crash before that step repeats it, one behind it does
 not matter.
 
-A message to one device, as most are, needs no such step: its work is the push, and is handed to `pushing` as it is.
+A message to one device, as most are, needs no such step: its work is the push, and is handed to `pushing` as it is. One to a user
+who has few devices needs none either, as far as they are pushed to at once: see `user_messages`.
 
 A topic's followers are read in batches, in order of their ids. The work for one batch leads to the work for the next, whose key
 has the last id, so the place is kept by the store; and there is no next batch while pushes wait for the sender, so a million
@@ -23,13 +24,14 @@ from typing import Protocol
 from twisted.logger import Logger
 
 from streampush.errors import Refused, StoreUnavailable
-from streampush.push.alerts import FallbackRule, split
+from streampush.push.alerts import split
 from streampush.push.channels import Kind, kind_of
 from streampush.push.leasing import Leasing
 from streampush.push.ports import Delayer, PushMetrics, Spawner
 from streampush.push.push_groups import PushGroup, group_body, push_key, split_group
-from streampush.push.standing import DeviceStanding, Standing, Standings, over
+from streampush.push.standing import DeviceStanding, Standing, Standings, over, settled_result, silent_until_ms
 from streampush.push.store_ports import Store
+from streampush.push.user_messages import Groups, UserMessages
 from streampush.push.values import (
     FALLBACK,
     PUSH,
@@ -55,9 +57,6 @@ BATCH = 200
 PAUSE = 1.0
 """Seconds until a topic goes on whose pushes would wait for the sender, or for which the outbox has no room."""
 
-AWAY_LOOK = 30.0
-"""Seconds between two looks at a device that is connected, of a message that is only for devices that are away."""
-
 MAX_FAULTS = 10
 """Tries at work that fails by a fault of ours; then it is given up."""
 
@@ -65,19 +64,6 @@ MAX_FAULTS = 10
 def next_batch_key(message_id: str, last_device: str) -> str:
     """The key of the work that goes on with a topic's followers behind this one."""
     return f"{message_id}/{last_device}"
-
-
-def silent_until_ms(rule: FallbackRule, record: MessageRecord, after: float, now_ms: int) -> int:
-    """Until when a device that is connected may stay silent, Unix milliseconds; `after`: seconds, if the message does not say."""
-    if rule.only_when_away:
-        return now_ms + int(AWAY_LOOK * 1000)
-    return record.published_at_ms + (rule.after_ms or int(after * 1000))
-
-
-def settled_result(standing: Standing, now_ms: int) -> PushResult:
-    """What is stored of a device that needs no push, or cannot get one."""
-    outcome = PushOutcome.NOT_SENT if standing is Standing.NO_TOKEN else PushOutcome.CANCELLED
-    return PushResult(now_ms, outcome, standing.value)
 
 
 def _only_device(entry: OutboxEntry) -> str:
@@ -89,17 +75,16 @@ def _only_device(entry: OutboxEntry) -> str:
         return ""
 
 
-class Pushes(Protocol):
+def _is_whole(entry: OutboxEntry) -> bool:
+    """Whether it is the work that a message has led to, not what a topic's was followed by."""
+    return "/" not in entry.key and not entry.body.startswith(b"[")
+
+
+class Pushes(Groups, Protocol):
     """What takes pushes: see push/pushing.py."""
 
     def take(self, works: Sequence[tuple[str, OutboxEntry]]) -> None:
         """Work that is a push, each with the key that it has as such."""
-
-    def renew_group(self, key: str, lease: str) -> bool:
-        """Whether the group of this key is in work already; then this is the newest token of its lease."""
-
-    def take_group(self, group: PushGroup, record: MessageRecord, standings: Sequence[DeviceStanding]) -> None:
-        """A group's devices are away, and to be pushed to."""
 
     def drop_group(self, group: PushGroup, count: int) -> None:
         """So many pushes of a group are not needed any more."""
@@ -156,13 +141,26 @@ class Fallback:
         self._waiting: deque[OutboxEntry] = deque()
         self._is_taking = False
         self._reserved = 0  # room for pushes that are as good as taken
+        self._users = UserMessages(
+            store,
+            standings,
+            pushes,
+            metrics,
+            after=after,
+            room=push_room,
+            stuck=lambda: self._leasing.stuck(),
+            others=self._take_others,
+            wall_ms=wall_ms,
+            spawn=spawn,
+            retry_later=retry_later,
+        )
         self._leasing = Leasing(
             store,
             FALLBACK,
             metrics,
             take=self._take,
             room=lambda: 0 if self._waiting else self._room(),
-            busy=lambda: self._in_work + len(self._waiting),
+            busy=lambda: self._in_work + len(self._waiting) + len(self._users),
             wall_ms=wall_ms,
             call_later=call_later,
             spawn=spawn,
@@ -175,15 +173,24 @@ class Fallback:
 
     def _take(self, entries: Sequence[OutboxEntry]) -> None:
         pushes: list[tuple[str, OutboxEntry]] = []
+        whole: list[OutboxEntry] = []
         for entry in entries:
             device_id = _only_device(entry)
             if device_id:
                 pushes.append((push_key(entry.key, device_id), entry))
             else:
-                self._waiting.append(entry)
+                (whole if _is_whole(entry) else self._waiting).append(entry)
         if pushes:
             self._pushes.take(pushes)
+        if whole:
+            self._users.take(whole)
         self._take_steps()
+
+    def _take_others(self, entries: Sequence[OutboxEntry]) -> None:
+        """What is not for a user with few devices."""
+        self._waiting.extend(entries)
+        self._take_steps()
+        self._leasing.room_again()
 
     def _take_steps(self) -> None:
         if self._is_taking:  # a step that ended at once makes room for the loop below, not for one within it
@@ -195,7 +202,7 @@ class Fallback:
         self._is_taking = False
 
     def _room(self) -> int:
-        return self._push_room() - self._reserved
+        return self._push_room() - self._reserved - len(self._users)
 
     def _begin(self, step: _Step) -> None:
         self._spawn(self._follow_up(step))

@@ -1,8 +1,12 @@
-"""Pushes of a topic's message that are sent together: one piece of work in the outbox, and one step that stores what came of them.
+"""Pushes of a message that are sent together: one piece of work in the outbox, and one step that stores what came of them.
 
-A row of the outbox for each follower costs more than all else that is done for its push. So those that are pushed to at once are
-one piece of work, of the kind FALLBACK, whose body names them. What is to be sent again later, and who is still connected, leads to
-work of its own. A crash sends to all of them again, under the same ids.
+A row of the outbox for each device costs more than all else that is done for its push. So those that are pushed to at once are
+one piece of work, of the kind FALLBACK. What is to be sent again later, and who is still connected, leads to work of its own. A
+crash sends to all of them again, under the same ids.
+
+Of a topic's followers the body of the work names those of the group: results are only counted, so nobody may be counted in another
+group too. A message to a user keeps a result of each device, of which the last one stands: there the work stays as it is, and a
+second try asks anew who the devices are.
 """
 
 from __future__ import annotations
@@ -10,8 +14,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
-from streampush.push.values import PUSH, OutboxWork, PushOutcome, PushRecord, PushResult, PushToken
+from streampush.push.values import PUSH, OutboxEntry, OutboxWork, PushOutcome, PushRecord, PushResult, PushToken
 
 
 def push_key(message_id: str, device_id: str) -> str:
@@ -52,14 +57,50 @@ class PushGroup:
         """Devices whose token was good until then at most."""
         self._ended = settled
 
-    def ended(self, outcome: PushOutcome) -> None:
+    def ended(self, device_id: str, result: PushResult) -> None:
         """A push has its result."""
-        self._ended[outcome] += 1
+        self._ended[result.outcome] += 1
+
+    def cancelled(self, count: int) -> None:
+        """So many pushes are not needed any more."""
+        self._ended[PushOutcome.CANCELLED] += count
 
     def works(self) -> list[OutboxWork]:
         """What it leads to."""
         return [OutboxWork(PUSH, push_key(self.message_id, device_id), self.form, at_ms) for device_id, at_ms, _ in self.again]
 
     def records(self) -> list[PushRecord]:
-        """What is counted of it."""
+        """What is stored of it, in one step with the end of its work."""
         return [PushRecord(self.message_id, "", PushResult(0, outcome), count=count) for outcome, count in self._ended.items()]
+
+
+class UserGroup(PushGroup):
+    """The devices of the user that a message is for, from when its work was leased. `attempts`: how often that was."""
+
+    __slots__ = ("_entry", "_results", "attempts")
+
+    def __init__(self, entry: OutboxEntry) -> None:
+        super().__init__(entry.key, entry.token, entry.body, Counter())
+        self._entry = entry
+        self._results: list[PushRecord] = []
+        self.attempts = entry.attempts
+
+    def entry(self) -> OutboxEntry:
+        """Its work, under the newest lease."""
+        return self._entry if self._entry.token == self.lease else replace(self._entry, token=self.lease)
+
+    def ended(self, device_id: str, result: PushResult) -> None:
+        self._results.append(PushRecord(self.message_id, device_id, result))
+
+    def records(self) -> list[PushRecord]:
+        return list(self._results)
+
+    @property
+    def ends_with_results(self) -> bool:
+        """Whether its work ends when its results are recorded under its lease."""
+        return bool(self._results) and not self.again
+
+    def records_under(self, lease: str) -> list[PushRecord]:
+        """The same, with the end of the work."""
+        *others, last = self._results
+        return [*others, PushRecord(last.message_id, last.device_id, last.result, lease)]

@@ -10,12 +10,15 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from streampush.errors import Refused, StoreUnavailable
 from streampush.push.ports import Scheduler, Spawner
-from streampush.push.push_groups import PushGroup
+from streampush.push.push_groups import PushGroup, UserGroup
 from streampush.push.store_ports import Store
 from streampush.push.values import PUSH, PushRecord, PushResult, PushToken
 
 BATCH = 500
 """Results that are stored in one step."""
+
+GROUPS = 200
+"""Messages to users whose results are stored with them: each is of few devices."""
 
 
 class PushInWork:
@@ -55,7 +58,7 @@ class PushInWork:
 
 
 class PushResults:
-    """Stores how pushes ended, and that their work is done or to be done later. `stored` and `stored_group` are told of them;
+    """Stores how pushes ended, and that their work is done or to be done later. `stored` and `stored_groups` are told of them;
     `drop_token` forgets a device's token if it was not registered after a time.
 
     Bounded by what is in work: the owner leases no more than it can hold.
@@ -66,7 +69,7 @@ class PushResults:
         store: Store,
         drop_token: Callable[[str, bytes, int], Awaitable[bool]],
         stored: Callable[[Sequence[PushInWork]], None],
-        stored_group: Callable[[PushGroup], None],
+        stored_groups: Callable[[Sequence[PushGroup]], None],
         *,
         call_soon: Scheduler,
         spawn: Spawner,
@@ -75,7 +78,7 @@ class PushResults:
         self._store = store
         self._drop_token = drop_token
         self._stored = stored
-        self._stored_group = stored_group
+        self._stored_groups = stored_groups
         self._call_soon = call_soon
         self._spawn = spawn
         self._retry_later = retry_later
@@ -87,6 +90,11 @@ class PushResults:
 
     def __len__(self) -> int:
         return len(self._due)
+
+    @property
+    def groups(self) -> int:
+        """Groups whose results wait for the store."""
+        return len(self._groups)
 
     def add(self, push: PushInWork) -> None:
         """The push has its result, or is to be sent again later."""
@@ -121,10 +129,7 @@ class PushResults:
         self._begun = self._running = True
         try:
             while self._due or self._groups:
-                if self._groups:
-                    await _all(self._finish(group) for group in list(self._groups.values()))
-                if self._due:
-                    await self._write(list(islice(self._due.values(), BATCH)))
+                await self._step()
         except StoreUnavailable:
             self._retry_later(self._start)
         except Exception:  # a fault of ours, which must not keep results from being stored for good
@@ -138,29 +143,51 @@ class PushResults:
             for done in waiting:
                 done.callback(None)
 
+    async def _step(self) -> None:
+        """What ends by its results alone comes first: it makes the room in the outbox that others may wait for."""
+        alone: list[UserGroup] = []
+        others: list[PushGroup] = []
+        for group in self._groups.values():
+            if isinstance(group, UserGroup) and group.ends_with_results:
+                alone.append(group)
+            else:
+                others.append(group)
+        if self._due or alone:
+            await self._write(list(islice(self._due.values(), BATCH)), alone[:GROUPS])
+        if others:
+            await _all(self._finish(group) for group in others)
+
     async def _finish(self, group: PushGroup) -> None:
         """The end of a group's work, with what it leads to and what is counted, in one step."""
         lease = group.lease
         await _all(self._drop_token(device_id, token.token, at_ms) for device_id, token, at_ms in group.dead)
+        records = group.records()
         try:
-            await self._store.outbox_replace(lease, group.works(), group.records())
+            replaced = await self._store.outbox_replace(lease, group.works(), records)
         except StoreUnavailable:
             raise
         except Refused as full:  # until there is room
             raise StoreUnavailable(full.detail) from full
+        if not replaced and records and isinstance(group, UserGroup):  # whoever has the lease now need not push to them again
+            await self._store.record_pushes(records)
         if group.lease == lease:  # see _write
             del self._groups[group.key]
-            self._stored_group(group)
+            self._stored_groups([group])
 
-    async def _write(self, batch: list[PushInWork]) -> None:
+    async def _write(self, batch: list[PushInWork], groups: list[UserGroup]) -> None:
         """Dead tokens first: of what is recorded nobody knows any more that there is something left to do."""
         leases = [push.lease for push in batch]
-        await _all(self._drop_token(push.device_id, push.dead[0].token, push.dead[1]) for push in batch if push.dead is not None)
+        group_leases = [group.lease for group in groups]
+        dead = [(push.device_id, *push.dead) for push in batch if push.dead is not None]
+        dead += [one for group in groups for one in group.dead]
+        await _all(self._drop_token(device_id, token.token, at_ms) for device_id, token, at_ms in dead)
         records = [
             PushRecord(push.message_id, push.device_id, push.result, lease)
             for push, lease in zip(batch, leases, strict=True)
             if push.result is not None
         ]
+        for group, lease in zip(groups, group_leases, strict=True):
+            records += group.records_under(lease)
         if records:
             await self._store.record_pushes(records)
         again = [(lease, push.again_ms) for push, lease in zip(batch, leases, strict=True) if push.result is None]
@@ -169,6 +196,11 @@ class PushResults:
         for push in stored:  # of others the work was leased anew meanwhile, and that lease is to be ended too
             del self._due[push.key]
         self._stored(stored)
+        ended = [group for group, lease in zip(groups, group_leases, strict=True) if group.lease == lease]
+        for group in ended:
+            del self._groups[group.key]
+        if ended:
+            self._stored_groups(ended)
 
 
 async def _all(works: Iterable[Awaitable[Any]]) -> None:

@@ -19,13 +19,12 @@ from uuid import UUID
 
 from streampush.errors import StoreUnavailable
 from streampush.push.alerts import FallbackRule, split
-from streampush.push.fallback import settled_result, silent_until_ms
 from streampush.push.held import Held
 from streampush.push.leasing import Leasing
 from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner
 from streampush.push.push_groups import PushGroup, push_key
 from streampush.push.push_results import PushInWork, PushResults
-from streampush.push.standing import DeviceStanding, Standing, Standings, over
+from streampush.push.standing import DeviceStanding, Standing, Standings, over, settled_result, silent_until_ms
 from streampush.push.store_ports import Store
 from streampush.push.under_way import UnderWay
 from streampush.push.values import (
@@ -100,7 +99,7 @@ class Pushing:
         self._in_work: dict[str, PushInWork] = {}
         self._groups: dict[str, PushGroup] = {}  # by the key of their work
         self._results = PushResults(
-            store, drop_token, self._stored, self._stored_group, call_soon=call_soon, spawn=spawn, retry_later=retry_later
+            store, drop_token, self._stored, self._stored_groups, call_soon=call_soon, spawn=spawn, retry_later=retry_later
         )
         self._leasing = Leasing(
             store,
@@ -132,7 +131,7 @@ class Pushing:
     @property
     def room(self) -> int:
         """How many more may be taken; 0 or less: what is due has to wait."""
-        return min(self._sender.max_in_flight - self.in_flight, MAX_UNSTORED - len(self._results))
+        return min(self._sender.max_in_flight - self.in_flight, MAX_UNSTORED - len(self._results) - self._results.groups)
 
     def _room_again(self) -> None:
         self._leasing.room_again()
@@ -167,8 +166,16 @@ class Pushing:
             group.lease = lease
         return group is not None
 
+    def begin_group(self, group: PushGroup) -> None:
+        """The group is in work from now on, and will be taken or left."""
+        self._groups[group.key] = group
+
+    def leave_group(self, group: PushGroup) -> None:
+        """The work of the group is not done as one."""
+        del self._groups[group.key]
+
     def take_group(self, group: PushGroup, record: MessageRecord, standings: Sequence[DeviceStanding]) -> None:
-        """Sends at once to devices that are away, as was seen just now; but for those that have acknowledged since."""
+        """Sends at once to these devices, as they were seen just now; but for those that have acknowledged since."""
         self._groups[group.key] = group
         alert = split(group.form)[1]
         pushes = []
@@ -188,18 +195,22 @@ class Pushing:
 
     def drop_group(self, group: PushGroup, count: int) -> None:
         """So many pushes are not needed any more; nothing was sent."""
-        for _ in range(count):
-            group.ended(PushOutcome.CANCELLED)
+        group.cancelled(count)
         self._metrics.fell_back(PushOutcome.CANCELLED, count)
+        self.end_group(group)
+
+    def end_group(self, group: PushGroup) -> None:
+        """Nothing is sent, or no more."""
         self._groups[group.key] = group
         self._results.add_group(group)
 
-    def _stored_group(self, group: PushGroup) -> None:
-        del self._groups[group.key]
-        for device_id, at_ms, held in group.again:
-            self._leasing.expect(at_ms)
-            if held is not None:
-                self._held.add(PUSH, push_key(group.message_id, device_id), held)
+    def _stored_groups(self, groups: Sequence[PushGroup]) -> None:
+        for group in groups:
+            del self._groups[group.key]
+            for device_id, at_ms, held in group.again:
+                self._leasing.expect(at_ms)
+                if held is not None:
+                    self._held.add(PUSH, push_key(group.message_id, device_id), held)
         self._room_again()
 
     # -------------------------------------------------------------------------------------------------------------- looking
@@ -331,7 +342,7 @@ class Pushing:
         if push.result is None:
             group.again.append((push.device_id, push.again_ms, push.held))
         else:
-            group.ended(push.result.outcome)
+            group.ended(push.device_id, push.result)
         group.left -= 1
         if not group.left:
             self._results.add_group(group)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
+from streampush.push.alerts import FallbackRule
 from streampush.push.channels import Kind, kind_of
 from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
 from streampush.push.store_ports import Store
-from streampush.push.values import Cursor, CursorMove, MessageRecord, PushToken, Reach
+from streampush.push.values import Cursor, CursorMove, MessageRecord, PushOutcome, PushResult, PushToken, Reach
 from streampush.quick_values import quick_value
 
 
@@ -31,6 +32,23 @@ class DeviceStanding:
     device_id: str
     standing: Standing
     token: PushToken | None = None
+
+
+def settled_result(standing: Standing, now_ms: int) -> PushResult:
+    """What is stored of a device that needs no push, or cannot get one."""
+    outcome = PushOutcome.NOT_SENT if standing is Standing.NO_TOKEN else PushOutcome.CANCELLED
+    return PushResult(now_ms, outcome, standing.value)
+
+
+AWAY_LOOK = 30.0
+"""Seconds between two looks at a device that is connected, of a message that is only for devices that are away."""
+
+
+def silent_until_ms(rule: FallbackRule, record: MessageRecord, after: float, now_ms: int) -> int:
+    """Until when a device that is connected may stay silent, Unix milliseconds; `after`: seconds, if the message does not say."""
+    if rule.only_when_away:
+        return now_ms + int(AWAY_LOOK * 1000)
+    return record.published_at_ms + (rule.after_ms or int(after * 1000))
 
 
 def over(record: MessageRecord | None, now_ms: int) -> str:

@@ -201,6 +201,14 @@ class MessageStore(Protocol):
         Some hundreds of devices at a time, in all.
         """
 
+    async def reach_users(self, message_ids: Sequence[str], limit: int, *, results: bool) -> Sequence[MessageReach | None]:
+        """For each of these messages, in their order, how the devices of the user that it is for may be reached with it: the first
+        `limit`, in order of their ids; nobody if it is for others. None if the message is in no log. All as of one moment. How
+        pushes to these devices ended is told if `results`.
+
+        Some hundreds of messages at a time, with a small limit.
+        """
+
     async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
         """Takes a message back: a scheduled one is dropped (None); one in the log is delivered no more, its payload is freed,
         and a recall notice with the id `notice_id` is appended, and given. None also if it was recalled already.

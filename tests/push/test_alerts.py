@@ -6,7 +6,7 @@ import json
 from dataclasses import fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streampush.errors import Refused
@@ -101,6 +101,15 @@ def test_the_form_has_what_is_said_and_nothing_else() -> None:
         "custom": {"k": [1, "é"]},
     }
     assert split(canonical(HELLO, "news")) == (FallbackRule(0, only_when_away=False), b'{"title":"Hello"}')
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=1, max_size=20), st.integers(0, 2))
+@example('"', 0)
+@example("\\", 0)
+@example('\\",{}', 0)
+def test_the_rule_of_a_message_to_a_device_names_it(device_id: str, after_ms: int) -> None:
+    rule, _ = split(canonical(replace(HELLO, fallback_after_ms=after_ms), f"device:{device_id}"))
+    assert rule == FallbackRule(after_ms, only_when_away=False, device_id=device_id)
 
 
 def test_a_background_alert_says_so() -> None:

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from streampush.protocol.terms import Outcome
-from streampush.push.fallback import AWAY_LOOK, BATCH, PAUSE
+from streampush.push.fallback import BATCH, PAUSE
+from streampush.push.standing import AWAY_LOOK
 from streampush.push.values import Alert, PublishRequest, PushOutcome, Session
 from tests.push.fallback_world import FakeSender, FallbackWorld
 from tests.push.world import PUBLISHER, World

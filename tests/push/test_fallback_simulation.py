@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -25,6 +26,7 @@ from twisted.internet.defer import Deferred
 from streampush.config import StoreConfig
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.terms import Outcome
+from streampush.push import user_messages
 from streampush.push.delivery import Attachment
 from streampush.push.due import LONGEST_WAIT
 from streampush.push.leasing import LEASE
@@ -46,7 +48,7 @@ from tests.push.world import PUBLISHER, World
 DEVICES = ("a", "b", "c")
 CHANNELS = ("device:a", "device:b", "user:u", "news")
 FRAGILE = frozenset(
-    {"message", "reach", "reach_with", "subscribers", "devices_of_user", "record_pushes", "drop_token"}
+    {"message", "reach", "reach_with", "reach_users", "subscribers", "devices_of_user", "record_pushes", "drop_token"}
     | {"outbox_lease", "outbox_release", "outbox_complete", "outbox_replace", "outbox_branch", "outbox_next_ms"}
     | {"outbox_hasten"}
 )
@@ -319,6 +321,17 @@ def test_each_devices_push_ends_in_one_way_whatever_happens(seed: int) -> None:
     scenario.run(60)
     scenario.finish()
     scenario.verdict()
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 1 << 32))
+def test_each_devices_push_ends_in_one_way_also_when_each_device_of_a_user_has_work_of_its_own(seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(user_messages, "FEW_DEVICES", 1)
+        scenario = Scenario(seed)
+        scenario.run(60)
+        scenario.finish()
+        scenario.verdict()
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -16,6 +16,7 @@ from streampush.push.due import LONGEST_WAIT, RETRY_PAUSE
 from streampush.push.leasing import LEASE, STEP_WORKS
 from streampush.push.push_groups import push_key
 from streampush.push.pushing import NAMESPACE, push_id
+from streampush.push.user_messages import FEW_DEVICES
 from streampush.push.values import PUSH, PublishRequest, PushAnswer, PushOutcome, PushToken
 from streampush.store.memory import MemoryStore
 from tests.push.fallback_world import TAKEN, FakeSender, FallbackWorld
@@ -323,8 +324,9 @@ def test_sending_stops_when_too_many_results_wait(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("name", "channel"),
-    [(name, channel) for name in ("reach_with", "outbox_lease", "outbox_next_ms") for channel in ("device:phone", "user:alice")]
-    + [(name, "user:alice") for name in ("message", "devices_of_user", "reach", "outbox_replace")],
+    [(name, channel) for name in ("outbox_lease", "outbox_next_ms", "record_pushes") for channel in ("device:phone", "user:alice")]
+    + [("reach_with", "device:phone"), ("reach_users", "user:alice")]
+    + [(name, "user:crowd") for name in ("reach_users", "message", "devices_of_user", "reach", "outbox_replace", "reach_with")],
 )
 def test_a_store_that_fails_anywhere_delays_the_push_and_loses_nothing(name: str, channel: str) -> None:
     world, store = slow(FakeSender(), name)
@@ -332,7 +334,9 @@ def test_a_store_that_fails_anywhere_delays_the_push_and_loses_nothing(name: str
         while store.calls:
             store.finish()
             world.settle()
-    world.known("phone", "alice")
+    world.known("phone", channel.partition(":")[2])
+    for number in range(FEW_DEVICES):
+        world.known(f"mute{number}", "crowd", token=b"")
     published = world.alert(channel)
     for _ in range(12):
         if store.calls:

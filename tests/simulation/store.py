@@ -42,6 +42,7 @@ READS = frozenset(
         "devices_named",
         "reach",
         "reach_with",
+        "reach_users",
         "dead_letters",
         "dead_letter",
         "first_answer",

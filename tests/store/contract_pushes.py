@@ -36,7 +36,7 @@ def pushed(
 
 
 class PushContract(ContractBase):
-    """record_pushes, push_of."""
+    """record_pushes, push_of, reach_with, reach_users."""
 
     async def push(self, store: Store, message_id: str = "m1", device_id: str = "d") -> PushResult | None:
         """How the push of a message to the device ended."""
@@ -272,3 +272,91 @@ class PushContract(ContractBase):
         await store.append(self.draft(message_id="topic"))
         asked = [("topic", names), *((f"m{number}", ["d"]) for number in range(1, 301))]
         assert await self.reached(store, *asked) == [("news", names, {}), *[("device:d", ["d"], {})] * 300]
+
+    # ------------------------------------------------------------------------------------------------ the devices of users
+
+    async def users_reached(
+        self, store: Store, message_ids: Sequence[str], limit: int = 10, *, results: bool = False
+    ) -> list[tuple[str, list[str], dict[str, PushOutcome]] | None]:
+        """For each message its channel, the devices of its user, and how pushes of it ended."""
+        return [
+            None
+            if one is None
+            else (
+                one.record.channel,
+                [reach.device_id for reach in one.reaches],
+                {device_id: result.outcome for device_id, result in one.results.items()},
+            )
+            for one in await store.reach_users(message_ids, limit, results=results)
+        ]
+
+    async def with_users(self) -> Store:
+        """Three devices of u, one of v; a message to each, one to a topic and one to a device."""
+        store, _ = await self.with_device(1)
+        for device_id, user_id in (("d", "u"), ("e", "v"), ("c", "u"), ("b", "u"), ("a", "")):
+            await store.remember_device(DeviceRecord(device_id, user_id))
+        for channel, message_id in (("user:u", "to u"), ("user:v", "to v"), ("user:u", "to u again"), ("news", "topic")):
+            await store.append(self.draft(channel, message_id=message_id))
+        return store
+
+    async def test_the_devices_of_each_messages_user_are_told_in_the_order_of_their_ids_and_nobody_for_others(self) -> None:
+        store = await self.with_users()
+        asked = ["topic", "to u again", "gone", "to v", "to u", "m1"]
+        assert await self.users_reached(store, asked) == [
+            ("news", [], {}),
+            ("user:u", ["b", "c", "d"], {}),
+            None,
+            ("user:v", ["e"], {}),
+            ("user:u", ["b", "c", "d"], {}),
+            ("device:d", [], {}),
+        ]
+        assert await self.users_reached(store, []) == []
+
+    async def test_of_each_user_no_more_devices_are_told_than_the_limit_says(self) -> None:
+        store = await self.with_users()
+        assert await self.users_reached(store, ["to u", "to v"], 2) == [("user:u", ["b", "c"], {}), ("user:v", ["e"], {})]
+
+    async def test_a_device_that_went_to_another_user_or_was_forgotten_is_not_told(self) -> None:
+        store = await self.with_users()
+        await store.remember_device(DeviceRecord("c", "v"))
+        await store.forget_device("b")
+        assert await self.users_reached(store, ["to u", "to v"]) == [("user:u", ["d"], {}), ("user:v", ["c", "e"], {})]
+        await store.forget_device("d")
+        assert await self.users_reached(store, ["to u"]) == [("user:u", [], {})]
+
+    async def test_the_devices_of_a_user_stand_to_its_channel_as_when_they_are_asked_for_by_name(self) -> None:
+        store = await self.with_users()
+        epoch = (await store.head("user:u")).epoch
+        token = PushToken(b"secret", "app", sandbox=True, registered_at_ms=7)
+        await store.remember_device(DeviceRecord("d", "u", push_token=token))
+        await store.record([CursorMove("d", "user:u", epoch, 1), CursorMove("c", "user:v", epoch, 1)])
+        await store.begin_session(Session("b", "s", "node 2"))
+        await store.append(self.draft("user:u", message_id="recalled", want_receipt=True, ttl_ms=500))
+        await store.recall("recalled", "notice", self.now_ms)
+        message_ids = ["to u", "to u again", "recalled"]
+        found = await store.reach_users(message_ids, 10, results=True)
+        assert found == await store.reach_with([(message_id, ["b", "c", "d"]) for message_id in message_ids], results=True)
+        assert found[0] is not None
+        assert [(reach.node, reach.cursor, reach.token) for reach in found[0].reaches] == [
+            ("node 2", None, None),
+            ("", None, None),
+            ("", Cursor(epoch, 1), token),
+        ]
+
+    async def test_how_pushes_to_the_devices_of_a_user_ended_is_told_if_it_is_wanted(self) -> None:
+        store = await self.with_users()
+        await store.record_pushes([pushed("to u", "c", outcome=REJECTED), pushed("to u"), pushed("to v", "e"), pushed("to u", "e")])
+        told = await self.users_reached(store, ["to u", "to v", "to u again", "topic"], results=True)
+        assert [one and one[2] for one in told] == [{"c": REJECTED, "d": DELIVERED}, {"e": DELIVERED}, {}, {}]
+        told = await self.users_reached(store, ["to u", "to v"])
+        assert [one and one[2] for one in told] == [{}, {}]
+
+    async def test_hundreds_of_messages_to_hundreds_of_users_are_one_question(self) -> None:
+        store = self.make_store(LIMITS)
+        for number in range(300):
+            await store.remember_device(DeviceRecord(f"d{number:03}", f"u{number % 150:03}"))
+            await store.append(self.draft(f"user:u{number % 150:03}", message_id=f"m{number}"))
+        found = await self.users_reached(store, [f"m{number}" for number in range(300)])
+        names = [(f"user:u{n % 150:03}", [f"d{n % 150:03}", f"d{n % 150 + 150:03}"], {}) for n in range(300)]
+        assert found[:150] == names[:150]
+        assert found[150:] == names[150:]

@@ -185,6 +185,9 @@ class SlowStore:
     async def reach_with(self, asked: Sequence[tuple[str, Sequence[str]]], *, results: bool) -> Sequence[MessageReach | None]:
         return await self._begin("reach_with", lambda: self._store.reach_with(asked, results=results))
 
+    async def reach_users(self, message_ids: Sequence[str], limit: int, *, results: bool) -> Sequence[MessageReach | None]:
+        return await self._begin("reach_users", lambda: self._store.reach_users(message_ids, limit, results=results))
+
     async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
         return await self._begin("devices_named", lambda: self._store.devices_named(prefix, limit))
 

@@ -146,6 +146,8 @@ class Pair:
             self.both("reach", channel, DEVICES)
         for results in (False, True):
             self.both("reach_with", [(message_id, DEVICES) for message_id in self.messages[-40:]], results=results)
+            for limit in (1, 10):
+                self.both("reach_users", self.messages[-40:], limit, results=results)
         self.both("count_readable", [(channel, after, after + 9) for channel in CHANNELS for after in range(0, 30, 4)])
         for prefix in ("", "d", "d1"):
             self.both("devices_named", prefix, 2)

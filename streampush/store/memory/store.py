@@ -341,6 +341,16 @@ class MemoryStore(OneProcessPresence):
         ended = {device_id: known[device_id] for device_id in device_ids if device_id in known}
         return MessageReach(record, tuple(await self.reach(channel, device_ids)), ended)
 
+    async def reach_users(self, message_ids: Sequence[str], limit: int, *, results: bool) -> Sequence[MessageReach | None]:
+        asked = [(message_id, self._devices_for(message_id, limit)) for message_id in message_ids]
+        return await self.reach_with(asked, results=results)
+
+    def _devices_for(self, message_id: str, limit: int) -> Sequence[str]:
+        """The first devices of the user that a message is for."""
+        entry = self._logs.find(message_id)
+        kind, _, name = ("", "", "") if entry is None else entry.publication.channel.partition(":")
+        return [record.device_id for record in self._devices.of_user(name, limit)] if kind == "user" else ()
+
     async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
         draft = self._schedule.remove(message_id)
         if draft is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -45,6 +46,13 @@ FROM wanted CROSS JOIN devices AS d ON d.id = a
     LEFT JOIN cursors AS c ON c.device = a AND c.channel = b
     LEFT JOIN subscriptions AS s ON s.device = a AND s.channel = b
 """
+_REACH_USERS = f"""
+SELECT json_group_array(json_array(j.value, {_REACH_COLUMNS}))
+FROM json_each(?1) AS j CROSS JOIN devices AS d
+    ON d.id IN (SELECT id FROM devices WHERE user_id = j.value AND user_id <> '' ORDER BY id LIMIT ?2)
+    LEFT JOIN cursors AS c ON c.device = d.id AND c.channel = 'user:' || j.value
+    LEFT JOIN subscriptions AS s ON s.device = d.id AND s.channel = 'user:' || j.value
+"""
 _MESSAGE_COLUMNS = (
     "e.message_id, c.name, e.id, e.publisher, e.published_at, e.expires_at, e.deliver_at, e.priority, e.collapse_key, e.flags,"
     " e.size, e.recalls, e.recalled_at, e.superseded_by"
@@ -57,6 +65,9 @@ _RESULTS = f"""
 SELECT json_group_array(json_array(a, b, {PUSH_COLUMNS})) FROM wanted CROSS JOIN receipts ON entry = a AND device = b
 WHERE pushed_at IS NOT NULL
 """
+
+_USER = "user:"
+"""Begins the channels of users."""
 
 _NO_RESULTS: Mapping[str, PushResult] = MappingProxyType({})
 
@@ -174,8 +185,7 @@ class MessageReading:
     def reach_with(self, asked: Sequence[tuple[str, Sequence[str]]], results: bool) -> list[MessageReach | None]:
         """As push.store_ports.MessageStore.reach_with; who is connected is not known here. The number of steps grows with that of
         the devices in steps of 64."""
-        rows = sorted(read_list(self._db, _MESSAGES, (as_json([message_id for message_id, _ in asked]),)), key=lambda row: row[2])
-        known = {row[0]: row for row in rows}  # of entries of the same id the newest
+        known = self._messages([message_id for message_id, _ in asked])
         wanted = [(known[message_id], device_ids) for message_id, device_ids in asked if message_id in known]
         pairs = dict.fromkeys((device_id, row[1]) for row, device_ids in wanted for device_id in device_ids)
         reaches = {(row[0], channel): _reach(row) for channel, *row in read_many(self._db, _REACH_PAIRS, list(pairs))}
@@ -189,6 +199,29 @@ class MessageReading:
             there = [reach for one in device_ids if (reach := reaches.get((one, row[1]))) is not None]
             found.append(MessageReach(self._record(row), tuple(there), ended.get(row[2], _NO_RESULTS)))
         return found
+
+    def reach_users(self, message_ids: Sequence[str], limit: int, results: bool) -> list[MessageReach | None]:
+        """As push.store_ports.MessageStore.reach_users; who is connected is not known here."""
+        known = self._messages(message_ids)
+        users = {row[1]: row[1][len(_USER) :] for row in known.values() if row[1].startswith(_USER)}
+        rows = read_list(self._db, _REACH_USERS, (as_json(list(users.values())), limit)) if users else []
+        reaches: dict[str, list[Reach]] = {user_id: [] for user_id in users.values()}
+        for user_id, *row in sorted(rows, key=itemgetter(1)):
+            reaches[user_id].append(_reach(row))
+        there = {channel: tuple(reaches[user_id]) for channel, user_id in users.items()}
+        wanted = [(row, [reach.device_id for reach in there.get(row[1], ())]) for row in known.values()] if results else []
+        ended = self._results(wanted)
+        return [
+            None
+            if (row := known.get(message_id)) is None
+            else MessageReach(self._record(row), there.get(row[1], ()), ended.get(row[2], _NO_RESULTS))
+            for message_id in message_ids
+        ]
+
+    def _messages(self, message_ids: Sequence[str]) -> dict[str, Sequence[Any]]:
+        """The _MESSAGE_COLUMNS of those that are in a log; of entries of the same id the newest."""
+        rows = sorted(read_list(self._db, _MESSAGES, (as_json(list(message_ids)),)), key=itemgetter(2))
+        return {row[0]: row for row in rows}
 
     def _results(self, wanted: Sequence[tuple[Sequence[Any], Sequence[str]]]) -> dict[int, dict[str, PushResult]]:
         """How pushes to these devices ended, by entry, of the messages of devices and users."""

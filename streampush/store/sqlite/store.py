@@ -294,7 +294,12 @@ class SqliteStore(OneProcessPresence):
         return record
 
     async def reach_with(self, asked: Sequence[tuple[str, Sequence[str]]], *, results: bool) -> Sequence[MessageReach | None]:
-        found: list[MessageReach | None] = await self._read("reach_with", asked, results)
+        return self._all_located(await self._read("reach_with", asked, results))
+
+    async def reach_users(self, message_ids: Sequence[str], limit: int, *, results: bool) -> Sequence[MessageReach | None]:
+        return self._all_located(await self._read("reach_users", tuple(message_ids), limit, results))
+
+    def _all_located(self, found: list[MessageReach | None]) -> Sequence[MessageReach | None]:
         for number, one in enumerate(found):
             if one is not None and (located := self._located(one.reaches)) is not one.reaches:
                 found[number] = replace(one, reaches=tuple(located))
