@@ -20,6 +20,7 @@ BENCHES = (
     "memory",
     "idle",
     "durable",
+    "busy",
     "latency",
     "backlog",
     "followers",

@@ -40,15 +40,24 @@ class Inbox:
         callable(*args)
 
 
+class BusyInbox(Inbox):
+    """Its thread computes while it waits, as a reactor's does that has much to do."""
+
+    def turn(self) -> None:
+        while self._calls.empty():
+            pass
+        super().turn()
+
+
 class Appends:
     """A file of its own, and a loop that keeps `in_flight` appends to one topic under way."""
 
-    def __init__(self, path: Path, max_batch: int, slower_by: float = 0.0) -> None:
+    def __init__(self, path: Path, max_batch: int, slower_by: float = 0.0, *, inbox: Inbox | None = None) -> None:
         prepare(str(path), lambda: ids.random_id(os.urandom), self._now_ms())
         runner: Runner = make_writer(str(path), StoreConfig().sized(), DeliveryConfig().max_dead_letters)
         if slower_by:
             runner = SlowRunner(runner, slower_by)
-        self._inbox = Inbox()
+        self._inbox = inbox or Inbox()
         limit = StoreConfig().max_queue
         self._executor = ThreadExecutor("bench", runner, self._observe, self._inbox, max_queue=limit, max_batch=max_batch)
         self._executor.start()

@@ -25,6 +25,10 @@ from streampush.observe.log import LineObserver
 from streampush.rest.http import ApiSite
 from streampush.server.listener import StreamPort
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that waits for the interpreter gets it; Python's own value is ten times that. The store's threads
+let go of it at each step of SQLite, and beside a busy reactor an append waited for a second now and then (docs/performance.md)."""
+
 
 class StreampushService(Service):
     """One node, whole: stream server, REST API, store, probe.
@@ -61,6 +65,7 @@ class StreampushService(Service):
         self._rest_port: IListeningPort | None = None
         self._rest_site: ApiSite | None = None
         self._old_hangup: Any = None
+        self._old_switch_interval = sys.getswitchinterval()
         self._hurried = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -118,6 +123,8 @@ class StreampushService(Service):
         """Everything runs when this returns; the node is ready when its first probe has come through."""
         if self._stream_port is None:
             self.privilegedStartService()
+        self._old_switch_interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL)
         self._open_store()
         super().startService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         if self._observer is not None:
@@ -226,6 +233,7 @@ class StreampushService(Service):
         if not await self.service.settle():
             self._log.error("the store is away: what devices acknowledged last is not stored, they get it again")
         await self._stop_parts()
+        sys.setswitchinterval(self._old_switch_interval)
         if self._old_hangup is not None:
             signal.signal(signal.SIGHUP, self._old_hangup)
         self._log.info("stopped")

@@ -95,6 +95,10 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
             **{f"store alone, append: {part}": {"max_batch=1000/max_batch=1"} for part in ("throughput", "CPU")},
         },
     ),
+    "busy": (
+        "--messages 3 --rounds 1",
+        {f"append beside a busy thread, {part}": {OURS, "python", f"{OURS}/python"} for part in ("p50", "p99")},
+    ),
     "latency": (
         "--devices 3 --messages 4 --rounds 1",
         {"latency p50": BOTH, "latency p99": BOTH, "latency: messages published": BOTH, "latency: CPU": BOTH},

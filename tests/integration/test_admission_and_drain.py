@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 
 from twisted.internet.error import ConnectError
 
+from streampush.node_service import SWITCH_INTERVAL
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
 from tests.integration.harness import NodeTestCase, run
@@ -110,6 +112,14 @@ class ResumptionTests(NodeTestCase):
         await client.visit()
         await client.visit()
         await self.counted("streampush_handshakes_total", 2, result="ok")
+
+
+class ProcessTests(NodeTestCase):
+    @run
+    async def test_threads_take_turns_more_often_while_a_node_runs(self) -> None:
+        self.assertAlmostEqual(sys.getswitchinterval(), SWITCH_INTERVAL)
+        await self.stop()
+        self.assertAlmostEqual(sys.getswitchinterval(), 0.005)
 
 
 class DrainTests(NodeTestCase):
