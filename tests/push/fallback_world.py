@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from twisted.internet.defer import Deferred
 
-from streampush.config import DeliveryConfig
+from streampush.config import DeliveryConfig, StoreConfig
 from streampush.protocol.terms import Outcome
 from streampush.push.delivery import Attachment
+from streampush.push.due import RETRY_PAUSE
+from streampush.push.leasing import LEASE
 from streampush.push.store_ports import Store
 from streampush.push.values import (
     Alert,
@@ -24,10 +26,14 @@ from streampush.push.values import (
     PushResult,
     PushToken,
 )
+from streampush.store.memory import MemoryStore
 from tests.push.world import PUBLISHER, RecordingLink, World, device
+from tests.store.slow import SlowStore
 
 TAKEN = PushAnswer(PushOutcome.DELIVERED, apns_id="apns")
 WITHDRAWN = PushAnswer(PushOutcome.NOT_SENT, "cancelled", again_in=0.0)
+LATER = PushAnswer(PushOutcome.NOT_SENT, "no connection", again_in=7.0)
+DEAD = PushAnswer(PushOutcome.REJECTED, "Unregistered", "id", token_dead_at_ms=1_000_000)
 ALERT = Alert(title="Hello")
 
 
@@ -100,6 +106,28 @@ class FallbackWorld(World):
         self.advance(0.0)
         return published
 
+    def answer(self, answer: PushAnswer = TAKEN) -> None:
+        """The oldest push that waits has its answer."""
+        self.sender.waiting.popleft().callback(answer)
+        self.settle()
+
+    def fail_once(self, store: SlowStore, name: str, *, behind: bool) -> None:
+        """The call of this name that waits fails, or is done and its answer lost; then the store works, and leases run out."""
+        call = store.take(name)
+        if behind:
+            call.lose()
+        else:
+            call.fail()
+        self.settle()
+        self.pause()
+        for _ in range(4):
+            for _ in range(9):
+                while store.calls:
+                    store.finish()
+                    self.settle()
+                self.advance(RETRY_PAUSE)
+            self.advance(LEASE)
+
     def online(self, device_id: str, user_id: str = "") -> tuple[Attachment, RecordingLink]:
         """The device connects and follows what it should."""
         attachment, link = self.connected(device(device_id, user_id))
@@ -133,3 +161,14 @@ class FallbackWorld(World):
     def work(self) -> int:
         """How much work the outbox has."""
         return self.run(self.memory.status()).outbox
+
+
+def with_small_outbox(max_outbox: int) -> FallbackWorld:
+    """A store that keeps so many pieces of work, and a sender whose answers the test gives."""
+    worlds: list[FallbackWorld] = []
+    memory = MemoryStore(StoreConfig(max_outbox=max_outbox), lambda: worlds[0].wall_ms(), lambda: "epoch")
+    world = FallbackWorld(store=memory, sender=FakeSender(slow=True), start=False)
+    worlds.append(world)
+    world.memory = memory
+    world.service.start()
+    return world

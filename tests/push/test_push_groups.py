@@ -6,20 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streampush.config import StoreConfig
-from streampush.push.due import LONGEST_WAIT, RETRY_PAUSE
+from streampush.push.due import LONGEST_WAIT
 from streampush.push.leasing import LEASE
 from streampush.push.push_groups import group_body, split_group
 from streampush.push.values import OutboxWork, PushAnswer, PushOutcome
-from streampush.store.memory import MemoryStore
-from tests.push.fallback_world import TAKEN, FakeSender, FallbackWorld
+from tests.push.fallback_world import DEAD, LATER, TAKEN, FakeSender, FallbackWorld, with_small_outbox
 from tests.push.test_pushing import ending, reborn, slow
 from tests.push.world import PUBLISHER
 from tests.store.slow import SlowStore
 
 NAMES = ["a", "b", "c"]
-LATER = PushAnswer(PushOutcome.NOT_SENT, "no connection", again_in=7.0)
-DEAD = PushAnswer(PushOutcome.REJECTED, "Unregistered", "id", token_dead_at_ms=1_000_000)
 DELIVERED, CANCELLED, REJECTED = PushOutcome.DELIVERED, PushOutcome.CANCELLED, PushOutcome.REJECTED
 
 
@@ -42,12 +38,6 @@ def held(*calls: str, sender: FakeSender | None = None) -> tuple[FallbackWorld, 
     return world, store
 
 
-def answer(world: FallbackWorld, answer: PushAnswer = TAKEN) -> None:
-    """The oldest push that waits has its answer."""
-    world.sender.waiting.popleft().callback(answer)
-    world.settle()
-
-
 @given(st.lists(st.text(max_size=9), min_size=1, max_size=5), st.binary(max_size=50))
 def test_the_body_of_a_group_gives_back_what_it_was_made_of(device_ids: list[str], form: bytes) -> None:
     assert split_group(group_body(device_ids, form)) == (device_ids, form)
@@ -62,11 +52,11 @@ def test_all_that_are_away_are_one_piece_of_work_that_ends_with_the_last_answer(
     published = world.alert("news")
     assert world.pushed() == NAMES
     assert world.work() == 1
-    answer(world)
-    answer(world, DEAD)
+    world.answer()
+    world.answer(DEAD)
     assert world.work() == 1
     assert world.record(published).push_counts == {}
-    answer(world)
+    world.answer()
     assert world.work() == 0
     assert world.record(published).push_counts == {DELIVERED: 2, REJECTED: 1}
     assert sorted(world.metrics.named("fell_back")) == [("delivered", 1), ("delivered", 1), ("rejected", 1)]
@@ -99,8 +89,8 @@ def test_who_is_connected_is_given_its_time_and_has_no_token_is_counted_while_th
     published = world.alert("news")
     assert world.pushed() == ["a", "c"]
     assert world.work() == 2
-    answer(world)
-    answer(world)
+    world.answer()
+    world.answer()
     assert world.record(published).push_counts == {DELIVERED: 2, PushOutcome.NOT_SENT: 1}
     world.advance(5.0)
     assert world.pushed() == ["a", "c", "b"]
@@ -113,7 +103,7 @@ def test_the_next_batch_does_not_wait_for_the_answers_of_this_one(monkeypatch: p
     assert world.pushed() == NAMES
     assert world.work() == 2
     for _ in NAMES:
-        answer(world)
+        world.answer()
     assert world.record(published).push_counts == {DELIVERED: 3}
     assert world.work() == 0
 
@@ -149,7 +139,7 @@ def test_a_message_that_is_recalled_while_the_group_is_written_is_pushed_to_nobo
 def test_after_a_crash_a_group_is_sent_again_with_the_same_ids_and_counted_once() -> None:
     world = followed(FakeSender(slow=True))
     published = world.alert("news")
-    answer(world)
+    world.answer()
     world.service.stop()
     other = reborn(world)
     other.advance(LEASE + LONGEST_WAIT)
@@ -157,7 +147,7 @@ def test_after_a_crash_a_group_is_sent_again_with_the_same_ids_and_counted_once(
     assert other.record(published).push_counts == {DELIVERED: 3}
     assert other.work() == 0
     while world.sender.waiting:  # the first process was only slow
-        answer(world)
+        world.answer()
     assert other.record(published).push_counts == {DELIVERED: 3}
 
 
@@ -193,7 +183,7 @@ def test_a_group_whose_lease_ends_while_it_is_in_work_is_not_sent_again_by_this_
     world.advance(2 * LEASE)
     assert world.pushed() == NAMES
     for _ in NAMES:
-        answer(world)
+        world.answer()
     assert world.record(published).push_counts == {DELIVERED: 3}
     assert world.work() == 0
 
@@ -225,20 +215,7 @@ def test_after_a_crash_who_has_no_token_is_counted_with_the_others() -> None:
 def test_a_store_that_fails_at_any_step_of_a_group_delays_it_and_each_result_is_counted_once(name: str, behind: bool) -> None:
     world, store = held(name)
     published = world.alert("news")
-    call = store.take(name)
-    if behind:
-        call.lose()
-    else:
-        call.fail()
-    world.settle()
-    world.pause()
-    for _ in range(4):
-        for _ in range(9):
-            while store.calls:
-                store.finish()
-                world.settle()
-            world.advance(RETRY_PAUSE)
-        world.advance(LEASE)
+    world.fail_once(store, name, behind=behind)
     assert set(world.pushed()) == set(NAMES)
     assert world.record(published).push_counts == {DELIVERED: 3}
     assert len(world.pushed()) == 3
@@ -247,19 +224,15 @@ def test_a_store_that_fails_at_any_step_of_a_group_delays_it_and_each_result_is_
 
 
 def test_what_a_group_leads_to_waits_until_the_outbox_has_room() -> None:
-    worlds: list[FallbackWorld] = []
-    memory = MemoryStore(StoreConfig(max_outbox=2), lambda: worlds[0].wall_ms(), lambda: "epoch")
-    worlds.append(FallbackWorld(store=memory, sender=FakeSender(slow=True), start=False))
-    world = worlds[0]
-    world.memory = memory
-    world.service.start()
+    world = with_small_outbox(2)
+    memory = world.memory
     follow(world, *NAMES)
     world.alert("news")
     world.run(memory.outbox_add("other", "x", b"", 0))
     (other,) = world.run(memory.outbox_lease("other", 1, 0, 1))
     world.run(memory.outbox_replace(other.token, [OutboxWork("other", key, b"", 0) for key in "yz"]))
     for _ in NAMES:
-        answer(world, LATER)
+        world.answer(LATER)
     assert world.work() == 3  # of at most four
     (other,) = world.run(memory.outbox_lease("other", 1, 0, 1))
     world.run(memory.outbox_complete(other.token))
@@ -275,10 +248,10 @@ def test_the_end_of_the_node_waits_for_a_group_and_stores_what_is_left_of_it() -
     world = followed(FakeSender(slow=True))
     published = world.alert("news")
     ends = ending(world)
-    answer(world)
-    answer(world)
+    world.answer()
+    world.answer()
     assert ends == []
-    answer(world, PushAnswer(PushOutcome.NOT_SENT, "stopping", again_in=0.0))
+    world.answer(PushAnswer(PushOutcome.NOT_SENT, "stopping", again_in=0.0))
     assert ends == [True]
     assert world.record(published).push_counts == {DELIVERED: 2}
     other = reborn(world)

@@ -19,13 +19,9 @@ from streampush.push.pushing import NAMESPACE, push_id
 from streampush.push.user_messages import FEW_DEVICES
 from streampush.push.values import PUSH, PublishRequest, PushAnswer, PushOutcome, PushToken
 from streampush.store.memory import MemoryStore
-from tests.push.fallback_world import TAKEN, FakeSender, FallbackWorld
+from tests.push.fallback_world import DEAD, LATER, TAKEN, FakeSender, FallbackWorld
 from tests.push.world import PUBLISHER
 from tests.store.slow import Call, SlowStore
-
-LATER = PushAnswer(PushOutcome.NOT_SENT, "no connection", again_in=7.0)
-DEAD = PushAnswer(PushOutcome.REJECTED, "Unregistered", "id", token_dead_at_ms=1_000_000)
-
 
 KNOWN = "eab6f325-eaf4-57a9-a4fe-e315c86ad390"
 """Must never change: see pushing.NAMESPACE."""

@@ -6,21 +6,17 @@ from json import JSONDecodeError
 
 import pytest
 
-from streampush.config import StoreConfig
 from streampush.push import pushing
-from streampush.push.due import LONGEST_WAIT, RETRY_PAUSE
+from streampush.push.due import LONGEST_WAIT
 from streampush.push.leasing import LEASE
 from streampush.push.user_messages import FEW_DEVICES
 from streampush.push.values import FALLBACK, Alert, OutboxWork, PublishRequest, PushAnswer, PushOutcome
-from streampush.store.memory import MemoryStore
-from tests.push.fallback_world import TAKEN, FakeSender, FallbackWorld
+from tests.push.fallback_world import DEAD, LATER, TAKEN, FakeSender, FallbackWorld, with_small_outbox
 from tests.push.test_pushing import ending, reborn, slow
 from tests.push.world import PUBLISHER
 from tests.store.slow import SlowStore
 
 NAMES = ["phone", "tablet"]
-LATER = PushAnswer(PushOutcome.NOT_SENT, "no connection", again_in=7.0)
-DEAD = PushAnswer(PushOutcome.REJECTED, "Unregistered", "id", token_dead_at_ms=1_000_000)
 
 
 def known(sender: FakeSender | None = None) -> FallbackWorld:
@@ -39,12 +35,6 @@ def held(*calls: str, sender: FakeSender | None = None) -> tuple[FallbackWorld, 
     return world, store
 
 
-def answer(world: FallbackWorld, answer: PushAnswer = TAKEN) -> None:
-    """The oldest push that waits has its answer."""
-    world.sender.waiting.popleft().callback(answer)
-    world.settle()
-
-
 def outcomes(world: FallbackWorld, published: object, *names: str) -> list[str]:
     return [world.outcome(published, name)[0] for name in names or NAMES]  # type: ignore[arg-type]  # as `alert` gives it
 
@@ -54,9 +44,9 @@ def test_devices_that_are_away_are_pushed_to_at_once_as_one_piece_of_work_that_e
     published = world.alert("user:alice")
     assert world.pushed() == NAMES
     assert world.work() == 1
-    answer(world)
+    world.answer()
     assert world.work() == 1
-    answer(world, DEAD)
+    world.answer(DEAD)
     assert world.work() == 0
     assert outcomes(world, published) == ["delivered", "rejected"]
     assert sorted(world.metrics.named("fell_back")) == [("delivered", 1), ("rejected", 1)]
@@ -173,10 +163,10 @@ def test_what_the_sender_has_no_room_for_waits_with_work_of_its_own() -> None:
     published = world.alert("user:alice")
     assert world.pushed() == ["phone"]
     assert world.work() == 2
-    answer(world)
+    world.answer()
     world.advance(0.0)
     assert world.pushed() == NAMES
-    answer(world)
+    world.answer()
     assert outcomes(world, published) == ["delivered", "delivered"]
     assert world.work() == 0
 
@@ -242,7 +232,7 @@ def test_who_acknowledges_while_the_sender_has_the_push_takes_it_back() -> None:
     attachment, _ = world.online("phone", "alice")
     world.acknowledge(attachment, "user:alice", published.offset)
     world.settle()
-    answer(world)
+    world.answer()
     world.advance(0.0)
     assert world.pushed() == NAMES
     assert outcomes(world, published) == ["cancelled", "delivered"]
@@ -272,8 +262,8 @@ def test_results_that_were_stored_after_the_lease_had_passed_to_another_process_
     other.advance(LEASE + LONGEST_WAIT)
     assert other.pushed() == NAMES
     world.now = other.now
-    answer(world)
-    answer(world, LATER)
+    world.answer()
+    world.answer(LATER)
     assert outcomes(world, published) == ["delivered", ""]
     other.service.stop()
     third = reborn(other)
@@ -289,7 +279,7 @@ def test_a_message_whose_lease_ends_while_it_is_in_work_is_not_sent_again_by_thi
     world.advance(2 * LEASE)
     assert world.pushed() == NAMES
     for _ in NAMES:
-        answer(world)
+        world.answer()
     assert outcomes(world, published) == ["delivered", "delivered"]
     assert world.work() == 0
 
@@ -338,20 +328,7 @@ def test_a_store_that_fails_at_any_step_delays_it_and_each_device_is_pushed_to_o
         world.settle()
     world.sender.answers.extend([TAKEN, LATER if name == "outbox_replace" else TAKEN])
     published = world.alert("user:alice")
-    call = store.take(name)
-    if behind:
-        call.lose()
-    else:
-        call.fail()
-    world.settle()
-    world.pause()
-    for _ in range(4):
-        for _ in range(9):
-            while store.calls:
-                store.finish()
-                world.settle()
-            world.advance(RETRY_PAUSE)
-        world.advance(LEASE)
+    world.fail_once(store, name, behind=behind)
     assert outcomes(world, published) == ["delivered", "delivered"]
     assert world.pushed() == ([*NAMES, "tablet"] if name == "outbox_replace" else NAMES)
     assert world.work() == 0
@@ -359,12 +336,8 @@ def test_a_store_that_fails_at_any_step_delays_it_and_each_device_is_pushed_to_o
 
 
 def test_what_a_message_leads_to_waits_until_the_outbox_has_room_and_results_do_not() -> None:
-    worlds: list[FallbackWorld] = []
-    memory = MemoryStore(StoreConfig(max_outbox=2), lambda: worlds[0].wall_ms(), lambda: "epoch")
-    worlds.append(FallbackWorld(store=memory, sender=FakeSender(slow=True), start=False))
-    world = worlds[0]
-    world.memory = memory
-    world.service.start()
+    world = with_small_outbox(2)
+    memory = world.memory
     for name in NAMES:
         world.known(name, "alice")
     world.known("other", "bob")
@@ -373,8 +346,8 @@ def test_what_a_message_leads_to_waits_until_the_outbox_has_room_and_results_do_
     (other,) = world.run(memory.outbox_lease("other", 1, 0, 1))
     world.run(memory.outbox_replace(other.token, [OutboxWork("other", key, b"", 0) for key in "xyz"]))
     assert world.work() == 4  # as many as may be
-    answer(world, LATER)
-    answer(world, LATER)
+    world.answer(LATER)
+    world.answer(LATER)
     assert world.work() == 4
     (other,) = world.run(memory.outbox_lease("other", 1, 0, 1))
     world.run(memory.outbox_complete(other.token))
@@ -389,9 +362,9 @@ def test_the_end_of_the_node_waits_for_a_message_and_stores_what_is_left_of_it()
     world = known(FakeSender(slow=True))
     published = world.alert("user:alice")
     ends = ending(world)
-    answer(world)
+    world.answer()
     assert ends == []
-    answer(world, PushAnswer(PushOutcome.NOT_SENT, "stopping", again_in=0.0))
+    world.answer(PushAnswer(PushOutcome.NOT_SENT, "stopping", again_in=0.0))
     assert ends == [True]
     assert outcomes(world, published) == ["delivered", ""]
     other = reborn(world)
