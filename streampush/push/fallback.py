@@ -141,35 +141,41 @@ class Fallback:
         self._waiting: deque[OutboxEntry] = deque()
         self._is_taking = False
         self._reserved = 0  # room for pushes that are as good as taken
-        self._users = UserMessages(
-            store,
-            standings,
-            pushes,
-            metrics,
-            after=after,
-            room=push_room,
-            stuck=lambda: self._leasing.stuck(),
-            others=self._take_others,
-            wall_ms=wall_ms,
-            spawn=spawn,
-            retry_later=retry_later,
-        )
-        self._leasing = Leasing(
-            store,
-            FALLBACK,
-            metrics,
-            take=self._take,
-            room=lambda: 0 if self._waiting else self._room(),
-            busy=lambda: self._in_work + len(self._waiting) + len(self._users),
-            wall_ms=wall_ms,
-            call_later=call_later,
-            spawn=spawn,
-        )
+        self._users = self._make_users()
+        self._leasing = self._make_leasing(call_later)
         self.start = self._leasing.start
         self.stop = self._leasing.stop
         self.expect = self._leasing.expect
         self.room_again = self._leasing.room_again
         self.quiet = self._leasing.quiet
+
+    def _make_users(self) -> UserMessages:
+        return UserMessages(
+            self._store,
+            self._standings,
+            self._pushes,
+            self._metrics,
+            after=self._after,
+            room=self._push_room,
+            stuck=lambda: self._leasing.stuck(),
+            others=self._take_others,
+            wall_ms=self._wall_ms,
+            spawn=self._spawn,
+            retry_later=self._retry_later,
+        )
+
+    def _make_leasing(self, call_later: Delayer) -> Leasing:
+        return Leasing(
+            self._store,
+            FALLBACK,
+            self._metrics,
+            take=self._take,
+            room=lambda: 0 if self._waiting else self._room(),
+            busy=lambda: self._in_work + len(self._waiting) + len(self._users),
+            wall_ms=self._wall_ms,
+            call_later=call_later,
+            spawn=self._spawn,
+        )
 
     def _take(self, entries: Sequence[OutboxEntry]) -> None:
         pushes: list[tuple[str, OutboxEntry]] = []
