@@ -1,0 +1,233 @@
+"""How a connection to Redis is made: the address, by sentinels if need be, TLS, who we are, and whether it is the master."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+from txredisapi import ConnectionError as LostConnection
+from txredisapi import RedisProtocol, ResponseError
+
+from streampush.errors import StoreUnavailable
+from streampush.store.redis.address import RedisAddress
+from streampush.tls_clients import is_untrusted, is_wrong_name, openssl_reasons, refuses_us
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds for TCP and TLS to one host."""
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds for each answer while a connection is made."""
+
+CLIENT_NAME = "streampush"
+"""What CLIENT LIST shows for us."""
+
+
+class Unreachable(Exception):
+    """Why Redis cannot be used now; `str()` is safe to log. `refused`: it answered, and would not have us."""
+
+    def __init__(self, text: str, *, refused: bool = False) -> None:
+        super().__init__(text)
+        self.refused = refused
+
+
+class _Protocol(RedisProtocol):  # type: ignore[misc]  # txredisapi has no types
+    """Tells its end, and when it last heard something. Texts are bytes, numbers are what Redis says are numbers."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(charset=None, convertNumbers=False)
+        self.clock = clock
+        self.heard = clock.seconds()
+        self.ended: Deferred[str] = Deferred()
+        self.why = ""
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        self.heard = self.clock.seconds()
+        super().dataReceived(data, unpause)
+
+    def connectionLost(self, why: Failure) -> None:
+        self.why = self.why or _words(why.value)
+        super().connectionLost(why)
+        self.ended.callback(self.why)
+
+
+class RedisConnection:
+    """One connection. `closed` fires with the reason when it has ended; `place`: where it leads to, for logs."""
+
+    def __init__(self, protocol: _Protocol, place: str) -> None:
+        self.place = place
+        self.closed: Deferred[str] = Deferred()
+        self.ended = False
+        self._protocol = protocol
+        protocol.ended.addCallback(self._end)
+
+    def _end(self, reason: str) -> None:
+        self.ended = True
+        self.closed.callback(reason)
+
+    @property
+    def waiting(self) -> int:
+        """Commands without an answer so far."""
+        return len(self._protocol.replyQueue.waiting)
+
+    @property
+    def why(self) -> str:
+        """Why it has ended, or will at once; "": it works."""
+        return self._protocol.why
+
+    def silent_for(self, now: float) -> float:
+        """Seconds since Redis last said something, or since it was first asked after a silence."""
+        return float(now - self._protocol.heard)
+
+    def command(self, *parts: bytes | str | int) -> Deferred[Any]:
+        """See link.RedisLink.command."""
+        if not self.waiting:
+            self._protocol.heard = self._protocol.clock.seconds()
+        try:
+            answer: Deferred[Any] = self._protocol.execute_command(*parts)
+        except LostConnection:
+            answer = Deferred()
+            answer.errback(StoreUnavailable("the connection to Redis was lost"))
+            return answer
+        return answer.addErrback(_as_value)
+
+    def abort(self, reason: str) -> None:
+        """Ends it at once."""
+        if not self.ended:
+            self._protocol.why = self._protocol.why or reason
+            self._protocol.transport.abortConnection()
+
+    async def close(self) -> None:
+        """Ends it, and returns when it is gone."""
+        if not self.ended:
+            self.abort("the server stops")
+            gone: Deferred[None] = Deferred()
+            self.closed.addCallback(lambda reason: gone.callback(None))
+            await gone
+
+
+def _as_value(failure: Failure) -> object:
+    """Errors that Redis answers are values; that no answer came is not."""
+    if isinstance(failure.value, ResponseError):
+        return failure.value
+    if isinstance(failure.value, LostConnection):
+        raise StoreUnavailable("the connection to Redis was lost before it answered")
+    return failure
+
+
+class Connector:
+    """Makes connections to the Redis of an address. `tls` makes what Twisted needs for TLS to a host; None: no TLS."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        address: RedisAddress,
+        *,
+        password: str = "",
+        tls: Callable[[str], IOpenSSLClientConnectionCreator] | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._address = address
+        self._password = password or address.password
+        self._tls = tls
+        self._first_sentinel = 0
+
+    async def connect(self) -> RedisConnection:
+        """A connection to the master that takes commands. Raises Unreachable."""
+        if self._address.service:
+            host, port = await self._ask_sentinels()
+        else:
+            ((host, port),) = self._address.hosts
+        connection = await self._open(host, port)
+        try:
+            await self._greet(connection)
+        except BaseException:
+            connection.abort("it would not have us")
+            raise
+        return connection
+
+    async def _greet(self, connection: RedisConnection) -> None:
+        address = self._address
+        if self._password:
+            who = (address.user, self._password) if address.user else (self._password,)
+            await self._ask(connection, "AUTH", *who)
+        if address.database:
+            await self._ask(connection, "SELECT", address.database)
+        await self._ask(connection, "CLIENT", "SETNAME", CLIENT_NAME)
+        role = await self._ask(connection, "ROLE")
+        if role[0] != b"master":
+            raise Unreachable(f"{connection.place} is a {role[0].decode(errors='replace')}, not the master", refused=True)
+
+    async def _ask_sentinels(self) -> tuple[str, int]:
+        """Where the master is. The first sentinel that answers is asked first next time."""
+        hosts = self._address.hosts
+        problem = ""
+        for turn in range(len(hosts)):
+            number = (self._first_sentinel + turn) % len(hosts)
+            try:
+                found = await self._ask_sentinel(*hosts[number])
+            except Unreachable as error:
+                problem = str(error)
+                continue
+            self._first_sentinel = number
+            return found
+        raise Unreachable(f"no sentinel tells where {self._address.service} is: {problem}")
+
+    async def _ask_sentinel(self, host: str, port: int) -> tuple[str, int]:
+        connection = await self._open(host, port)
+        try:
+            found = await self._ask(connection, "SENTINEL", "get-master-addr-by-name", self._address.service)
+        finally:
+            connection.abort("it has said what it knows")
+        if not isinstance(found, list) or len(found) != 2:
+            raise Unreachable(f"the sentinel at {connection.place} knows no service {self._address.service!r}", refused=True)
+        return found[0].decode(), int(found[1])
+
+    async def _open(self, host: str, port: int) -> RedisConnection:
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        endpoint: Any = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
+        if self._tls is not None:
+            endpoint = wrapClientTLS(self._tls(host), endpoint)
+        factory = Factory.forProtocol(lambda: _Protocol(self._reactor))
+        factory.noisy = False
+        opening = endpoint.connect(factory)
+        try:
+            protocol = await opening
+        except Exception as error:
+            raise Unreachable(f"{place}: {_words(error)}") from error
+        protocol.transport.setTcpNoDelay(True)
+        return RedisConnection(protocol, place)
+
+    async def _ask(self, connection: RedisConnection, command: str, *arguments: str | int) -> Any:
+        """The answer, in time. Raises Unreachable, which names the command and nothing of its arguments."""
+        late = self._reactor.callLater(ANSWER_TIMEOUT, connection.abort, f"no answer to {command} in {ANSWER_TIMEOUT:.0f} s")
+        try:
+            answer = await connection.command(command, *arguments)
+        except StoreUnavailable as error:
+            raise Unreachable(f"{connection.place}: {connection.why or error.detail}") from error
+        finally:
+            if late.active():
+                late.cancel()
+        if isinstance(answer, Exception):
+            raise Unreachable(f"{connection.place} refuses {command}: {str(answer).strip()[:200]}", refused=True)
+        return answer
+
+
+def _words(error: BaseException | None) -> str:
+    """What a failed or ended connection says, for people."""
+    if is_wrong_name(error):
+        return "its certificate is not valid for this host"
+    for text in openssl_reasons(error):
+        if is_untrusted(text):
+            return "its certificate is not trusted, or has expired"
+        return f"it refused our certificate: {text}" if refuses_us(text) else f"TLS: {text}"
+    if isinstance(error, DNSLookupError):
+        return "no address of this name is known"
+    if isinstance(error, ConnectError) and error.osError:
+        return f"cannot be connected to ({error})"
+    return str(error) or type(error).__name__
