@@ -19,9 +19,12 @@ from streampush.push.values import (
     DurableSubscription,
     Head,
     Idempotency,
+    KnownNode,
     Mark,
     MessageReach,
     MessageRecord,
+    NodeOrder,
+    NodeRecord,
     OutboxEntry,
     OutboxWork,
     Page,
@@ -258,6 +261,35 @@ class PresenceStore(Protocol):
         """Who follows the channel; `limit` bounds the listed ids, not the count."""
 
 
+class NodeStore(Protocol):
+    """Which nodes there are, and what is wished of them.
+
+    A wish is for the run of the node that it was told to: one that starts anew serves. A node that was drained, restarted and
+    then refused everybody, because of an order that nobody remembers, would be worse than one that must be drained again.
+    """
+
+    async def announce_node(self, record: NodeRecord, until_ms: int) -> NodeOrder:
+        """The node lives until then, if it does not say so again, and stands like this; gives what is wished of it.
+
+        A run that began later replaces an earlier one of the same name, with what was wished of that one; what an earlier run says
+        while a later one lives is ignored.
+        """
+
+    async def retire_node(self, name: str, started_at_ms: int) -> None:
+        """This run of the node is over. Ignored if a later one has announced itself."""
+
+    async def nodes(self) -> Sequence[KnownNode]:
+        """Those that live, in order of their names."""
+
+    async def order_drain(self, name: str, *, drain: bool) -> bool:
+        """The node is to drain, or to serve again; False if no node of this name lives. It hears of it when it next announces
+        itself."""
+
+    async def order_move(self, name: str, move_id: str, connections: int) -> bool:
+        """The node is to send so many connections elsewhere, in place of what an earlier `move_id` asked for; False if no node of
+        this name lives."""
+
+
 class OutboxStore(Protocol):
     """Work that must be done at least once by a sender, whichever process does it. `kind` separates senders."""
 
@@ -296,7 +328,7 @@ class OutboxStore(Protocol):
         """When the next work is due or its lease ends; None if there is none."""
 
 
-class Store(LogStore, CursorStore, DeviceStore, MessageStore, PresenceStore, OutboxStore, Protocol):
+class Store(LogStore, CursorStore, DeviceStore, MessageStore, PresenceStore, NodeStore, OutboxStore, Protocol):
     """Everything that outlives a connection. Every method may raise StoreUnavailable; then nothing was changed, as far as is
     known: an append that was under way when the disk failed may be there after all, and is found by its idempotency key.
 

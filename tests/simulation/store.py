@@ -51,6 +51,7 @@ READS = frozenset(
         "session",
         "user_sessions",
         "channel_presence",
+        "nodes",
         "outbox_next_ms",
     }
 )

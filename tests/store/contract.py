@@ -11,6 +11,7 @@ from tests.store.contract_fallback import FallbackContract
 from tests.store.contract_keys import KeyContract
 from tests.store.contract_logs import LogContract
 from tests.store.contract_messages import MessageContract
+from tests.store.contract_nodes import NodeContract
 from tests.store.contract_outbox import OutboxContract
 from tests.store.contract_presence import PresenceContract
 from tests.store.contract_publishing import PublishingContract
@@ -29,6 +30,7 @@ class StoreContract(
     MessageContract,
     DeviceContract,
     PresenceContract,
+    NodeContract,
     OutboxContract,
     PublishingContract,
     FallbackContract,

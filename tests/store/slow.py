@@ -27,9 +27,12 @@ from streampush.push.values import (
     DurableSubscription,
     Head,
     Idempotency,
+    KnownNode,
     Mark,
     MessageReach,
     MessageRecord,
+    NodeOrder,
+    NodeRecord,
     OutboxEntry,
     OutboxWork,
     Page,
@@ -237,6 +240,21 @@ class SlowStore:
 
     async def channel_presence(self, channel: str, limit: int) -> ChannelPresence:
         return await self._begin("channel_presence", lambda: self._store.channel_presence(channel, limit))
+
+    async def announce_node(self, record: NodeRecord, until_ms: int) -> NodeOrder:
+        return await self._begin("announce_node", lambda: self._store.announce_node(record, until_ms))
+
+    async def retire_node(self, name: str, started_at_ms: int) -> None:
+        return await self._begin("retire_node", lambda: self._store.retire_node(name, started_at_ms))
+
+    async def nodes(self) -> Sequence[KnownNode]:
+        return await self._begin("nodes", lambda: self._store.nodes())
+
+    async def order_drain(self, name: str, *, drain: bool) -> bool:
+        return await self._begin("order_drain", lambda: self._store.order_drain(name, drain=drain))
+
+    async def order_move(self, name: str, move_id: str, connections: int) -> bool:
+        return await self._begin("order_move", lambda: self._store.order_move(name, move_id, connections))
 
     async def outbox_add(self, kind: str, key: str, body: bytes, not_before_ms: int) -> bool:
         return await self._begin("outbox_add", lambda: self._store.outbox_add(kind, key, body, not_before_ms))

@@ -33,6 +33,7 @@ from streampush.push.values.log import (
     Page,
     Publication,
 )
+from streampush.push.values.nodes import KnownNode, NodeOrder, NodeRecord, NodeState
 from streampush.push.values.places import (
     ChannelCursor,
     Cursor,
@@ -98,9 +99,13 @@ __all__ = [
     "FeedStatus",
     "Head",
     "Idempotency",
+    "KnownNode",
     "Mark",
     "MessageReach",
     "MessageRecord",
+    "NodeOrder",
+    "NodeRecord",
+    "NodeState",
     "OutboxEntry",
     "OutboxWork",
     "Page",

@@ -46,13 +46,14 @@ from streampush.store.memory.keys import Keys
 from streampush.store.memory.log import Log
 from streampush.store.memory.logs import Logs, Space
 from streampush.store.memory.waiting import Outbox, Schedule, draft_weight
+from streampush.store.nodes import OneProcessNodes
 from streampush.store.presence import OneProcessPresence
 
 SWEEP_KEYS = 10_000
 """Idempotency keys that one sweep forgets at most: some milliseconds."""
 
 
-class MemoryStore(OneProcessPresence):
+class MemoryStore(OneProcessPresence, OneProcessNodes):
     """See push.store_ports.Store. `wall_ms` gives Unix milliseconds; `new_epoch` a random id."""
 
     durability = Durability.MEMORY
@@ -66,7 +67,8 @@ class MemoryStore(OneProcessPresence):
         max_dead_letters: int = DeliveryConfig().max_dead_letters,
         max_cursors: int = DeliveryConfig().max_subscriptions,
     ) -> None:
-        super().__init__(wall_ms)
+        OneProcessPresence.__init__(self, wall_ms)
+        OneProcessNodes.__init__(self, wall_ms)
         self._limits = limits = limits.sized()
         self._wall_ms = wall_ms
         self._space = Space(limits.max_bytes)

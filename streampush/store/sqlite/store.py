@@ -35,6 +35,7 @@ from streampush.push.values import (
     Undeliverable,
     Want,
 )
+from streampush.store.nodes import OneProcessNodes
 from streampush.store.presence import OneProcessPresence
 from streampush.store.sqlite.appending import DURABILITY
 from streampush.store.sqlite.batches import APPEND, RECORD, RECORD_PUSHES, make_reader, make_writer
@@ -46,7 +47,7 @@ def _ignore(report: Report, waiting: int) -> None:
     """For a store that nobody watches."""
 
 
-class SqliteStore(OneProcessPresence):
+class SqliteStore(OneProcessPresence, OneProcessNodes):
     """The store of one process. `wall_ms` gives Unix milliseconds; `new_epoch` a random id.
 
     With a `reactor` the work is done in threads between `open` and `stop`; without one at once, in the calling thread.
@@ -69,7 +70,8 @@ class SqliteStore(OneProcessPresence):
         observe_writes: Observer = _ignore,
         observe_reads: Observer = _ignore,
     ) -> None:
-        super().__init__(wall_ms)
+        OneProcessPresence.__init__(self, wall_ms)
+        OneProcessNodes.__init__(self, wall_ms)
         self._path = path
         self._wall_ms = wall_ms
         self._new_epoch = new_epoch

@@ -1,0 +1,56 @@
+"""Values of the nodes of a deployment: what a node says of itself, and what is wished of it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class NodeState(enum.StrEnum):
+    """How a node stands, as it says itself."""
+
+    STARTING = "starting"  # takes connections, and is not ready
+    SERVING = "serving"
+    DRAINING = "draining"  # takes no new connections, and sends its own elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """What a node says of itself. `started_at_ms` tells one run of the node from the next.
+
+    `address`: host and port for devices. `connections` of at most `cap`. `handshakes_per_second`: how many it can make;
+    `free_per_second`: what is left of that beside those that it makes now. `is_measured`: these come from handshakes that it has
+    made, not from an assumption. `leaving`: connections that it is sending elsewhere, or wants to.
+    """
+
+    name: str
+    started_at_ms: int
+    state: NodeState = NodeState.SERVING
+    address: str = ""
+    version: str = ""
+    connections: int = 0
+    cap: int = 0
+    handshakes_per_second: float = 0.0
+    free_per_second: float = 0.0
+    is_measured: bool = False
+    leaving: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOrder:
+    """What is wished of one run of a node: whether it is to drain, and how many connections it is to send elsewhere.
+
+    `move_id` tells one rebalancing from the next; empty: there was none.
+    """
+
+    drain: bool = False
+    move_id: str = ""
+    move: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNode:
+    """A node that lives, with what is wished of it."""
+
+    record: NodeRecord
+    order: NodeOrder = NodeOrder()
