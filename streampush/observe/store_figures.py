@@ -10,8 +10,22 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from streampush.observe.tallies import OTHER, Buckets, Tally
 from streampush.push.values import StoreStatus
 
-FAULTS = ("full", "locked", "damaged", "readonly", "unopened", "io", "memory", "gone", "slow", OTHER)
-"""Kinds of faults, as in store.sqlite.file."""
+FAULTS = (
+    "full",
+    "locked",
+    "damaged",
+    "readonly",
+    "unopened",
+    "io",
+    "memory",
+    "gone",
+    "slow",
+    "connection",
+    "silent",
+    "refused",
+    OTHER,
+)
+"""Kinds of faults, as in store.sqlite.file; the last but one are of store.redis.link."""
 
 COMMIT_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From a commit on a good disk to one that hangs."""
@@ -38,6 +52,7 @@ class StoreFigures:
             ("kind",),
             (FAULTS,),
         )
+        self._connected = Tally("streampush_redis_connections_total", "Connections to Redis that were made and could be used.")
         registry.register(self)
 
     def store_watched(self, works: Callable[[], bool], waiting: Callable[[], int]) -> None:
@@ -58,6 +73,10 @@ class StoreFigures:
         """A batch of the store failed."""
         self._faults.add(kind)
 
+    def redis_connected(self) -> None:
+        """There is a connection to Redis again."""
+        self._connected.add()
+
     def store_holds(self, status: StoreStatus) -> None:
         """How much the store holds."""
         self._status = status
@@ -76,6 +95,7 @@ class StoreFigures:
         yield self._sizes.export()
         yield self._operations.export()
         yield self._faults.export()
+        yield self._connected.export()
         yield GaugeMetricFamily("streampush_store_works", "1 while the store does its work, else 0.", value=int(self._works()))
         yield GaugeMetricFamily(
             "streampush_store_after_crash",

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from streampush.observe.store_figures import FAULTS, StoreFigures
 from streampush.push.values import StoreStatus
+from streampush.store.redis.link import LINK_FAULTS
 from streampush.store.sqlite.file import FAULT_KINDS
 
 
@@ -25,8 +26,8 @@ def test_a_batch_is_counted_with_its_size_and_time(registry: CollectorRegistry, 
 
 
 def test_faults_are_counted_by_every_kind_that_the_store_has(registry: CollectorRegistry, figures: StoreFigures) -> None:
-    assert set(FAULTS) == set(FAULT_KINDS)
-    for kind in FAULT_KINDS:
+    assert set(FAULTS) == {*FAULT_KINDS, *LINK_FAULTS}
+    for kind in FAULTS:
         assert registry.get_sample_value("streampush_store_faults_total", {"kind": kind}) == 0
         figures.store_fault(kind)
         assert registry.get_sample_value("streampush_store_faults_total", {"kind": kind}) == 1

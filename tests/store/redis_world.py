@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from streampush.config import StoreConfig
-from streampush.store.redis import RedisLink, Scripts, parse_url
+from streampush.redis_url import parse_url
+from streampush.store.redis import RedisLink, Scripts
 from streampush.store.redis.connecting import Connector
 from streampush.store.redis.link import no_metrics
 from streampush.store.redis.scripts import load_scripts

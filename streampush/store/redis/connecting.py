@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectionDone, DNSLookupError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -15,7 +15,7 @@ from txredisapi import ConnectionError as LostConnection
 from txredisapi import RedisProtocol, ResponseError
 
 from streampush.errors import StoreUnavailable
-from streampush.store.redis.address import RedisAddress
+from streampush.redis_url import RedisAddress
 from streampush.tls_clients import is_untrusted, is_wrong_name, openssl_reasons, refuses_us
 
 CONNECT_TIMEOUT = 5.0
@@ -226,6 +226,8 @@ def _words(error: BaseException | None) -> str:
         if is_untrusted(text):
             return "its certificate is not trusted, or has expired"
         return f"it refused our certificate: {text}" if refuses_us(text) else f"TLS: {text}"
+    if isinstance(error, ConnectionDone):
+        return "it ended the connection"
     if isinstance(error, DNSLookupError):
         return "no address of this name is known"
     if isinstance(error, ConnectError) and error.osError:

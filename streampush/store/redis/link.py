@@ -35,11 +35,15 @@ _CHANGED_ROLE = ("READONLY", "MASTERDOWN")
 """Errors of a Redis that is not the master any more: another one is."""
 
 
+LINK_FAULTS = ("connection", "silent", "refused")
+"""Kinds of faults: the connection was lost or could not be made; Redis did not answer in time; it would not have us."""
+
+
 class LinkMetrics(Protocol):
     """What is counted of the connection to Redis."""
 
     def store_fault(self, kind: str) -> None:
-        """The connection was lost or could not be made: "connection", "silent" or "refused"."""
+        """The connection was lost or could not be made; `kind` is one of LINK_FAULTS, or "other"."""
 
     def redis_connected(self) -> None:
         """A connection was made and may be used."""
@@ -67,8 +71,7 @@ class RedisLink:
         wait: float = 0.0,
         max_queue: int = 10_000,
     ) -> None:
-        self.reason = "no connection to Redis has been made yet"
-        """Why there is no connection; "": there is one."""
+        self._reason = "no connection to Redis has been made yet"
         self._clock = clock
         self._connector = connector
         self._metrics = metrics
@@ -116,6 +119,11 @@ class RedisLink:
         return len(self._waiting) + (0 if self._connection is None else self._connection.waiting)
 
     @property
+    def reason(self) -> str:
+        """Why there is no connection; "": there is one."""
+        return self._connection.why if self._connection is not None else self._reason
+
+    @property
     def connected(self) -> bool:
         """Whether commands go out at once."""
         return self._connection is not None and not self._connection.why
@@ -138,13 +146,10 @@ class RedisLink:
         if self._connection is not None and not self._connection.why:
             return self._send(self._connection, parts)
         if not self._wait or not self._running:
-            return fail(StoreUnavailable(f"Redis is away: {self._why()}"))
+            return fail(StoreUnavailable(f"Redis is away: {self.reason}"))
         wait = _Wait(self._clock.seconds() + self._wait, parts)
         self._waiting.append(wait)
         return wait.answer
-
-    def _why(self) -> str:
-        return self._connection.why if self._connection is not None else self.reason
 
     def _send(self, connection: RedisConnection, parts: tuple[bytes | str | int, ...]) -> Deferred[Any]:
         answer = connection.command(*parts)
@@ -186,7 +191,7 @@ class RedisLink:
             self._log.info("Redis is there again, after {seconds:.1f} s: {place}", seconds=seconds, place=connection.place)
         else:
             self._log.info("connected to Redis: {place}", place=connection.place)
-        self.reason = self._told = ""
+        self._reason = self._told = ""
         while self._waiting and not connection.why:
             wait = self._waiting.popleft()
             self._send(connection, wait.parts).chainDeferred(wait.answer)
@@ -211,11 +216,11 @@ class RedisLink:
         else:
             self._metrics.store_fault("other")
             self._log.failure("preparing a connection to Redis failed", failure=failure)
-            self.reason = "a connection to Redis could not be prepared"
+            self._reason = "a connection to Redis could not be prepared"
         self._again()
 
     def _tell(self, reason: str) -> None:
-        self.reason = reason
+        self._reason = reason
         if reason != self._told:  # it is tried again and again: one line is enough
             self._log.error("Redis is away: {problem}", problem=reason)
             self._told = reason
@@ -231,7 +236,7 @@ class RedisLink:
     def _look(self) -> None:
         self._watch = self._clock.callLater(WATCH_INTERVAL, self._look)
         now = self._clock.seconds()
-        self._give_up_waiting(f"Redis is away: {self._why()}", lambda wait: wait.until <= now)
+        self._give_up_waiting(f"Redis is away: {self.reason}", lambda wait: wait.until <= now)
         connection = self._connection
         if connection is None:
             return
