@@ -50,6 +50,12 @@ class ListenConfig:
     address: str = setting("0.0.0.0", "", "devices come from anywhere, by certificate")  # noqa: S104 - the public port
     port: int = setting(7443, "port", "the stream protocol", 0, 65535)
     backlog: int = setting(1024, "connections", "completed TCP handshakes that wait for accept in a storm", 1, 65535)
+    proxy_protocol: str = choice(
+        "off", ("off", "v1", "v2", "any"), "a proxy in front says who the client is, in a header before TLS"
+    )
+    proxy_from: tuple[str, ...] = setting((), "networks", "who may say so; all others are refused while proxy_protocol is on")
+    proxy_timeout: float = setting(5.0, "s", "for the header, which a proxy sends with the connect", 0.1, 300)
+    proxy_waiting: int = setting(256, "connections", "whose header is not there yet; more are refused", 1, 100_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ def fd_budget(config: Config, soft_limit: int) -> tuple[int, str | None]:
     """
     wanted = config.admission.max_connections
     reserved = RESERVED_DESCRIPTORS + config.apns.max_connections * len(config.apns.apps)
+    if config.listen.proxy_protocol != "off":
+        reserved += config.listen.proxy_waiting
     room = soft_limit - reserved
     if soft_limit < 0 or room >= wanted:
         return wanted, None
@@ -80,6 +82,18 @@ def _addresses(config: Config) -> Found:
     same = config.rest.enabled and config.listen.port == config.rest.port != 0
     if same:
         yield "rest.port", f"{config.rest.port} is listen.port too, take another one"
+
+
+def _proxies(config: Config) -> Found:
+    listen = config.listen
+    if listen.proxy_protocol != "off" and not listen.proxy_from:
+        text = f"required with listen.proxy_protocol = {listen.proxy_protocol!r}: the addresses or networks of the proxies"
+        yield "listen.proxy_from", text
+    for network in listen.proxy_from:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            yield "listen.proxy_from", f"{network!r} is neither an address nor a network, such as 10.0.0.0/24 or 2001:db8::/64"
 
 
 def _heartbeat(config: Config) -> Found:
@@ -211,6 +225,17 @@ def _tight_sizes(config: Config) -> Found:
         yield "delivery.receive_window_bytes", text
 
 
+def _open_proxies(config: Config) -> Found:
+    listen = config.listen
+    if listen.proxy_protocol == "off":
+        if listen.proxy_from:
+            yield "listen.proxy_from", 'of no use while listen.proxy_protocol is "off"'
+        return
+    for network in listen.proxy_from:
+        if network.endswith("/0"):
+            yield "listen.proxy_from", f"{network} is everybody: each of them can claim any address"
+
+
 def _quick_clients(config: Config) -> Found:
     beat = config.heartbeat
     if beat.min_ping_interval > beat.interval + beat.reply_timeout:
@@ -219,5 +244,5 @@ def _quick_clients(config: Config) -> Found:
         yield "heartbeat.min_ping_interval", text
 
 
-_ERRORS = (_tls_files, _addresses, _heartbeat, _reconnect, _sizes, _rest_exposure, _rest_keys, _rights, app_errors)
-_WARNINGS = (_useless_keys, _tight_sizes, _quick_clients)
+_ERRORS = (_tls_files, _addresses, _proxies, _heartbeat, _reconnect, _sizes, _rest_exposure, _rest_keys, _rights, app_errors)
+_WARNINGS = (_useless_keys, _open_proxies, _tight_sizes, _quick_clients)

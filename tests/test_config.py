@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from streampush.config import ApnsAppConfig, ApnsConfig, Config, HeartbeatConfig, KeyConfig, PublisherConfig, StoreConfig, TlsConfig
+from streampush.config import (
+    ApnsAppConfig,
+    ApnsConfig,
+    Config,
+    HeartbeatConfig,
+    KeyConfig,
+    ListenConfig,
+    PublisherConfig,
+    StoreConfig,
+    TlsConfig,
+)
 from streampush.config_rules import check_rules, fd_budget
 from streampush.errors import ConfigError
 from streampush.loading import load_config, problems, read_config
@@ -263,6 +273,9 @@ KEY = f'[[rest.keys]]\nname = "a"\nsha256 = "{DIGEST}"\npublish = ["*"]\n'
     [
         ("[listen]\naddress = 'localhost'", "listen.address", "not an IPv4 or IPv6 address"),
         ("[rest]\naddress = ''", "rest.address", "not an IPv4 or IPv6 address"),
+        ("[listen]\nproxy_protocol = 'v2'", "listen.proxy_from", "the addresses or networks of the proxies"),
+        ("[listen]\nproxy_protocol = 'any'\nproxy_from = ['10.0.0.1/8']", "listen.proxy_from", "such as 10.0.0.0/24"),
+        ("[listen]\nproxy_protocol = 'any'\nproxy_from = ['haproxy']", "listen.proxy_from", "neither an address nor a network"),
         ("[rest]\nport = 7443", "rest.port", "listen.port too"),
         ("[heartbeat]\ninterval = 5", "heartbeat.reply_timeout", "10 s, allowed is at most heartbeat.interval, 5 s"),
         ("[reconnect]\nbackoff_max = 0.5", "reconnect.backoff_initial", "at most reconnect.backoff_max, 0.5 s"),
@@ -322,6 +335,8 @@ def test_placeholders_are_for_devices(tmp_path: Path) -> None:
         ("[rest]\nmax_body = 2048\n" + KEY, "rest.max_body"),
         ("[delivery]\nreceive_window_bytes = 2048\n" + KEY, "delivery.receive_window_bytes"),
         ("[heartbeat]\nmin_ping_interval = 41\n" + KEY, "heartbeat.min_ping_interval"),
+        ("[listen]\nproxy_from = ['10.0.0.1']\n" + KEY, "listen.proxy_from"),
+        ("[listen]\nproxy_protocol = 'v2'\nproxy_from = ['::/0']\n" + KEY, "listen.proxy_from"),
     ],
 )
 def test_a_doubtful_setting_is_a_warning_and_no_error(tmp_path: Path, text: str, key: str) -> None:
@@ -380,6 +395,11 @@ def test_a_low_file_descriptor_limit_lowers_the_cap_and_says_what_to_type() -> N
 def test_connections_to_apple_take_descriptors_too() -> None:
     apns = ApnsConfig(max_connections=8, apps=(ApnsAppConfig("a"), ApnsAppConfig("b")))
     assert fd_budget(Config(apns=apns), 1024)[0] == 1024 - 100 - 16
+
+
+def test_connections_whose_proxy_has_not_spoken_take_descriptors_too() -> None:
+    listen = ListenConfig(proxy_protocol="v2", proxy_waiting=50)
+    assert fd_budget(Config(listen=listen), 1024)[0] == 1024 - 100 - 50
 
 
 def test_a_tiny_file_descriptor_limit_still_admits_one() -> None:

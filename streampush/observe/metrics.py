@@ -31,7 +31,18 @@ HANDSHAKE_RESULTS = (
     "timeout",
     "aborted",
 )
-REFUSAL_REASONS = ("connection_limit", "address_limit", "accept_rate", "handshake_limit", "draining", "file_descriptors")
+REFUSAL_REASONS = (
+    "connection_limit",
+    "address_limit",
+    "accept_rate",
+    "handshake_limit",
+    "draining",
+    "file_descriptors",
+    "not_a_proxy",
+    "proxy_header",
+    "proxy_timeout",
+    "proxy_waiting",
+)
 CLOSED_BY = ("server", "peer", "network")
 PRINCIPAL_KINDS = ("device", "publisher", "key", "probe", "server")
 NOT_PUBLISHED = ("duplicate", "superseded")
@@ -83,6 +94,7 @@ class Metrics:
         self._refused_connections = Tally(
             "streampush_refused_connections_total", "Connections refused before TLS.", ("reason",), (REFUSAL_REASONS,)
         )
+        self._proxy_checks = Tally("streampush_proxy_checks_total", "Connections of proxies that carried no client.")
         self._closes = Tally(
             "streampush_closes_total",
             "Closed connections by code (0: none was given) and by who closed.",
@@ -235,6 +247,10 @@ class Metrics:
         """A connection was refused before TLS."""
         self._refused_connections.add(reason)
 
+    def proxy_check(self) -> None:
+        """A proxy connected for itself, to see whether we live."""
+        self._proxy_checks.add()
+
     def closed(self, code: int, by: str) -> None:
         """A connection closed; code 0: none was given."""
         self._closes.add(str(int(code)), by)
@@ -325,6 +341,7 @@ class Metrics:
         yield self._gauge("streampush_connections", "Open connections by state.", "state", self._connections)
         for tally in (self._handshakes, self._refused_connections, self._closes, self._faults, self._jitter, self._pings_missed):
             yield tally.export()
+        yield self._proxy_checks.export()
         for tally in (self._published, self._published_bytes, self._not_published, self._fired, self._stalled, self._recalled):
             yield tally.export()
         for tally in (self._refused, self._acknowledged, self._lost, self._marks_dropped, self._receipts, self._receipts_dropped):

@@ -23,9 +23,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from streampush.config import ListenConfig
-from streampush.server.admission import Admission
+from streampush.server.admission import DRAINING, Admission
 from streampush.server.contexts import TlsContexts
 from streampush.server.flusher import WriteFlusher
+from streampush.server.introductions import Introductions
 from streampush.server.refusals import RefusalMetrics, Refusals
 from streampush.server.sockets import close
 from streampush.server.stream import Address, Descriptors, StreamProtocol
@@ -58,10 +59,10 @@ class Reactor(Descriptors, Protocol):
 class StreamPort:
     """Listens where `config` says, IPv4 or IPv6, and gives every admitted connection a protocol and a TlsTransport.
 
-    `protocol_factory` gets the peer's address. Its protocol owes `admission` one `handshake_done` (when the handshake succeeded or
-    failed) and one `released` (when the connection is lost), with the address's `host`; if it raises instead, the port settles
-    that itself. Connections get the context that is current when they are accepted, and are watched by `sockets`. `high_water` in
-    bytes, see TlsTransport.
+    With `config.proxy_protocol` a connection's peer is the client that the proxy names. `protocol_factory` gets the peer's address.
+    Its protocol owes `admission` one `handshake_done` (when the handshake succeeded or failed) and one `released` (when the
+    connection is lost), with the address's `host`; if it raises instead, the port settles that itself. Connections get the context
+    that is current when they are accepted, and are watched by `sockets`. `high_water` in bytes, see TlsTransport.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class StreamPort:
         self._protocol_factory = protocol_factory
         self._flusher = flusher
         self._refusals = Refusals(metrics)
+        self._introductions = self._make_introductions(metrics)
         self._high_water = high_water
         self._sock: socket.socket | None = None
         self._reserve: int | None = None
@@ -142,13 +144,35 @@ class StreamPort:
             self._resting = None
         self._sock.close()
         self._sock = None
+        if self._introductions is not None:
+            self._introductions.stop()
         if self._reserve is not None:
             os.close(self._reserve)
             self._reserve = None
 
     # ------------------------------------------------------------------------------------------------------------------- inside
 
+    def _make_introductions(self, metrics: RefusalMetrics) -> Introductions | None:
+        if self._config.proxy_protocol == "off":
+            return None
+        return Introductions(
+            self._reactor,
+            self._sockets,
+            self._config,
+            introduced=self._admit,
+            refuse=self._refuse,
+            checked=metrics.proxy_check,
+        )
+
     def _take(self, sock: socket.socket, peer: Address) -> None:
+        if self._introductions is None:
+            self._admit(sock, peer)
+        elif self._admission.draining:  # a proxy's check must fail then, too
+            self._refuse(sock, DRAINING, peer)
+        else:
+            self._introductions.begin(sock, peer)
+
+    def _admit(self, sock: socket.socket, peer: Address) -> None:
         refusal = self._admission.admit(peer.host, self._reactor.seconds())
         if refusal is not None:
             self._refuse(sock, refusal, peer)
@@ -182,9 +206,9 @@ class StreamPort:
         self._admission.released(peer.host)
         close(sock, reset=True)
 
-    def _refuse(self, sock: socket.socket, reason: str, peer: Address) -> None:
+    def _refuse(self, sock: socket.socket, reason: str, peer: Address, detail: str = "") -> None:
         close(sock, reset=True)
-        self._refusals.refused(reason, peer.host, self._reactor.seconds())
+        self._refusals.refused(reason, peer.host, self._reactor.seconds(), detail)
 
     def _survive(self, error: OSError) -> bool:
         """Whether it makes sense to accept on. The errors of accept(2) that mean the listening socket is broken are raised."""

@@ -19,6 +19,9 @@ class ServerMetrics(Protocol):
     def refused_connection(self, reason: str) -> None:
         """A connection was refused before TLS."""
 
+    def proxy_check(self) -> None:
+        """A proxy connected for itself, to see whether we live."""
+
     def closed(self, code: int, by: str) -> None:
         """A connection ended; `by` is server, peer or network."""
 

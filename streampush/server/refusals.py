@@ -18,6 +18,9 @@ class RefusalMetrics(Protocol):
     def refused_connection(self, reason: str) -> None:
         """A connection was refused before TLS."""
 
+    def proxy_check(self) -> None:
+        """A proxy connected for itself, to see whether we live."""
+
 
 class Refusals:
     """Counts every refusal, and logs the first of each reason, then one in INTERVAL with the number of those in between."""
@@ -28,8 +31,9 @@ class Refusals:
         self._metrics = metrics
         self._told: dict[str, tuple[float, int]] = {}  # by reason: when, and how many since
 
-    def refused(self, reason: str, address: str, now: float) -> None:
-        """A connection from `address` was refused; `now` in monotonic seconds. Draining is the operator's wish, and no news."""
+    def refused(self, reason: str, address: str, now: float, detail: str = "") -> None:
+        """A connection from `address` was refused; `now` in monotonic seconds, `detail` for the log. Draining is the operator's
+        wish, and no news."""
         self._metrics.refused_connection(reason)
         if reason == DRAINING:
             return
@@ -41,6 +45,6 @@ class Refusals:
         _log.warn(
             "{address}: refused before TLS: {reason}, and {untold} others since the last such line",
             address=address,
-            reason=reason,
+            reason=f"{reason} ({detail})" if detail else reason,
             untold=untold,
         )

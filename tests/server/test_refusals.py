@@ -6,6 +6,7 @@ from twisted.trial.unittest import TestCase
 
 from streampush.observe.metrics import REFUSAL_REASONS, Metrics
 from streampush.server.admission import ACCEPT_RATE, ADDRESS_LIMIT, CONNECTION_LIMIT, DRAINING, HANDSHAKE_LIMIT
+from streampush.server.introductions import NOT_A_PROXY, PROXY_HEADER, PROXY_TIMEOUT, PROXY_WAITING
 from streampush.server.listener import NO_DESCRIPTORS
 from streampush.server.refusals import INTERVAL, Refusals
 
@@ -49,4 +50,5 @@ class RefusalTests(TestCase):
 
     def test_every_reason_has_a_label_of_its_own(self) -> None:
         reasons = {ACCEPT_RATE, ADDRESS_LIMIT, CONNECTION_LIMIT, DRAINING, HANDSHAKE_LIMIT, NO_DESCRIPTORS}
+        reasons |= {NOT_A_PROXY, PROXY_HEADER, PROXY_TIMEOUT, PROXY_WAITING}
         self.assertEqual(set(REFUSAL_REASONS), reasons)

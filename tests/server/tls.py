@@ -99,9 +99,13 @@ class Recorder:
 class Refusals:
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.checks = 0
 
     def refused_connection(self, reason: str) -> None:
         self.reasons.append(reason)
+
+    def proxy_check(self) -> None:
+        self.checks += 1
 
 
 class TlsServer:
@@ -116,6 +120,7 @@ class TlsServer:
         high_water: int = 65536,
         address: str = "127.0.0.1",
         port: int = 0,
+        listen: ListenConfig | None = None,
         prepare: Callable[[Recorder], object] = lambda protocol: None,
     ) -> None:
         self.reactor = reactor
@@ -129,7 +134,7 @@ class TlsServer:
         self.sockets = make_socket_set(reactor)
         self.port = StreamPort(
             reactor,
-            ListenConfig(address=address, port=port),
+            listen or ListenConfig(address=address, port=port),
             sockets=self.sockets,
             admission=self.admission,
             contexts=self.contexts,
@@ -194,9 +199,16 @@ def client_context(
 
 
 class Client:
-    """A TLS client on a non-blocking socket, stepped by the reactor: what it reads is in `received`."""
+    """A TLS client on a non-blocking socket, stepped by the reactor: what it reads is in `received`. `greeting` goes before TLS."""
 
-    def __init__(self, reactor: Any, address: tuple[str, int], context: SSL.Context, session: SSL.Session | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        address: tuple[str, int],
+        context: SSL.Context,
+        session: SSL.Session | None = None,
+        greeting: bytes = b"",
+    ) -> None:
         self._reactor = reactor
         self.received = bytearray()
         self.error: SSL.Error | OSError | None = None  # what ended it, None: the server's close_notify
@@ -208,6 +220,7 @@ class Client:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.sock.connect(address)
+        self.sock.sendall(greeting)
         self.sock.setblocking(False)
         self.tls = SSL.Connection(context, self.sock)
         self.tls.set_connect_state()
