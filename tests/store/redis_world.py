@@ -43,7 +43,15 @@ class RedisTestCase(TestCase):
         return link
 
     def make_store(self, limits: StoreConfig) -> RedisStore:
-        return self.same_store(limits, f"test-{os.getpid()}-{next(_NUMBERS)}")
+        return self.same_store(limits, self.new_prefix())
+
+    def new_prefix(self) -> str:
+        """One that nobody has."""
+        return f"test-{os.getpid()}-{next(_NUMBERS)}"
+
+    async def keys_left(self, prefix: str) -> set[str]:
+        """The names of all keys that begin so, without that; `prefix` is that of the scripts."""
+        return {key.decode().removeprefix(prefix) for key in await self.link.command("KEYS", f"{prefix}*")}
 
     def same_store(self, limits: StoreConfig, prefix: str) -> RedisStore:
         """Another store with the same keys, as another node has it."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streampush.config import DeliveryConfig, StoreConfig
+from streampush.store.redis.devices import RedisDevices
+from streampush.store.redis.outbox import RedisOutbox
+from streampush.store.redis.places import RedisPlaces
+from streampush.store.redis.presence import RedisPresence
 from streampush.store.redis.scripts import Scripts
 
 
-class RedisStore:
+class RedisStore(RedisPlaces, RedisDevices, RedisPresence, RedisOutbox):
     """The store of any number of processes that have the same `scripts.prefix`. `wall_ms` gives Unix milliseconds; `new_epoch` a
     random id, for a store that is begun."""
 

@@ -1,0 +1,14 @@
+--! needs presence
+-- device, node, user, facts, now: the generation; 'more' if the older session follows so much that this must be called again.
+local device, node, user, facts, now = args[1], args[2], args[3], args[4], args[5]
+local older = presence.stored(device)
+if older and not presence.step(device, older[2], older[3]) then
+  return pack('more')
+end
+local generation = presence.next_generation(now)
+call('HSET', P .. 'sess:' .. device, 'generation', generation, 'node', node, 'user', user, 'facts', pack(facts))
+call('ZADD', P .. 'nodeof:' .. node, generation, device)
+if user ~= '' then
+  call('ZADD', P .. 'online:' .. user, 0, device)
+end
+return pack(generation)

@@ -1,0 +1,19 @@
+-- Which life of the store this is. One epoch is that of all logs.
+--   totals  hash  its field `epoch`: the present one
+--   epochs  set   those that the present one goes on from, after a failover that kept what they had
+local epoch = {}
+
+--- The present epoch. Where there is none (Redis is new, or was emptied) the script ends here, Python begins the store and runs
+--- it again: to be called before anything is written.
+function epoch.now()
+  local now = call('HGET', P .. 'totals', 'epoch')
+  if not now then
+    error({err = 'NOEPOCH the store is not begun'})
+  end
+  return now
+end
+
+--- Whether offsets of this epoch are those of the present one.
+function epoch.known(one)
+  return one == epoch.now() or call('SISMEMBER', P .. 'epochs', one) == 1
+end

@@ -1,0 +1,12 @@
+-- What the whole store holds, and what it counts: one hash of whole numbers.
+local totals = {}
+
+--- A number; 0 if it was never counted.
+function totals.number(name)
+  return tonumber(call('HGET', P .. 'totals', name) or 0)
+end
+
+--- Counts so many more, or less; gives what there is now.
+function totals.add(name, more)
+  return call('HINCRBY', P .. 'totals', name, more)
+end

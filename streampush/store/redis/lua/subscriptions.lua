@@ -1,0 +1,2 @@
+-- device: channels, and since when, in turn.
+return pack(call('HGETALL', P .. 'sub:' .. args[1]))
