@@ -40,6 +40,7 @@ class Connections:
         self._wall_ms = wall_ms
         self._follow = follow
         self._connected: dict[str, Connected] = {}
+        self._overtaken: dict[str, int] = {}  # of connected devices: the newest generation elsewhere, while ours is not known
 
     def __len__(self) -> int:
         return len(self._connected)
@@ -70,6 +71,7 @@ class Connections:
         connected = self._connected.get(device_id)
         if connected is not None and connected.attachment is attachment:
             del self._connected[device_id]
+            self._overtaken.pop(device_id, None)
             self._presence.ended(device_id, attachment.info.session_id, close)
 
     def close(self, device_id: str, detail: str) -> bool:
@@ -79,6 +81,28 @@ class Connections:
             return False
         connected.attachment.close(Code.CONNECTION_TIMED_OUT, detail)
         return True
+
+    # -------------------------------------------------------------------------------------------------------- one owner
+
+    def replaced(self, device_id: str, generation: int) -> None:
+        """The device has a session of this generation on another node: an older connection here is closed with REPLACED."""
+        if device_id in self._connected:
+            self._overtaken[device_id] = max(generation, self._overtaken.get(device_id, 0))
+            self.begun(device_id, self._presence.generation(device_id))
+
+    def begun(self, device_id: str, generation: int) -> None:
+        """The store has given the device's session here this generation; 0: it has not yet."""
+        newest = self._overtaken.get(device_id, 0)
+        if not generation or not newest:
+            return
+        del self._overtaken[device_id]
+        if newest > generation:
+            self._connected[device_id].attachment.close(Code.REPLACED, "replaced by a session on another node")
+
+    def generations(self) -> list[tuple[str, int]]:
+        """The devices here whose sessions the store knows, with their generations."""
+        known = ((device_id, self._presence.generation(device_id)) for device_id in self._connected)
+        return [(device_id, generation) for device_id, generation in known if generation]
 
     # ------------------------------------------------------------------------------------------------------ whose it is
 

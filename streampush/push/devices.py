@@ -14,9 +14,11 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import is_id
 from streampush.push.backlog import Backlog
+from streampush.push.bus import Order, OrderKind
 from streampush.push.channels import kind_of, unknown_device, user_channel
 from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
+from streampush.push.elsewhere import Elsewhere
 from streampush.push.presence import Presence
 from streampush.push.store_ports import Store
 from streampush.push.turns import Turns
@@ -60,6 +62,7 @@ class Devices:
         connections: Connections,
         presence: Presence,
         backlog: Backlog,
+        elsewhere: Elsewhere,
         wall_ms: Callable[[], int],
         standing_changed: Callable[[str], None] = lambda device_id: None,
     ) -> None:
@@ -69,6 +72,7 @@ class Devices:
         self._connections = connections
         self._presence = presence
         self._backlog = backlog
+        self._elsewhere = elsewhere
         self._wall_ms = wall_ms
         self._standing_changed = standing_changed
 
@@ -153,6 +157,8 @@ class Devices:
             place = CursorMove(device_id, channel, head.epoch, head.top_offset, at_ms=self._wall_ms(), begun=head.top_offset)
             await self._store.record((place,))
         await self._connections.rebind(device_id, new)
+        if self._connections.get(device_id) is None:
+            await self._elsewhere.tell(Order(OrderKind.REBIND, device_id, new))
 
     async def _leave_user(self, device_id: str, user_id: str) -> None:
         channel = user_channel(user_id)
@@ -178,9 +184,7 @@ class Devices:
         )
         connected = self._connections.get(device_id)
         if connected is None:
-            rows = await self._backlog.channels(device_id)
-            cursors = tuple(ChannelCursor(row.channel, row.acknowledged, row.acknowledged, row.top) for row in rows)
-            return replace(status, channels=cursors)
+            return await self._not_here(status)
         attachment = connected.attachment
         info = attachment.info
         return replace(
@@ -196,6 +200,31 @@ class Devices:
             round_trip=attachment.heartbeats.last,
             channels=attachment.cursors(),
         )
+
+    async def _not_here(self, status: DeviceStatus) -> DeviceStatus:
+        """Of a device that is away, or connected to another node, of which the store knows the session."""
+        rows = await self._backlog.channels(status.device_id)
+        cursors = tuple(ChannelCursor(row.channel, row.acknowledged, row.acknowledged, row.top) for row in rows)
+        session = await self._elsewhere.session(status.device_id)
+        if session is None:
+            return replace(status, channels=cursors)
+        return replace(
+            status,
+            connected=True,
+            session_id=session.session_id,
+            address=session.address,
+            connected_at_ms=session.connected_at_ms,
+            last_seen_ms=self._wall_ms(),
+            app=session.app,
+            app_version=session.app_version,
+            channels=cursors,
+        )
+
+    async def disconnect(self, device_id: str, detail: str) -> bool:
+        """Closes the device's connection (advice: reconnect), on whatever node; False if it has none. Raises StoreUnavailable."""
+        if self._connections.close(device_id, detail):
+            return True
+        return await self._elsewhere.tell(Order(OrderKind.CLOSE, device_id, detail))
 
     async def subscriptions(self, device_id: str) -> Sequence[DurableSubscription]:
         """The channels that the device follows whenever it is connected. Raises Refused(UNKNOWN_RECIPIENT)."""
@@ -219,7 +248,7 @@ class Devices:
 
         Its connection is closed. A device whose certificate is still good is remembered anew when it connects.
         """
-        self._connections.close(device_id, "the device was forgotten over the REST API")
+        await self.disconnect(device_id, "the device was forgotten over the REST API")
         async with self._turns.of(device_id):
             self._cursors.forget_device(device_id)
             forgotten = await self._store.forget_device(device_id)

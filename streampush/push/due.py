@@ -31,7 +31,8 @@ class DueSteps:
     """Calls `step` when something is due, between `start` and `stop`, and never while one is under way.
 
     `what` names what waits in the log line that says that the store is away; `stalled` is called each time that it is. `done`:
-    after each step. `wall_ms` gives Unix milliseconds.
+    after each step. `poll`: seconds after which the store is asked again although nothing was expected: other processes add to what
+    waits there, and leave work behind; 0: there are none. `wall_ms` gives Unix milliseconds.
     """
 
     _log = Logger()
@@ -46,6 +47,7 @@ class DueSteps:
         call_later: Delayer,
         spawn: Spawner,
         done: Callable[[], None] = lambda: None,
+        poll: float = 0.0,
     ) -> None:
         self._what = what
         self._step = step
@@ -54,6 +56,7 @@ class DueSteps:
         self._call_later = call_later
         self._spawn = spawn
         self._done = done
+        self._poll_ms = int(poll * 1000)
         self.running = False
         self.working = False
         """Whether a step is under way."""
@@ -130,7 +133,8 @@ class DueSteps:
                 self._log.warn("{what} waits for the store: {problem}", what=self._what, problem=away.detail)
         finally:  # also after a fault of ours, which must not end the steps for good
             self.working = False
-            waiting = [moment for moment in (again_ms, self._due_ms) if moment is not None]
+            poll_ms = self._wall_ms() + self._poll_ms if self._poll_ms else None
+            waiting = [moment for moment in (again_ms, self._due_ms, poll_ms) if moment is not None]
             if self.running and waiting and not self._held:
                 self._arm(min(waiting))
             self._done()

@@ -82,8 +82,11 @@ class FanOut:
         metrics: PushMetrics,
         written: Callable[[str, str, int, int, int], None],
         heard: Callable[[Appended], None] = lambda appended: None,
+        interest: Callable[[str, bool], None] = lambda channel, follows: None,
     ) -> None:
-        """`written` is told of a topic's channel, epoch, first and last offset with receipts, and number of connections."""
+        """`written` is told of a topic's channel, epoch, first and last offset with receipts, and number of connections;
+        `interest` when somebody begins to follow a channel that nobody followed, and when nobody does any more."""
+        self._interest = interest
         self._written = written
         self._uneven = False  # something of another than normal priority is due
         self._encode = encode
@@ -99,6 +102,7 @@ class FanOut:
         entry = self._channels.get(channel)
         if entry is None:
             entry = self._channels[channel] = _Channel(channel, epoch, top)
+            self._interest(channel, True)
         elif entry.epoch == epoch:
             entry.top = max(entry.top, top)
         entry.followers[follower] = None
@@ -110,6 +114,7 @@ class FanOut:
             entry.followers.pop(follower, None)
             if not entry.followers:
                 del self._channels[channel]
+                self._interest(channel, False)
 
     def top(self, channel: str, epoch: str) -> int:
         """The newest offset heard of in this epoch; 0 if nobody here follows the channel or another epoch was heard of."""
@@ -121,6 +126,18 @@ class FanOut:
         entry = self._channels.get(channel)
         if entry is not None and entry.epoch == epoch and entry.top == heard:
             entry.top = top
+
+    def seen(self, channel: str, epoch: str, top: int) -> None:
+        """The log has this epoch and ends at `top`, or did a moment ago: followers who have less read it."""
+        entry = self._channels.get(channel)
+        if entry is None or (entry.epoch == epoch and top <= entry.top):
+            return
+        if entry.epoch != epoch:  # what waits is of a log that is gone
+            entry.epoch = epoch
+            entry.pending.clear()
+        entry.top = top
+        for follower in list(entry.followers):
+            follower.missed()
 
     def followers(self, channel: str) -> int:
         """How many connections of this node follow the channel."""

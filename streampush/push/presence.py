@@ -46,7 +46,7 @@ class Presence:
     """The sessions of this node's devices, for the store.
 
     Bounded by the devices that are connected, and those that have left while the store was away. `turns` are those of the
-    devices' records: an end writes there how the connection closed.
+    devices' records: an end writes there how the connection closed. `begun` is told each generation.
     """
 
     def __init__(
@@ -59,7 +59,9 @@ class Presence:
         call_soon: Scheduler,
         spawn: Spawner,
         retry_later: Callable[[Callable[[], None]], object],
+        begun: Callable[[str, int], None] = lambda device_id, generation: None,
     ) -> None:
+        self._begun = begun
         self._store = store
         self._node = node
         self._wall_ms = wall_ms
@@ -214,6 +216,7 @@ class Presence:
         await self._forget_former()
         entry.generation = await self._store.begin_session(session)
         entry.stored = session
+        self._begun(session.device_id, entry.generation)
 
     async def _end(self, device_id: str, entry: _Entry, over: tuple[Session, Close]) -> None:
         session, close = over

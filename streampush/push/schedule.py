@@ -12,6 +12,9 @@ from streampush.push.fanout import FanOut
 from streampush.push.ports import Delayer, PushMetrics, Spawner
 from streampush.push.store_ports import Store
 
+POLL = 5.0
+"""Seconds after which other nodes' messages are looked for, where there may be any: theirs wait in the store when they are gone."""
+
 STEP_MESSAGES = 100
 """Fired in one turn of the reactor: a few milliseconds."""
 
@@ -19,7 +22,7 @@ STEP_MESSAGES = 100
 class Schedule:
     """Fires what is due, between `start` and `stop`; what is under way in the store at the stop still goes out. `expect` is told of
     a message that waits. `clock` gives monotonic seconds, `wall_ms` Unix milliseconds. `falls_back` is told when some of it may
-    have an alert to follow up, Unix milliseconds."""
+    have an alert to follow up, Unix milliseconds. `shared`: other processes put messages into the store, too."""
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class Schedule:
         call_later: Delayer,
         spawn: Spawner,
         falls_back: Callable[[int], None] | None = None,
+        shared: bool = False,
     ) -> None:
         self._store = store
         self._fanout = fanout
@@ -40,7 +44,13 @@ class Schedule:
         self._wall_ms = wall_ms
         self._falls_back = falls_back
         steps = DueSteps(
-            "the schedule", self._step, stalled=metrics.schedule_stalled, wall_ms=wall_ms, call_later=call_later, spawn=spawn
+            "the schedule",
+            self._step,
+            stalled=metrics.schedule_stalled,
+            wall_ms=wall_ms,
+            call_later=call_later,
+            spawn=spawn,
+            poll=POLL if shared else 0.0,
         )
         self.start = steps.start
         self.stop = steps.stop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streampush.config import DeliveryConfig, PublishConfig
 from streampush.errors import Refused
@@ -11,12 +11,14 @@ from streampush.protocol.codes import CODES, Advice, Code
 from streampush.protocol.terms import Milestone, Start
 from streampush.push.alarm import Alarm
 from streampush.push.backlog import Backlog
+from streampush.push.bus import Bus, NoBus
 from streampush.push.channels import kind_of
 from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
 from streampush.push.dead_letters import DeadLetters
 from streampush.push.delivery import Attachment, DeliverySurroundings
 from streampush.push.devices import Devices
+from streampush.push.elsewhere import Elsewhere
 from streampush.push.explaining import Explainer
 from streampush.push.fanout import FanOut
 from streampush.push.follow_ups import FollowUps
@@ -58,6 +60,8 @@ from streampush.push.values import (
 class Surroundings:
     """What the service needs of the process it lives in. `retry_later` calls its argument after a pause; `node` is its name.
 
+    `bus`: the way to other nodes; what it hears is for hearing.NodeHearing.
+
     `sender`: the way to devices that are away; None: there is none, and alerts of messages are checked but not kept.
     """
 
@@ -73,6 +77,7 @@ class Surroundings:
     spawn: Spawner
     node: str = ""
     sender: PushSender | None = None
+    bus: Bus = field(default_factory=NoBus)
 
 
 class PushService:
@@ -83,7 +88,8 @@ class PushService:
         self._store = store = around.store
         turns = Turns()
         self.receipts = self._make_receipts(publish)
-        self._fanout = FanOut(around.encode, around.call_soon, around.clock, around.metrics, self._written, self.receipts.appended)
+        self.fanout = self._fanout = self._make_fanout()
+        elsewhere = Elsewhere(store, around.bus, around.node)
         self._cursors = CursorWriter(
             store, around.call_soon, around.spawn, around.retry_later, around.metrics, self._recorded, self._cleared
         )
@@ -93,10 +99,18 @@ class PushService:
         self.presence = self._make_presence(turns)
         self._delivery = self._make_delivery(delivery)
         self.connections = Connections(self._delivery, self.presence, around.node, around.wall_ms, self._follow_own)
-        self.subscriptions = self._make_subscriptions(delivery)
+        self.subscriptions = self._make_subscriptions(delivery, elsewhere)
         self.backlog = Backlog(store, self._cursors, delivery.page_bytes)
         self.devices = Devices(
-            store, self._cursors, turns, self.connections, self.presence, self.backlog, around.wall_ms, self._standing_changed
+            store,
+            self._cursors,
+            turns,
+            self.connections,
+            self.presence,
+            self.backlog,
+            elsewhere,
+            around.wall_ms,
+            self._standing_changed,
         )
         self.dead_letters = DeadLetters(store, self.publish)
         self.follow_ups = self._make_follow_ups()
@@ -117,6 +131,18 @@ class PushService:
             retry_later=around.retry_later,
         )
 
+    def _make_fanout(self) -> FanOut:
+        around = self._around
+        return FanOut(
+            around.encode,
+            around.call_soon,
+            around.clock,
+            around.metrics,
+            self._written,
+            self.receipts.appended,
+            around.bus.interest,
+        )
+
     def _make_schedule(self) -> Schedule:
         around = self._around
         return Schedule(
@@ -128,6 +154,7 @@ class PushService:
             call_later=around.call_later,
             spawn=around.spawn,
             falls_back=None if around.sender is None else self._falls_back,
+            shared=around.bus.shared,
         )
 
     def _make_publishing(self, publish: PublishConfig) -> Publishing:
@@ -167,6 +194,7 @@ class PushService:
             call_soon=around.call_soon,
             spawn=around.spawn,
             retry_later=around.retry_later,
+            begun=lambda device_id, generation: self.connections.begun(device_id, generation),
         )
 
     def _make_delivery(self, delivery: DeliveryConfig) -> DeliverySurroundings:
@@ -188,7 +216,7 @@ class PushService:
             self.presence.follows,
         )
 
-    def _make_subscriptions(self, delivery: DeliveryConfig) -> Subscriptions:
+    def _make_subscriptions(self, delivery: DeliveryConfig, elsewhere: Elsewhere) -> Subscriptions:
         around = self._around
         return Subscriptions(
             around.store,
@@ -199,6 +227,7 @@ class PushService:
             delivery.max_subscriptions,
             ChannelRules(delivery.subscribe),
             around.call_soon,
+            elsewhere,
         )
 
     def _make_explainer(self, delivery: DeliveryConfig) -> Explainer:
@@ -378,9 +407,9 @@ class PushService:
     def connected_devices(self) -> int:
         return len(self.connections)
 
-    def disconnect_device(self, device_id: str, detail: str) -> bool:
-        """Closes the device's connection (advice: reconnect); False if it has none."""
-        return self.connections.close(device_id, detail)
+    async def disconnect_device(self, device_id: str, detail: str) -> bool:
+        """Closes the device's connection (advice: reconnect), on whatever node; False if it has none. Raises StoreUnavailable."""
+        return await self.devices.disconnect(device_id, detail)
 
     async def describe_device(self, device_id: str) -> DeviceStatus:
         """What is known of a device. Raises Refused(UNKNOWN_RECIPIENT)."""

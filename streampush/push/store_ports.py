@@ -254,6 +254,10 @@ class PresenceStore(Protocol):
     async def session(self, device_id: str) -> Session | None:
         """The device's session, if it is present."""
 
+    async def newer_sessions(self, sessions: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+        """Of these devices and generations those that are not the device's newest any more, with the generation that is. Some
+        hundreds at a time."""
+
     async def user_sessions(self, user_id: str, limit: int) -> Sequence[Session]:
         """Sessions of the user's devices, in order of device ids."""
 

@@ -15,10 +15,12 @@ from twisted.internet.defer import Deferred
 
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
+from streampush.push.bus import Order, OrderKind
 from streampush.push.channels import Kind, kind_of, may_subscribe, own_channels, unknown_device
 from streampush.push.connections import Connections
 from streampush.push.cursors import CursorWriter
 from streampush.push.delivery import Attachment
+from streampush.push.elsewhere import Elsewhere
 from streampush.push.ports import PushMetrics, Scheduler
 from streampush.push.recovery import locate, wants
 from streampush.push.store_ports import Store
@@ -42,7 +44,9 @@ class Subscriptions:
         at_most: int,
         rules: ChannelRules,
         call_soon: Scheduler,
+        elsewhere: Elsewhere,
     ) -> None:
+        self._elsewhere = elsewhere
         self._store = store
         self._cursors = cursors
         self._connections = connections
@@ -174,7 +178,24 @@ class Subscriptions:
         connected = self._connections.get(device_id)
         if connected is not None:
             connected.attachment.follow_unasked(found, self._at_most)
+        else:
+            await self._elsewhere.tell(Order(OrderKind.FOLLOW, device_id, channel))
         return added
+
+    async def follow_added(self, device_id: str, channel: str) -> None:
+        """Another node has stored the durable subscription: connected here, the device follows the channel. Raises
+        StoreUnavailable."""
+        connected = self._connections.get(device_id)
+        if connected is not None:
+            connected.attachment.follow_unasked(await self._place(device_id, SubscribeRequest(channel)), self._at_most)
+
+    def leave_removed(self, device_id: str, channel: str) -> bool:
+        """The durable subscription was ended: connected here, the device is told so. False if it is not connected."""
+        connected = self._connections.get(device_id)
+        if connected is None:
+            return False
+        connected.attachment.end_unasked(SubscriptionRefused(channel, Code.NOT_SUBSCRIBED, "ended by a backend"))
+        return True
 
     async def remove(self, device_id: str, channel: str) -> bool:
         """Ends a durable subscription; False if there was none. Connected, the device is told so.
@@ -187,9 +208,8 @@ class Subscriptions:
                 raise unknown_device()
             if not await self._store.remove_subscription(device_id, channel):
                 return False
-            connected = self._connections.get(device_id)
-            if connected is not None:
-                connected.attachment.end_unasked(SubscriptionRefused(channel, Code.NOT_SUBSCRIBED, "ended by a backend"))
+            if not self.leave_removed(device_id, channel):
+                await self._elsewhere.tell(Order(OrderKind.LEAVE, device_id, channel))
             await self._forget_cursor(device_id, channel)
             return True
 

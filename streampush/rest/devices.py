@@ -90,7 +90,7 @@ class DeviceOperations:
 
     async def _disconnect(self, call: Call) -> Answer:
         detail = fields.disconnect_detail(fields.parse_object(call.body) if call.body else {})
-        return json_answer({"disconnected": self._service.disconnect_device(call.arguments["id"], detail)})
+        return json_answer({"disconnected": await self._service.disconnect_device(call.arguments["id"], detail)})
 
     # ---------------------------------------------------------------------------------------------------------- push token
 

@@ -105,7 +105,7 @@ class PushApi(Protocol):
     async def unsubscribe_device(self, device_id: str, channel: str) -> bool:
         """Ends a durable subscription; False if there was none. Raises Refused."""
 
-    def disconnect_device(self, device_id: str, detail: str) -> bool:
+    async def disconnect_device(self, device_id: str, detail: str) -> bool:
         """Closes the device's connection; False if it has none."""
 
     async def describe_channel(self, name: str) -> ChannelStatus:

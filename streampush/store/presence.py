@@ -85,6 +85,11 @@ class PresenceTable:
         present = self._devices.get(device_id)
         return present.session if present is not None and self._lives(present.session.node) else None
 
+    def newer(self, sessions: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """See push.store_ports.PresenceStore.newer_sessions."""
+        found = ((device_id, self._devices.get(device_id), generation) for device_id, generation in sessions)
+        return [(name, one.generation) for name, one, generation in found if one is not None and one.generation > generation]
+
     def node(self, device_id: str) -> str:
         """Where the device is connected, empty: it is away."""
         session = self.session(device_id)
@@ -157,6 +162,9 @@ class OneProcessPresence(ABC):
 
     async def session(self, device_id: str) -> Session | None:
         return self._presence.session(device_id)
+
+    async def newer_sessions(self, sessions: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+        return self._presence.newer(sessions)
 
     async def user_sessions(self, user_id: str, limit: int) -> Sequence[Session]:
         return self._presence.user_sessions(user_id, limit)

@@ -379,9 +379,9 @@ def test_a_device_that_was_never_seen_is_unknown() -> None:
 
 def test_a_device_can_be_disconnected() -> None:
     world = World()
-    assert not world.service.disconnect_device("d", "by the operator")
+    assert not world.run(world.service.disconnect_device("d", "by the operator"))
     _, link = world.attach(device("d"))
-    assert world.service.disconnect_device("d", "by the operator")
+    assert world.run(world.service.disconnect_device("d", "by the operator"))
     assert link.closed == (Code.CONNECTION_TIMED_OUT, "by the operator")
 
 

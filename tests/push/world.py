@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from streampush.config import DeliveryConfig, PublishConfig, StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
+from streampush.push.bus import Bus, NoBus
 from streampush.push.delivery import Attachment
 from streampush.push.ports import PushSender
 from streampush.push.service import PushService, Surroundings
@@ -194,7 +195,10 @@ class World:
         delivery: DeliveryConfig | None = None,
         encoder: Callable[[Publication], bytes] = encode,
         sender: PushSender | None = None,
+        node: str = "node",
+        bus: Bus | None = None,
     ) -> None:
+        self._node = node
         self.now = 1000.0
         self.system_ahead = 0.0  # seconds by which somebody has set the wall clock
         self.steady = SteadyClock(lambda: self._nanoseconds(self.now + self.system_ahead), lambda: self._nanoseconds(self.now))
@@ -219,8 +223,9 @@ class World:
             call_later=self.call_later,
             retry_later=self.later.append,
             spawn=self.spawn,
-            node="node",
+            node=node,
             sender=sender,
+            bus=bus or NoBus(),
         )
         self.service = PushService(around, publish or PublishConfig(), delivery or DeliveryConfig())
         self.fanout = self.service._fanout
@@ -234,7 +239,7 @@ class World:
 
     def new_id(self, now_ms: int) -> str:
         self.ids += 1
-        return f"id{self.ids}"
+        return f"id{self.ids}" if self._node == "node" else f"{self._node}-id{self.ids}"
 
     def new_epoch(self) -> str:
         self.epochs += 1

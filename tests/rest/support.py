@@ -197,7 +197,7 @@ class RecordingPush:
             raise Refused(Code.UNKNOWN_RECIPIENT, "no such channel")
         return ChannelStatus(name, Head("E1", 9, 2, "M2"), 4)
 
-    def disconnect_device(self, device_id: str, detail: str) -> bool:
+    async def disconnect_device(self, device_id: str, detail: str) -> bool:
         self.disconnected.append((device_id, detail))
         return device_id == DEVICE.device_id
 

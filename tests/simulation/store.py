@@ -49,6 +49,7 @@ READS = frozenset(
         "message",
         "push_of",
         "session",
+        "newer_sessions",
         "user_sessions",
         "channel_presence",
         "nodes",

@@ -174,6 +174,17 @@ class PresenceContract(ContractBase):
         await store.session_follows("d", older, ["sport"], follows=False)
         assert [await self.followers(store, channel) for channel in ("news", "sport")] == [(0, ()), (1, ("d",))]
 
+    async def test_a_session_that_is_not_the_newest_is_found_with_the_one_that_is(self) -> None:
+        store = self.make_store(LIMITS)
+        older = await self.connect(store, "a", "news")
+        newer = await self.connect(store, "a", node="other")
+        alone = await self.connect(store, "b")
+        gone = await self.connect(store, "c")
+        await store.end_session("c", gone, LOST)
+        asked = [("a", older), ("a", newer), ("b", alone), ("c", gone), ("never", 1)]
+        assert list(await store.newer_sessions(asked)) == [("a", newer)]
+        assert list(await store.newer_sessions([])) == []
+
     # ------------------------------------------------------------------------------------------------------------- nodes
 
     async def test_sessions_of_a_node_are_present_until_its_lease_ends(self) -> None:

@@ -235,6 +235,9 @@ class SlowStore:
     async def session(self, device_id: str) -> Session | None:
         return await self._begin("session", lambda: self._store.session(device_id))
 
+    async def newer_sessions(self, sessions: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+        return await self._begin("newer_sessions", lambda: self._store.newer_sessions(sessions))
+
     async def user_sessions(self, user_id: str, limit: int) -> Sequence[Session]:
         return await self._begin("user_sessions", lambda: self._store.user_sessions(user_id, limit))
 
