@@ -72,6 +72,8 @@ class RedisLink:
         max_queue: int = 10_000,
     ) -> None:
         self._reason = "no connection to Redis has been made yet"
+        self.made = 0
+        """Connections made so far: what two answers say together holds only if they came over the same one."""
         self._clock = clock
         self._connector = connector
         self._metrics = metrics
@@ -183,6 +185,7 @@ class RedisLink:
 
     def _connected(self, connection: RedisConnection) -> None:
         self._tries = 0
+        self.made += 1
         self._connection = connection
         connection.closed.addCallback(self._lost)
         self._metrics.redis_connected()

@@ -6,7 +6,7 @@ answer are one MessagePack value each, which both sides read in C; a script says
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
@@ -20,6 +20,7 @@ from streampush.protocol.codes import Code
 
 _NEEDS = "--! needs "
 _REFUSED = "REFUSED "
+_NOT_BEGUN = "NOEPOCH"
 
 PRELUDE = """\
 local P = KEYS[1]
@@ -86,21 +87,44 @@ def _needed(text: str) -> list[str]:
 class Scripts:
     """Runs scripts on the keys of one deployment. `prefix`: as in `streampush`, without braces or colon."""
 
-    def __init__(self, redis: RedisLike, prefix: str, scripts: dict[str, Script] | None = None) -> None:
+    def __init__(
+        self,
+        redis: RedisLike,
+        prefix: str,
+        scripts: dict[str, Script] | None = None,
+        new_epoch: Callable[[], str] | None = None,
+    ) -> None:
         self.prefix = f"{{{prefix}}}:"
         self._redis = redis
         self._scripts = load_scripts() if scripts is None else scripts
+        self._new_epoch = new_epoch
+
+    def beginning(self, new_epoch: Callable[[], str]) -> Scripts:
+        """The same, but a Redis that is new, or was emptied, is given an epoch before a script runs that asks for it."""
+        return Scripts(self._redis, self.prefix[1:-2], self._scripts, new_epoch)
+
+    def over(self, redis: RedisLike) -> Scripts:
+        """The same by another connection."""
+        return Scripts(redis, self.prefix[1:-2], self._scripts, self._new_epoch)
 
     async def run(self, name: str, *arguments: Any) -> Any:
         """The script's answer: lists, whole numbers, booleans, bytes (of texts, too). Raises Refused, StoreUnavailable."""
+        answer = await self._run(name, arguments)
+        if self._new_epoch is not None and _says(answer, _NOT_BEGUN):  # it has written nothing
+            await self.run("begin", self._new_epoch())
+            answer = await self._run(name, arguments)
+        if isinstance(answer, Exception):
+            raise self._error(name, str(answer))
+        return msgpack.unpackb(answer, raw=True, strict_map_key=False) if isinstance(answer, bytes) else answer
+
+    async def _run(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """As Redis answers; an error as a value."""
         script = self._scripts[name]
         packed: bytes = msgpack.packb(arguments, use_bin_type=False)  # Redis knows one type for texts and bytes
         answer = await self._redis.command("EVALSHA", script.digest, 1, self.prefix, packed)
         if _says(answer, "NOSCRIPT"):  # Redis has started anew, or was told to forget them
             answer = await self._redis.command("EVAL", script.text, 1, self.prefix, packed)
-        if isinstance(answer, Exception):
-            raise self._error(name, str(answer))
-        return msgpack.unpackb(answer, raw=True, strict_map_key=False) if isinstance(answer, bytes) else answer
+        return answer
 
     def _error(self, name: str, text: str) -> Exception:
         if text.startswith(_REFUSED):

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streampush.config import DeliveryConfig, StoreConfig
+from streampush.protocol.terms import Durability
 from streampush.store.redis.devices import RedisDevices
+from streampush.store.redis.logs import RedisLogs
 from streampush.store.redis.outbox import RedisOutbox
 from streampush.store.redis.places import RedisPlaces
 from streampush.store.redis.presence import RedisPresence
+from streampush.store.redis.replication import Replication
 from streampush.store.redis.scripts import Scripts
 
 
-class RedisStore(RedisPlaces, RedisDevices, RedisPresence, RedisOutbox):
+class RedisStore(RedisLogs, RedisPlaces, RedisDevices, RedisPresence, RedisOutbox):
     """The store of any number of processes that have the same `scripts.prefix`. `wall_ms` gives Unix milliseconds; `new_epoch` a
-    random id, for a store that is begun."""
+    random id, for a store that is begun. `replication`: publications are answered when replicas have them."""
 
     def __init__(
         self,
@@ -25,8 +28,12 @@ class RedisStore(RedisPlaces, RedisDevices, RedisPresence, RedisOutbox):
         *,
         max_dead_letters: int = DeliveryConfig().max_dead_letters,
         max_cursors: int = DeliveryConfig().max_subscriptions,
+        replication: Replication | None = None,
     ) -> None:
-        self._scripts = scripts
+        self._scripts = scripts.beginning(new_epoch)
+        self._replication = replication
+        self._writing = self._scripts if replication is None else self._scripts.over(replication.link)
+        self.durability = Durability.MEMORY if replication is None else Durability.REPLICATED
         self._limits = limits.sized()
         self._wall_ms = wall_ms
         self._new_epoch = new_epoch

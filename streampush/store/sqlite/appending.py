@@ -16,21 +16,12 @@ from streampush.protocol.terms import Durability, Priority
 from streampush.push.channels import is_addressed
 from streampush.push.values import FALLBACK, Accepted, Appended, Draft, Idempotency, OutboxWork
 from streampush.store.drafts import published, weight
+from streampush.store.packing import FREED, pack_flags, pack_headers
 from streampush.store.sqlite.keys import Keys
 from streampush.store.sqlite.ledger import Ledger, Log
 from streampush.store.sqlite.outbox import Outbox
 from streampush.store.sqlite.retention import PAGE_BYTES, Retention, units
-from streampush.store.sqlite.rows import (
-    FREED,
-    MAX_CHANNELS,
-    MAX_OFFSET,
-    OFFSET_BITS,
-    entry_id,
-    pack_flags,
-    pack_headers,
-    read_many,
-    write_many,
-)
+from streampush.store.sqlite.rows import MAX_CHANNELS, MAX_OFFSET, OFFSET_BITS, entry_id, read_many, write_many
 
 DURABILITY = Durability.LOCAL_FSYNC
 

@@ -7,9 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from streampush.push.values import StoreStatus
+from streampush.store.packing import FREED
 from streampush.store.sqlite.file import SCHEMA_VERSION, FileFault, check_header, connect_read_only, explain
 from streampush.store.sqlite.reading import Reading
-from streampush.store.sqlite.rows import FREED, MAX_OFFSET, OFFSET_BITS
+from streampush.store.sqlite.rows import MAX_OFFSET, OFFSET_BITS
 
 MAX_FAULTS = 100
 """Faults of SQLite's own that are listed: whoever has so many needs a backup, not a list."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.values import Close, DeviceRecord, PushToken
+from streampush.store.packing import pack_headers
 from streampush.store.sqlite.ledger import Ledger
 from streampush.store.sqlite.recording import drop_letters, drop_oldest_letters
 from streampush.store.sqlite.retention import STEP
-from streampush.store.sqlite.rows import pack_headers
 
 DEVICE_COLUMNS = (
     "id, user_id, first_seen_at, last_seen_at, push_token, push_topic, push_sandbox, push_registered_at, attributes,"

@@ -24,10 +24,11 @@ from streampush.push.values import (
     Reach,
 )
 from streampush.store.drafts import scheduled
+from streampush.store.packing import WANTS_RECEIPT
 from streampush.store.sqlite.appending import DURABILITY
 from streampush.store.sqlite.pushes import COUNT_COLUMNS, PUSH_COLUMNS
 from streampush.store.sqlite.recording import RECEIPT_COLUMNS
-from streampush.store.sqlite.rows import OFFSET_BITS, WANTS_RECEIPT, as_json, offset_of, read_list, read_many
+from streampush.store.sqlite.rows import OFFSET_BITS, as_json, offset_of, read_list, read_many
 from streampush.store.sqlite.waiting import SCHEDULED_COLUMNS, scheduled_draft
 
 _REACH_COLUMNS = (

@@ -23,22 +23,13 @@ from streampush.push.values import (
     Want,
 )
 from streampush.store.drafts import LOOK_AT_MOST
+from streampush.store.packing import FREED, unpack_headers
 from streampush.store.sqlite.devices import DEVICE_COLUMNS
 from streampush.store.sqlite.file import log_path, size_of
 from streampush.store.sqlite.ledger import READ_TOTALS, Log, Totals, read_logs
 from streampush.store.sqlite.messages import MessageReading
 from streampush.store.sqlite.recording import READABLE
-from streampush.store.sqlite.rows import (
-    FREED,
-    PUBLICATION_COLUMNS,
-    as_json,
-    entry_id,
-    offset_of,
-    publication,
-    read_list,
-    read_many,
-    unpack_headers,
-)
+from streampush.store.sqlite.rows import PUBLICATION_COLUMNS, as_json, entry_id, offset_of, publication, read_list, read_many
 
 _LAST = "\U0010ffff"
 """Sorts behind every character of an id."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streampush.push.values import Appended, Draft
+from streampush.store.packing import FREED
 from streampush.store.sqlite.appending import Appending
 from streampush.store.sqlite.ledger import Ledger
-from streampush.store.sqlite.rows import FREED, OFFSET_BITS, as_json
+from streampush.store.sqlite.rows import OFFSET_BITS, as_json
 
 _MARK = f"""
 UPDATE entries SET recalled_at = json_extract(j.value, '$[1]'), payload = x'', headers = '', weight = length(content_type),

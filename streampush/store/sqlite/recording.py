@@ -10,10 +10,11 @@ from streampush.protocol.terms import Milestone
 from streampush.push.channels import is_addressed
 from streampush.push.ids import clearing_id
 from streampush.push.values import Appended, CursorMove, Mark, Undeliverable
+from streampush.store.packing import CLEAR_ON_PROCESSED, FREED
 from streampush.store.sqlite.ledger import Ledger, Log
 from streampush.store.sqlite.recalling import Recalling, TakenBack
 from streampush.store.sqlite.retention import STEP, units
-from streampush.store.sqlite.rows import CLEAR_ON_PROCESSED, FREED, as_json, entry_id, read_list, read_many, write_many
+from streampush.store.sqlite.rows import as_json, entry_id, read_list, read_many, write_many
 
 RECEIPT_COLUMNS = {
     Milestone.WRITTEN: "written",

@@ -7,8 +7,9 @@ from typing import Any
 
 from streampush.config import StoreConfig
 from streampush.push.channels import is_addressed
+from streampush.store.packing import FREED
 from streampush.store.sqlite.ledger import Ledger, Log
-from streampush.store.sqlite.rows import FREED, MAX_OFFSET, OFFSET_BITS, as_json, entry_id, offset_of, read_list
+from streampush.store.sqlite.rows import MAX_OFFSET, OFFSET_BITS, as_json, entry_id, offset_of, read_list
 
 STEP = 400
 """Work that one step may be, in units of some 50 us: an entry is one, and each page of 4 KiB that its payload fills another one.

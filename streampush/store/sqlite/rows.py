@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from streampush.protocol.terms import Priority
-from streampush.push.values import NO_HEADERS, Draft, Publication
+from streampush.push.values import Publication
+from streampush.store.packing import CLEAR_ON_PROCESSED, WANTS_RECEIPT, unpack_headers
 
 OFFSET_BITS = 39
 MAX_OFFSET = (1 << OFFSET_BITS) - 1
@@ -22,9 +23,6 @@ MAX_OFFSET = (1 << OFFSET_BITS) - 1
 
 MAX_CHANNELS = (1 << (63 - OFFSET_BITS)) - 1
 """Channels of one file."""
-
-WANTS_RECEIPT, CLEAR_ON_PROCESSED, FREED = 1, 2, 4
-"""Bits of entries.flags."""
 
 CHUNKS = (64, 56, 48, 40, 32, 24, 16, 8, 7, 6, 5, 4, 3, 2, 1)
 """Rows in one statement: up to 71 take two steps, and the sizes are few enough that SQLite keeps each of them prepared."""
@@ -38,21 +36,6 @@ def entry_id(channel: int, offset: int) -> int:
 def offset_of(entry: int) -> int:
     """The offset of an entry by its key."""
     return entry & MAX_OFFSET
-
-
-def pack_headers(headers: Mapping[str, str]) -> str:
-    """Text for a column; empty for none."""
-    return json.dumps(dict(headers), ensure_ascii=False, separators=(",", ":")) if headers else ""
-
-
-def unpack_headers(text: str) -> Mapping[str, str]:
-    """What `pack_headers` was given."""
-    return json.loads(text) if text else NO_HEADERS
-
-
-def pack_flags(draft: Draft) -> int:
-    """Bits of entries.flags for what is new."""
-    return (WANTS_RECEIPT if draft.want_receipt else 0) | (CLEAR_ON_PROCESSED if draft.clear_on_processed else 0)
 
 
 PUBLICATION_COLUMNS = "message_id, published_at, expires_at, content_type, headers, priority, collapse_key, recalls, flags"

@@ -9,15 +9,11 @@ from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Priority
 from streampush.push.values import Appended, Draft
+from streampush.store.packing import CLEAR_ON_PROCESSED, WANTS_RECEIPT, unpack_headers
 from streampush.store.sqlite.appending import Appending
 from streampush.store.sqlite.ledger import Ledger
 from streampush.store.sqlite.recalling import Recalling, TakenBack
-from streampush.store.sqlite.rows import (
-    CLEAR_ON_PROCESSED,
-    WANTS_RECEIPT,
-    as_json,
-    unpack_headers,
-)
+from streampush.store.sqlite.rows import as_json
 
 SCHEDULED_COLUMNS = (
     "channel, message_id, payload, published_at, expires_at, content_type, headers, priority, collapse_key, version,"

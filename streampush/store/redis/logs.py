@@ -1,0 +1,175 @@
+"""See push.store_ports.LogStore, and MessageStore.recall: each is one script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgpack
+
+from streampush.config import StoreConfig
+from streampush.errors import Refused, StoreUnavailable
+from streampush.protocol.terms import Durability
+from streampush.push.values import (
+    Accepted,
+    Appended,
+    Cursor,
+    Draft,
+    Head,
+    Idempotency,
+    Page,
+    Publication,
+    Spot,
+    StoreStatus,
+    Survey,
+    Want,
+)
+from streampush.store.drafts import LOOK_AT_MOST, published
+from streampush.store.redis import entries
+from streampush.store.redis.replication import Replication
+from streampush.store.redis.scripts import Scripts
+
+FIRE_AT_MOST = 100
+"""Scheduled publications that one step appends, of some 30 µs each."""
+
+
+class RedisLogs:
+    """The part of the store that knows logs."""
+
+    durability: Durability
+    _scripts: Scripts
+    _writing: Scripts
+    """For what replicas must have: of the connection that waits for them, if it has to."""
+    _replication: Replication | None
+    _limits: StoreConfig
+    _wall_ms: Callable[[], int]
+
+    # ------------------------------------------------------------------------------------------------------------- append
+
+    async def append(self, draft: Draft) -> Accepted:
+        limits, now_ms = self._limits, self._wall_ms()
+        asked = draft.idempotency
+        try:
+            answer = await self._writing.run(
+                "append",
+                entries.pack_draft(draft),
+                _asked(asked) if asked is not None else False,
+                now_ms,
+                entries.history(limits, now_ms),
+                [
+                    limits.max_channels,
+                    limits.max_bytes,
+                    limits.max_scheduled,
+                    limits.max_outbox,
+                    limits.max_idempotency_keys,
+                    limits.max_idempotency_keys_total,
+                ],
+                self._replication is not None,
+            )
+            await self._replicated()
+        except StoreUnavailable:
+            raise
+        except Refused as refused:
+            raise Refused(refused.code, refused.detail, channel=draft.channel) from None
+        return self._accepted(answer, draft)
+
+    async def first_answer(self, idempotency: Idempotency) -> Accepted | None:
+        must_wait = self._replication is not None
+        answer = await self._writing.run("first_answer", _asked(idempotency), self._wall_ms(), must_wait)
+        if not answer:
+            return None
+        await self._replicated()
+        return self._accepted(answer)
+
+    async def _replicated(self) -> None:
+        """Returns when replicas have what was answered just now, if they must. Raises StoreUnavailable."""
+        if self._replication is not None:
+            await self._replication.confirm()
+
+    def _accepted(self, answer: Sequence[Any], draft: Draft | None = None) -> Accepted:
+        duplicate, message_id, channel, offset, epoch, superseded, deliver_at = answer
+        epoch = epoch.decode()
+        new = None
+        if draft is not None and not (duplicate or superseded or deliver_at):
+            new = Appended(published(draft, offset, draft.published_at_ms), epoch, self.durability)
+        return Accepted(
+            message_id.decode(), channel.decode(), offset, epoch, self.durability, duplicate, superseded, deliver_at, new
+        )
+
+    # -------------------------------------------------------------------------------------------------------------- logs
+
+    async def head(self, channel: str) -> Head:
+        return _head(await self._scripts.run("head", channel))
+
+    async def peek(self, channel: str) -> Head | None:
+        head = await self._scripts.run("head", channel)
+        return None if head[1] < 0 else _head(head)
+
+    async def read(self, channel: str, after: int, max_messages: int, max_bytes: int) -> Page:
+        head, next_offset, expired, rows = await self._scripts.run(
+            "read", channel, after, max_messages, max_bytes, self._wall_ms(), LOOK_AT_MOST
+        )
+        return Page(_head(head), tuple(_publication(channel, *row) for row in rows), next_offset, expired)
+
+    async def survey(self, device_id: str, wants: Sequence[Want]) -> Sequence[Survey]:
+        asked = [[want.channel, list(want.offsets)] for want in wants]
+        found = await self._scripts.run("survey", device_id, asked, self._wall_ms())
+        return [_survey(want.channel, *row) for want, row in zip(wants, found, strict=True)]
+
+    async def count_readable(self, spans: Sequence[tuple[str, int, int]]) -> Sequence[int]:
+        counts: list[int] = await self._scripts.run("count_readable", list(spans), self._wall_ms())
+        return counts
+
+    # ---------------------------------------------------------------------------------------------- schedule and recall
+
+    async def next_due_ms(self) -> int | None:
+        due = await self._scripts.run("next_due")
+        return int(due) if due is not False else None
+
+    async def fire_due(self, now_ms: int, limit: int) -> Sequence[Appended]:
+        history = entries.history(self._limits, self._wall_ms())
+        epoch, rows = await self._writing.run("fire_due", now_ms, min(limit, FIRE_AT_MOST), history)
+        durability = self.durability
+        if rows:
+            try:
+                await self._replicated()
+            except StoreUnavailable:
+                durability = Durability.MEMORY  # nobody waits to be told; what is in the log is delivered
+        return [entries.appended(row, epoch.decode(), durability) for row in rows]
+
+    async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
+        history = entries.history(self._limits, self._wall_ms())
+        must_wait = self._replication is not None
+        epoch, notices = await self._writing.run("recall", message_id, notice_id, at_ms, history, must_wait)
+        await self._replicated()
+        return entries.appended(notices[0], epoch.decode(), self.durability) if notices else None
+
+    # ------------------------------------------------------------------------------------------------------------ upkeep
+
+    async def status(self) -> StoreStatus:
+        return StoreStatus(*await self._scripts.run("status"))
+
+    async def sweep(self) -> bool:
+        """Drops and frees a bounded number of things that are too old; whether there is more to do. Any node may do it, and several
+        at once."""
+        now_ms = self._wall_ms()
+        return bool(await self._scripts.run("sweep", now_ms, entries.history(self._limits, now_ms)))
+
+
+def _asked(idempotency: Idempotency) -> list[Any]:
+    return [idempotency.scope, idempotency.key, idempotency.fingerprint, idempotency.expires_at_ms]
+
+
+def _head(row: Sequence[Any]) -> Head:
+    epoch, top, floor, floor_id, urgent = row
+    return Head(epoch.decode(), max(top, 0), floor, floor_id.decode(), urgent)
+
+
+def _publication(channel: str, offset: int, facts: bytes, body: bytes) -> Publication:
+    headers, payload = msgpack.unpackb(body, raw=True) if body else (b"", b"")
+    return entries.publication(channel, offset, entries.unpack_facts(facts), headers, payload)
+
+
+def _survey(channel: str, head: Sequence[Any], cursor: Any, spots: Sequence[Any]) -> Survey:
+    known = {offset: Spot(message_id.decode() if message_id else None, expired) for offset, message_id, expired in spots}
+    return Survey(channel, _head(head), Cursor(cursor[0].decode(), *cursor[1:]) if cursor else None, known)

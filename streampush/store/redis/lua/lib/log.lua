@@ -1,0 +1,208 @@
+--! needs totals
+-- The logs of the channels: every offset above the floor has an entry, without a hole.
+--   log:CHANNEL  hash  the state: top, floor, floor_id, size, expiring, urgent, receipted, oldest_at
+--   ent:CHANNEL  hash  offset: the entry's facts, a list in the order of log.FACTS
+--   pay:CHANNEL  hash  offset: {headers, payload}; not there if both are empty, or freed
+--   ttl:CHANNEL  zset  when it expires, 0 once it is freed: offset; of entries whose expiry is a loss
+--   msg          hash  message id: {channel, offset}; offset 0: it waits for its time
+--   exp          zset  when it expires: OFFSET:CHANNEL; of all entries that are to be freed then
+--   age          zset  when its oldest entry was published: channel; of channels with more than one
+local log = {}
+
+-- Bits of an entry's flags: streampush/store/packing.py.
+log.WANTS_RECEIPT, log.CLEAR_ON_PROCESSED, log.FREED = 1, 2, 4
+
+log.FACTS = {
+  'message_id', 'published_at', 'expires_at', 'deliver_at', 'priority', 'flags', 'size', 'weight', 'version', 'superseded_by',
+  'recalled_at', 'recalls', 'collapse_key', 'publisher', 'content_type',
+}
+
+log.NUMBERS = {'top', 'floor', 'size', 'expiring', 'urgent', 'receipted', 'oldest_at'}
+
+-- Lua's own; the short name is MessagePack's here.
+log.spread = _G.unpack
+
+-- Entries read with one command.
+log.CHUNK = 100
+
+-- ------------------------------------------------------------------------------------------------------------------ states
+
+--- The state of a channel's log; nil if nothing was ever appended.
+function log.state(channel)
+  local row = call('HMGET', P .. 'log:' .. channel, 'floor_id', log.spread(log.NUMBERS))
+  if not row[1] then
+    return nil
+  end
+  local state = {channel = channel, floor_id = row[1], more_bytes = 0, more_entries = 0}
+  for place, name in ipairs(log.NUMBERS) do
+    state[name] = tonumber(row[place + 1])
+  end
+  state.aged = log.age(state)
+  return state
+end
+
+--- The state of a log that is begun now; it is there when it is saved.
+function log.begin(channel)
+  local state = {channel = channel, floor_id = '', more_bytes = 0, more_entries = 0, is_new = true}
+  for _, name in ipairs(log.NUMBERS) do
+    state[name] = 0
+  end
+  return state
+end
+
+--- Writes a state that has changed, and what the whole store holds with it.
+function log.save(state)
+  local row = {'floor_id', state.floor_id}
+  for place, name in ipairs(log.NUMBERS) do
+    row[2 * place + 1], row[2 * place + 2] = name, state[name]
+  end
+  call('HSET', P .. 'log:' .. state.channel, log.spread(row))
+  log.count('channels', state.is_new and 1 or 0)
+  log.count('bytes', state.more_bytes)
+  log.count('publications', state.more_entries)
+  state.is_new, state.more_bytes, state.more_entries = false, 0, 0
+  local age = log.age(state)
+  if age and age ~= state.aged then
+    call('ZADD', P .. 'age', age, state.channel)
+  elseif state.aged and not age then
+    call('ZREM', P .. 'age', state.channel)
+  end
+  state.aged = age
+end
+
+function log.count(name, more)
+  if more ~= 0 then
+    totals.add(name, more)
+  end
+end
+
+--- What the sweep by age looks at; nil for a log of one entry, which stays however old it is.
+function log.age(state)
+  return state.top - state.floor > 1 and state.oldest_at or nil
+end
+
+--- The entries of a log weigh so many bytes more, or less.
+function log.weigh(state, more)
+  state.size = state.size + more
+  state.more_bytes = state.more_bytes + more
+end
+
+-- ----------------------------------------------------------------------------------------------------------------- entries
+
+--- An entry from its list of facts.
+function log.named(facts)
+  local entry = {}
+  for place, name in ipairs(log.FACTS) do
+    entry[name] = facts[place]
+  end
+  return entry
+end
+
+--- An entry from what lies in Redis.
+function log.decode(packed)
+  return log.named(unpack(packed))
+end
+
+function log.encode(entry)
+  local facts = {}
+  for place, name in ipairs(log.FACTS) do
+    facts[place] = entry[name]
+  end
+  return pack(facts)
+end
+
+--- The entry at an offset, or nil.
+function log.entry(channel, offset)
+  local packed = call('HGET', P .. 'ent:' .. channel, offset)
+  return packed and log.decode(packed) or nil
+end
+
+function log.write(channel, offset, entry)
+  call('HSET', P .. 'ent:' .. channel, offset, log.encode(entry))
+end
+
+--- What lies in Redis of the entries from `first` to `last`, false where none is. Some hundreds at a time.
+function log.entries(channel, first, last)
+  if last < first then
+    return {}
+  end
+  local offsets = {}
+  for offset = first, last do
+    offsets[#offsets + 1] = offset
+  end
+  return call('HMGET', P .. 'ent:' .. channel, log.spread(offsets))
+end
+
+--- Calls `look(offset, entry, packed)` for the entries with after < offset <= last, oldest first, until it gives true.
+function log.walk(state, after, last, look)
+  last = math.min(last, state.top)
+  local first = math.max(after, state.floor) + 1
+  while first <= last do
+    local found = log.entries(state.channel, first, math.min(first + log.CHUNK - 1, last))
+    for place, packed in ipairs(found) do
+      if packed and look(first + place - 1, log.decode(packed), packed) then
+        return
+      end
+    end
+    first = first + log.CHUNK
+  end
+end
+
+--- Where a message is: channel and offset, 0 if it waits for its time; nil if it is not known.
+function log.place(message_id)
+  local packed = call('HGET', P .. 'msg', message_id)
+  if not packed then
+    return nil
+  end
+  local place = unpack(packed)
+  return place[1], place[2]
+end
+
+--- Headers as JSON, and payload.
+function log.body(channel, offset)
+  local packed = call('HGET', P .. 'pay:' .. channel, offset)
+  if not packed then
+    return '', ''
+  end
+  local body = unpack(packed)
+  return body[1], body[2]
+end
+
+-- --------------------------------------------------------------------------------------------------- what an entry is good for
+
+function log.has(entry, flag)
+  return bit.band(entry.flags, flag) ~= 0
+end
+
+--- A newer one stands for it, or it was taken back: it is no loss.
+function log.left_out(entry)
+  return entry.superseded_by > 0 or entry.recalled_at > 0
+end
+
+function log.readable(entry, now)
+  return not (log.has(entry, log.FREED) or log.left_out(entry) or (entry.expires_at > 0 and entry.expires_at <= now))
+end
+
+--- How the zset `exp` calls an entry. `..` would write a large offset with an exponent, and %s ends at a zero byte.
+function log.spot(channel, offset)
+  return string.format('%.0f:', offset) .. channel
+end
+
+--- Drops payload and headers of an entry, which is to be written afterwards, as is the state.
+function log.free(state, offset, entry)
+  local rest = log.length(entry.content_type)
+  log.weigh(state, rest - entry.weight)
+  entry.weight = rest
+  if not log.has(entry, log.FREED) then
+    entry.flags = entry.flags + log.FREED
+  end
+  call('HDEL', P .. 'pay:' .. state.channel, offset)
+  if entry.expires_at > 0 then
+    call('ZREM', P .. 'exp', log.spot(state.channel, offset))
+  end
+end
+
+--- Characters of a text in UTF-8: limits count each as one byte, as streampush/store/drafts.py does.
+function log.length(text)
+  return #string.gsub(text, '[\128-\191]', '')
+end

@@ -1,0 +1,121 @@
+--! needs log receipts
+-- What goes: entries over the limits of their channel, payloads that have expired. Always a bounded number at a time.
+--   behind  set  channels that have more to drop than one step may
+-- `history` is what is kept of a channel: {entries, bytes, published before that: too old}.
+local retention = {}
+
+-- Entries that one append drops of its channel at most, of some 10 µs each; what is left goes with the next ones and the sweep.
+retention.STEP = 100
+
+-- Entries that one sweep drops of all channels, and as many that it frees.
+retention.SWEEP = 400
+
+-- Channels that one sweep looks at for either reason.
+retention.CHANNELS = 50
+
+--- Whether the oldest entry is to go. The newest one of a channel stays.
+function retention.is_over(state, history)
+  local entries = state.top - state.floor
+  return entries > 1 and (entries > history[1] or state.size > history[2] or state.oldest_at < history[3])
+end
+
+--- Drops at most so many entries; gives how many. The caller saves the state.
+function retention.trim(state, history, at_most)
+  local dropped, entry = 0, nil
+  while dropped < at_most and retention.is_over(state, history) do
+    retention.drop(state, entry or log.entry(state.channel, state.floor + 1))
+    entry = log.entry(state.channel, state.floor + 1)
+    state.oldest_at = entry.published_at
+    dropped = dropped + 1
+  end
+  if retention.is_over(state, history) then
+    call('SADD', P .. 'behind', state.channel)
+  end
+  return dropped
+end
+
+--- Drops the oldest entry with everything that is known of it.
+function retention.drop(state, entry)
+  local channel, offset = state.channel, state.floor + 1
+  state.floor, state.floor_id = offset, entry.message_id
+  state.more_entries = state.more_entries - 1
+  log.weigh(state, 0 - entry.weight)
+  call('HDEL', P .. 'ent:' .. channel, offset)
+  call('HDEL', P .. 'pay:' .. channel, offset)
+  if entry.expires_at > 0 then
+    state.expiring = state.expiring - 1
+    call('ZREM', P .. 'ttl:' .. channel, offset)
+    call('ZREM', P .. 'exp', log.spot(channel, offset))
+  end
+  if entry.collapse_key ~= '' or entry.version ~= '' then
+    retention.forget_newest(channel, offset, entry.collapse_key)
+  end
+  local there, at = log.place(entry.message_id)
+  if there == channel and at == offset then -- an id that was appended again stands for the newer entry
+    call('HDEL', P .. 'msg', entry.message_id)
+    receipts.forget(entry.message_id)
+  end
+end
+
+--- An entry that goes is the newest of its collapse key no more, and its version is forgotten.
+function retention.forget_newest(channel, offset, collapse_key)
+  local packed = call('HGET', P .. 'col:' .. channel, collapse_key)
+  local newest = packed and unpack(packed)
+  if not newest then
+    return
+  elseif newest[1] == offset then
+    call('HDEL', P .. 'col:' .. channel, collapse_key)
+  elseif newest[3] == offset then
+    call('HSET', P .. 'col:' .. channel, collapse_key, pack({newest[1], '', 0}))
+  end
+end
+
+--- Frees the payloads of at most so many entries that have expired, the earliest first; whether there may be more.
+function retention.free_expired(now, at_most)
+  local spots = call('ZRANGEBYSCORE', P .. 'exp', '-inf', now, 'LIMIT', 0, at_most)
+  local states = {}
+  for _, spot in ipairs(spots) do
+    local offset, channel = string.match(spot, '^(%d+):(.*)$')
+    states[channel] = states[channel] or log.state(channel)
+    retention.free_one(states[channel], tonumber(offset))
+  end
+  for _, state in pairs(states) do
+    log.save(state)
+  end
+  return #spots == at_most
+end
+
+--- Frees an expired entry. It stays expired, also for a clock that is set back.
+function retention.free_one(state, offset)
+  local entry = log.entry(state.channel, offset)
+  log.free(state, offset, entry)
+  log.write(state.channel, offset, entry)
+  call('ZADD', P .. 'ttl:' .. state.channel, 'XX', 0, offset)
+end
+
+--- Frees what can be freed before an append to the channel is refused for want of room.
+function retention.make_room(channel, history, now)
+  local state = log.state(channel)
+  if state and retention.trim(state, history, retention.STEP) > 0 then
+    log.save(state)
+  end
+  retention.free_expired(now, retention.STEP)
+end
+
+--- Drops what is left to drop in some channels; whether there may be more.
+function retention.sweep(history)
+  local channels = call('SPOP', P .. 'behind', retention.CHANNELS)
+  local too_old = string.format('(%.0f', history[3])
+  local aged = call('ZRANGEBYSCORE', P .. 'age', '-inf', too_old, 'LIMIT', 0, retention.CHANNELS)
+  local more = #channels == retention.CHANNELS or #aged == retention.CHANNELS
+  for _, channel in ipairs(aged) do
+    channels[#channels + 1] = channel
+  end
+  local left = retention.SWEEP
+  for _, channel in ipairs(channels) do
+    local state = log.state(channel)
+    left = left - retention.trim(state, history, left)
+    log.save(state)
+  end
+  return more or left == 0
+end

@@ -1,0 +1,68 @@
+--! needs epoch log cursors
+-- See push.store_ports.LogStore.survey. args: device, {{channel, {offset ...}} ...}, now
+-- Gives for each channel {head as head.lua, cursor or false, {{offset, message id or false, expired behind it} ...}}.
+local device, wants, now = args[1], args[2], args[3]
+local of_epoch = epoch.now()
+
+-- Entries that expired of which each is looked at to count those behind an offset; above that the count is the most that there
+-- may be, which is what a device is told.
+local COUNTED = 10000
+
+--- The offsets of a channel whose entries have expired, at most COUNTED; and how many there are.
+local function expired_in(state)
+  if state.expiring == 0 then
+    return {}, 0
+  end
+  local key = P .. 'ttl:' .. state.channel
+  local offsets = call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, COUNTED)
+  return offsets, #offsets < COUNTED and #offsets or call('ZCOUNT', key, '-inf', now)
+end
+
+local function count_behind(offset, state, expired, of_all)
+  if of_all > #expired then
+    return math.max(0, math.min(of_all, state.top - math.max(offset, state.floor)))
+  end
+  local count = 0
+  for _, one in ipairs(expired) do
+    if tonumber(one) > offset then
+      count = count + 1
+    end
+  end
+  return count
+end
+
+local function id_at(state, offset)
+  if offset == state.floor then
+    return state.floor_id ~= '' and state.floor_id
+  end
+  local inside = offset > state.floor and offset <= state.top
+  return inside and log.entry(state.channel, offset).message_id
+end
+
+--- What is asked of each offset once.
+local function spots(state, offsets)
+  local expired, of_all = expired_in(state)
+  local found, seen = {}, {}
+  for _, offset in ipairs(offsets) do
+    if not seen[offset] then
+      seen[offset] = true
+      found[#found + 1] = {offset, id_at(state, offset), count_behind(offset, state, expired, of_all)}
+    end
+  end
+  return found
+end
+
+local surveys = {}
+for number, want in ipairs(wants) do
+  local state = log.state(want[1]) or log.begin(want[1])
+  local cursor = cursors.get(device, want[1])
+  local offsets = want[2]
+  offsets[#offsets + 1] = state.top
+  if cursor and cursor.epoch == of_epoch then
+    offsets[#offsets + 1] = cursor.offset
+  end
+  local head = {of_epoch, state.is_new and -1 or state.top, state.floor, state.floor_id, state.urgent}
+  local place = cursor and {cursor.epoch, cursor.offset, cursor.processed, cursor.attempts}
+  surveys[number] = {head, place or false, spots(state, offsets)}
+end
+return pack(surveys)
