@@ -2,7 +2,7 @@
 
 Every session has a generation from one counter, so that of two sessions of a device all nodes agree which is the newer. A node
 that says nothing any more is away with all its sessions when its lease ends. What a session, or a node, leaves behind is taken
-away in steps of a millisecond or so, between which Redis does the work of others.
+away in steps of a millisecond or two, between which Redis does the work of others.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from streampush.push.values import ChannelPresence, Close, Session
 from streampush.store.redis.devices import MORE, packed_close
 from streampush.store.redis.scripts import Scripts
 
-CHANNELS_AT_ONCE = 1_000
-"""Channels that one script takes a session into or out of."""
+CHANNELS_AT_ONCE = 400
+"""Channels that one script takes a session into or out of: a millisecond or two."""
 
 
 class RedisPresence:

@@ -11,7 +11,7 @@ local cursors = {}
 cursors.DROP = 1000
 
 -- Channels of durable subscriptions that one step leaves; some µs each.
-cursors.UNFOLLOW = 1000
+cursors.UNFOLLOW = 300
 
 --- The cursor, a table with epoch, offset, processed and attempts, or nil. One of a former epoch that the present one goes on
 --- from is of the present. Asks epoch.now(): a script that writes must have done so before.
