@@ -185,5 +185,17 @@ def test_what_an_app_reads_is_what_was_given(title: str, body: str, custom: dict
     assert document == custom
 
 
+@settings(max_examples=150)
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_an_alert_of_a_title_and_a_body_is_written_as_one_with_more_is(title: str, body: str) -> None:
+    with_more = alert_payload(Alert(title, body=body, badge=1))
+    assert alert_payload(Alert(title, body=body)) == with_more.replace(b',"badge":1}}', b"}}")
+
+
+def test_half_a_character_is_refused_also_in_an_alert_of_a_title_and_a_body() -> None:
+    with pytest.raises(BadPush, match="surrogate"):
+        alert_payload(Alert("a", body="\ud800"))
+
+
 def test_neither_texts_nor_custom_keys_are_in_the_repr() -> None:
     assert "secret" not in repr(Alert("secret", "secret", "secret", custom={"secret": 1}, extra={"secret": 1}))
