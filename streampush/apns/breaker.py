@@ -14,6 +14,7 @@ closed, in steps, and grows by a bounded factor a step, so that an outage that b
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -120,23 +121,33 @@ class Breaker:
 
     def good(self, permit: int, latency: float, now: float) -> None:
         """The other side answered, `latency` seconds after the push was written."""
-        is_slow = latency > self.slow_after
         if permit == self.common_permit:
-            self._histogram.add(latency)
-            if now >= self._look_at:
-                self._look(now)
-            window = self._window
-            window.calls += 1
-            if is_slow:
-                window.slow += 1
-                self._judge(now)
+            self.all_good(permit, (latency,), now)
         elif permit != self._generation:
             pass
-        elif not is_slow:
+        elif latency <= self.slow_after:
             self._close(now)
         else:  # it works, and slowly: give way a little, or a service that has become slower for good is never used again
             self.slow_after = min(self.slow_after * self._policy.growth, self._policy.max_slow_after)
             self._open(now, self._rest)
+
+    def all_good(self, permit: int, latencies: Sequence[float], now: float) -> None:
+        """As `good`, for answers that came together, to pushes of one permit. They are judged together; there is one at least.
+
+        To be called with the common permit: a permit that is not that of now says nothing of now.
+        """
+        if permit != self.common_permit:
+            return
+        slow_after = self.slow_after
+        slow = sum(latency > slow_after for latency in latencies) if max(latencies) > slow_after else 0
+        self._histogram.add_all(latencies)
+        if now >= self._look_at:
+            self._look(now)
+        window = self._window
+        window.calls += len(latencies)
+        if slow:
+            window.slow += slow
+            self._judge(now)
 
     def bad(self, permit: int, now: float) -> None:
         """The other side failed, or there was no answer."""

@@ -38,6 +38,7 @@ from streampush.apns.pool import Pool
 from streampush.apns.ports import ApnsMetrics, NoMetrics
 from streampush.apns.provider_token import ProviderToken
 from streampush.apns.push import ApnsPush, check_push
+from streampush.apns.quick_deferred import QuickDeferred
 from streampush.apns.reasons import Action, treatment
 from streampush.apns.request_heads import RequestHeads
 from streampush.apns.retry import GiveUp, overall, read_retry_after
@@ -101,7 +102,7 @@ class ApnsClient:
         """
         check_push(push)
         sending = Sending(self, push, push.apns_id or self._new_id(), deadline, None)
-        result: Deferred[Outcome] = Deferred(sending.cancelled)
+        result: Deferred[Outcome] = QuickDeferred(sending.cancelled)
         sending.done = result.callback
         self._set_out(sending)
         return result
@@ -188,7 +189,12 @@ class ApnsClient:
         sending.ticket = None
         sent_at = sending.sent_at
         since = sent_at + self._lag.allowance
-        self._pace.delivered(ticket, sending.push.device_token, since if since < now else now, now)
+        latency = now - since if since < now else 0.0
+        if self._pace.delivered_with_others(ticket, sending.push.device_token, latency, now):
+            if carrier is None:
+                self._weigh()
+            else:
+                carrier.afterwards(self._weigh)
         self._delivered += 1
         self._metrics.push_delivered(sent_at - sending.begun_at, now - sent_at)
         done, sending.done = sending.done, None
@@ -272,6 +278,11 @@ class ApnsClient:
             sending.watched = True
         else:
             sending.block = b""  # it is on its way; another try has a block of its own
+
+    def _weigh(self) -> None:
+        self._pace.weigh()
+        if self._queues.queued:  # there may be more room now
+            self._detours.pump(self._clock.seconds())
 
     def _end(self, sending: Sending, outcome: Outcome) -> None:
         kind, reason = named(outcome)

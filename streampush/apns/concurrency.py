@@ -15,6 +15,7 @@ an addition or two.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -91,8 +92,12 @@ class Concurrency:
 
     def answered(self, latency: float, in_flight: int, now: float) -> None:
         """An answer came after `latency` seconds, with `in_flight` pushes under way, itself included."""
-        self._answers += 1
-        self._total += latency
+        self.all_answered((latency,), in_flight, now)
+
+    def all_answered(self, latencies: Sequence[float], in_flight: int, now: float) -> None:
+        """Answers came together; `in_flight`: the most that were under way at one of them."""
+        self._answers += len(latencies)
+        self._total += sum(latencies)
         if in_flight > self._peak:
             self._peak = in_flight
         if now >= self._ripe_at and (self._answers >= self.limit or now >= self._over_at):

@@ -5,6 +5,7 @@ There is one for each push, so it is a plain object with slots, and what happens
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +60,9 @@ class Carrier(Protocol):
 
     def rest(self, seconds: float) -> None:
         """The connection takes no new requests for so long; those under way go on."""
+
+    def afterwards(self, call: Callable[[], None]) -> None:
+        """To be called once when everybody was told of what is being read; in `answered`, `received` and `trailed` only."""
 
     def drain(self, why: str) -> None:
         """The connection takes no new requests any more, and closes when those under way are over."""

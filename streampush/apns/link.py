@@ -213,6 +213,10 @@ class Link(Protocol):
             self._core.consumed(stream_id, size)
             self._touched()
 
+    def afterwards(self, call: Callable[[], None]) -> None:
+        """See exchange.Carrier."""
+        self._traffic.afterwards(call)
+
     def deadline_moved(self, deadline: float) -> None:
         """See exchange.Carrier."""
         if deadline < self._traffic.expire_at:

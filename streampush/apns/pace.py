@@ -60,9 +60,12 @@ class Pace:
         "_concurrency",
         "_devices",
         "_lanes",
+        "_latencies",
+        "_peak",
         "_rates",
         "_retries",
         "_suspects",
+        "_together_at",
         "in_flight",
     )
 
@@ -88,6 +91,9 @@ class Pace:
         self._budget = budget
         self._suspects = 0
         self._common = Ticket(0, Lane.HEALTHY, 0.0)
+        self._latencies: list[float] = []  # of pushes with that ticket, which came together and are not weighed yet
+        self._together_at = 0.0
+        self._peak = 0  # the most that were under way at one of them
         self.in_flight = 0
         """Pushes under way, of both lanes."""
 
@@ -133,6 +139,7 @@ class Pace:
             return entered if not isinstance(entered, GiveUp) else Wait(None, Why.NO_ROOM)
         self.in_flight += 1
         if self._common.permit != permit:
+            self.weigh()
             self._common = Ticket(permit, Lane.HEALTHY, now)
         return self._common
 
@@ -153,6 +160,7 @@ class Pace:
         `wait`: seconds until there is a new provider token, from `ProviderToken.expired`. `sent_at`: when it got its stream, if it
         had to wait for a connection behind its ticket: that time says nothing about the other side.
         """
+        self.weigh()  # what came before it counts before it
         if sent_at is None:
             sent_at = ticket.entered_at
         if isinstance(outcome, Delivered):
@@ -170,18 +178,39 @@ class Pace:
 
     def delivered(self, ticket: Ticket, device_token: str, sent_at: float, now: float) -> None:
         """As `leave`, for a push that Apple took: most of them do, and nothing is to be decided about them."""
+        self.delivered_with_others(ticket, device_token, now - sent_at, now)
+        self.weigh()
+
+    def delivered_with_others(self, ticket: Ticket, device_token: str, latency: float, now: float) -> bool:
+        """As `delivered`, for one of many answers that came together, at `now`. What they say together is looked at in `weigh`,
+        which is to be called when all are here. Gives whether this is the first of them."""
         in_flight = self.in_flight
         self.in_flight = in_flight - 1
-        if ticket is not self._common and ticket.lane is Lane.SUSPECT:
-            self._suspects -= 1
         if device_token in self._lanes.suspects:
             self._lanes.clear(device_token)
-        latency = now - sent_at
-        self._breaker.good(ticket.permit, latency, now)
-        self._concurrency.answered(latency, in_flight, now)
-        self._budget.successes += 1
         if device_token in self._devices.rests:
             self._devices.delivered(device_token)
+        if ticket is not self._common:
+            self._alone(ticket, latency, in_flight, now)
+            return False
+        if in_flight > self._peak:
+            self._peak = in_flight
+        latencies = self._latencies
+        latencies.append(latency)
+        if len(latencies) > 1:
+            return False
+        self._together_at = now
+        return True
+
+    def weigh(self) -> None:
+        """All that came together is here. Without effect if there is nothing."""
+        latencies = self._latencies
+        if not latencies:
+            return
+        peak, self._peak, self._latencies = self._peak, 0, []
+        self._breaker.all_good(self._common.permit, latencies, self._together_at)
+        self._concurrency.all_answered(latencies, peak, self._together_at)
+        self._budget.successes += len(latencies)
 
     def lane(self, device_token: str) -> Lane:
         """Where a push to this device waits its turn."""
@@ -201,6 +230,15 @@ class Pace:
     def state(self) -> State:
         """Of the breaker."""
         return self._breaker.state
+
+    def _alone(self, ticket: Ticket, latency: float, in_flight: int, now: float) -> None:
+        """A push was taken whose ticket is its own: a probe, a suspect, or from before the breaker was open."""
+        self.weigh()
+        if ticket.lane is Lane.SUSPECT:
+            self._suspects -= 1
+        self._breaker.good(ticket.permit, latency, now)
+        self._concurrency.answered(latency, in_flight, now)
+        self._budget.successes += 1
 
     def _judge(self, ticket: Ticket, outcome: Outcome, in_flight: int, latency: float, now: float) -> None:
         sign = health(outcome)

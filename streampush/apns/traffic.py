@@ -43,13 +43,14 @@ class Traffic:
     by stream id.
     """
 
-    __slots__ = ("_carrier", "_core", "_grain", "_returned", "answers", "exchanges", "expire_at")
+    __slots__ = ("_afterwards", "_carrier", "_core", "_grain", "_returned", "answers", "exchanges", "expire_at")
 
     def __init__(self, core: ClientConnection, carrier: Carrier, returned: Callable[[Exchange, Fault], None], grain: float) -> None:
         self._core = core
         self._carrier = carrier
         self._returned = returned
         self._grain = grain
+        self._afterwards: list[Callable[[], None]] = []
         self.exchanges: dict[int, Exchange] = {}
         self.expire_at = inf
         self.answers = 0
@@ -95,6 +96,17 @@ class Traffic:
     def take(self, events: list[Event]) -> list[OfConnection]:
         """Tells the exchanges; gives the events that are for the connection, after their streams were told."""
         others: list[OfConnection] = []
+        try:
+            self._tell(events, others)
+        finally:
+            self._call_afterwards()
+        return others
+
+    def afterwards(self, call: Callable[[], None]) -> None:
+        """See exchange.Carrier."""
+        self._afterwards.append(call)
+
+    def _tell(self, events: list[Event], others: list[OfConnection]) -> None:
         exchanges = self.exchanges
         for event in events:
             if type(event) is ResponseReceived:
@@ -116,7 +128,14 @@ class Traffic:
                         self._broken(exchange, error)
             else:
                 self._take_rare(event, others)
-        return others
+
+    def _call_afterwards(self) -> None:
+        calls = self._afterwards
+        while calls:
+            try:
+                calls.pop()()
+            except Exception:  # noqa: BLE001 - a fault of one; the exchanges have their answers
+                _log.failure("What was to be done behind answers failed")
 
     def resume(self, stream_id: int) -> None:
         """There is room for more of its body."""

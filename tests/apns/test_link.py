@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from streampush.apns.exchange import Exchange, Fault
-from streampush.apns.http2 import ClientConnection, ErrorCode, HeaderList, Limits, Verdict, frames
+from streampush.apns.http2 import ClientConnection, ErrorCode, HeaderList, Limits, RemoteProtocolError, Verdict, frames
 from streampush.apns.http2.frames import PREFACE, FrameReader, FrameType
 from streampush.apns.http2.settings import Setting
 from streampush.apns.link import Link
@@ -281,6 +281,32 @@ def test_an_answer_that_brings_about_a_request_finds_the_room_that_is_left_behin
     assert push.status == 200
     assert bench.link.in_flight == 0
     assert not bench.owner.returned
+
+
+def test_what_is_to_be_done_afterwards_is_done_once_behind_all_answers_whatever_fails() -> None:
+    bench = Bench()
+    happened: list[object] = []
+
+    class Asking(Push):
+        def answered(self, headers: HeaderList, ended: bool) -> None:
+            super().answered(headers, ended)
+            assert self.carrier is not None
+            happened.append(self.stream_id)
+            self.carrier.afterwards(lambda: happened.append("afterwards"))
+
+    class Failing(Asking):
+        def answered(self, headers: HeaderList, ended: bool) -> None:
+            super().answered(headers, ended)
+            raise RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, "of its own")
+
+    first, second = Failing(100.0), Asking(100.0)
+    for push in (first, second):
+        bench.link.send(push)
+    bench.clock.advance(0)
+    bench.serve(frames.headers(first.stream_id, OK, True), frames.headers(second.stream_id, OK, True))
+    assert happened == [first.stream_id, second.stream_id, "afterwards", "afterwards"]
+    bench.serve(frames.ping(bytes(8)))
+    assert happened[4:] == []
 
 
 def test_goaway_returns_what_is_above_and_waits_for_the_rest() -> None:

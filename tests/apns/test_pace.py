@@ -71,6 +71,56 @@ def test_a_push_enters_and_leaves() -> None:
     assert parts.pace.in_flight == 0
 
 
+def _together(parts: Parts, tickets: list[Ticket | Wait], latency: float, now: float) -> list[bool]:
+    assert all(type(ticket) is Ticket for ticket in tickets)
+    return [parts.pace.delivered_with_others(ticket, TOKEN, latency, now) for ticket in tickets if isinstance(ticket, Ticket)]
+
+
+def test_answers_that_came_together_leave_at_once_and_are_weighed_behind_the_last() -> None:
+    parts = Parts(start=4)
+    tickets = [parts.pace.enter_first(TOKEN, 0.0) for _ in range(4)]
+    assert _together(parts, tickets, 0.02, 0.1) == [True, False, False, False]
+    assert parts.pace.in_flight == 0
+    assert parts.pace.limit == 4
+    parts.pace.weigh()
+    assert parts.pace.limit == 8
+    assert parts.budget.successes == 4
+    parts.pace.weigh()
+    assert parts.budget.successes == 4
+
+
+def test_a_bad_answer_counts_behind_the_good_ones_that_came_with_it() -> None:
+    parts = Parts()
+    good, bad = ([parts.pace.enter_first(TOKEN, 0.0) for _ in range(number)] for number in (6, 5))
+    _together(parts, good, 0.02, 0.1)
+    for ticket in bad:
+        assert isinstance(ticket, Ticket)
+        parts.pace.leave(ticket, TOKEN, Unknown(Why.NO_ANSWER), SENT, 0.1, WALL)
+    assert parts.pace.state is State.CLOSED
+
+
+def test_slow_answers_that_came_together_open_the_breaker() -> None:
+    parts = Parts()
+    _together(parts, [parts.pace.enter_first(TOKEN, 0.0) for _ in range(6)], 5.0, 5.0)
+    assert parts.pace.state is State.CLOSED
+    parts.pace.weigh()
+    assert parts.pace.state is State.OPEN
+
+
+def test_an_answer_from_before_the_breaker_was_open_says_nothing_behind_it_also_among_others() -> None:
+    parts = Parts()
+    early = parts.pace.enter_first(TOKEN, 0.0)
+    for _ in range(5):
+        parts.through(Unknown(Why.NO_ANSWER))
+    assert parts.pace.state is State.OPEN
+    probe = parts.ticket(now=1.5)
+    parts.pace.leave(probe, TOKEN, Delivered(""), SENT, 1.5, WALL)
+    fresh = parts.pace.enter_first(TOKEN, 1.6)
+    assert _together(parts, [fresh, early], 0.02, 1.7) == [True, False]
+    parts.pace.weigh()
+    assert (parts.pace.state, parts.pace.in_flight) == (State.CLOSED, 0)
+
+
 def test_a_first_try_enters_by_the_same_rules() -> None:
     parts = Parts(ceiling=1)
     ticket = parts.pace.enter_first(TOKEN, 0.0)
