@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from tests.store.contract_messages import MessageContract
+from tests.store.contract_pushes import PushContract
+from tests.store.contract_receipts import ReceiptContract
 from tests.store.redis_world import RedisTestCase
 
 
-class RedisStoreTests(RedisTestCase):
+class RedisStoreTests(RedisTestCase, ReceiptContract, MessageContract, PushContract):
     """Each part of the contract that is there."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from streampush.config import StoreConfig
 from streampush.push.values import OutboxEntry, OutboxWork, PushRecord
+from streampush.store.redis import pushes
 from streampush.store.redis.scripts import Scripts
 
 
@@ -34,7 +35,8 @@ class RedisOutbox:
         await self._scripts.run("outbox_hasten", kind, tuple(keys), not_before_ms)
 
     async def outbox_replace(self, token: str, works: Sequence[OutboxWork], records: Sequence[PushRecord] = ()) -> bool:
-        return bool(await self._scripts.run("outbox_replace", token, _packed(works), (), self._limits.max_outbox))
+        told = pushes.packed(records)
+        return bool(await self._scripts.run("outbox_replace", token, _packed(works), told, self._limits.max_outbox))
 
     async def outbox_branch(self, token: str, body: bytes, works: Sequence[OutboxWork]) -> str | None:
         new, max_works = self._new_epoch(), self._limits.max_outbox

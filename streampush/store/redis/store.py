@@ -7,15 +7,18 @@ from collections.abc import Callable
 from streampush.config import DeliveryConfig, StoreConfig
 from streampush.protocol.terms import Durability
 from streampush.store.redis.devices import RedisDevices
+from streampush.store.redis.letters import RedisLetters
 from streampush.store.redis.logs import RedisLogs
+from streampush.store.redis.messages import RedisMessages
 from streampush.store.redis.outbox import RedisOutbox
 from streampush.store.redis.places import RedisPlaces
 from streampush.store.redis.presence import RedisPresence
+from streampush.store.redis.recording import RedisRecording
 from streampush.store.redis.replication import Replication
 from streampush.store.redis.scripts import Scripts
 
 
-class RedisStore(RedisLogs, RedisPlaces, RedisDevices, RedisPresence, RedisOutbox):
+class RedisStore(RedisLogs, RedisPlaces, RedisRecording, RedisDevices, RedisLetters, RedisMessages, RedisPresence, RedisOutbox):
     """The store of any number of processes that have the same `scripts.prefix`. `wall_ms` gives Unix milliseconds; `new_epoch` a
     random id, for a store that is begun. `replication`: publications are answered when replicas have them."""
 

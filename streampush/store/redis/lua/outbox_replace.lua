@@ -1,6 +1,6 @@
---! needs outbox
+--! needs outbox pushes
 -- token, works, records, max_works: whether the lease was good.
-local token, works, max_works = args[1], args[2], args[4]
+local token, works, records, max_works = args[1], args[2], args[3], args[4]
 local own = outbox.held(token)
 if not own then
   return pack(false)
@@ -11,4 +11,5 @@ if too_much then
 end
 outbox.remove(own[1], own[2])
 outbox.add_all(works)
+pushes.record(records)
 return pack(true)
