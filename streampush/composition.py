@@ -93,8 +93,8 @@ class Parts:
     def _task_failed(self, failure: Failure) -> None:
         self._log.failure("a task failed", failure=failure)
 
-    def make_stream_port(self) -> StreamPort:
-        """The port of the stream protocol, which does not listen yet."""
+    def make_stream_port(self, inherited: socket.socket | None = None) -> StreamPort:
+        """The port of the stream protocol, which accepts nothing yet. `inherited`: the socket to accept from."""
         return StreamPort(
             self._reactor,
             self.config.listen,
@@ -105,6 +105,7 @@ class Parts:
             flusher=WriteFlusher(lambda flush: self._reactor.callLater(0, flush)),
             metrics=self.metrics,
             high_water=self.config.session.send_buffer,
+            inherited=inherited,
         )
 
     def make_rest_site(self) -> ApiSite:

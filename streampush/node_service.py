@@ -12,18 +12,15 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
-from twisted.web.server import Site
 
 from streampush.composition import Parts
-from streampush.config import Config, RestConfig
+from streampush.config import Config
 from streampush.errors import ConfigError
+from streampush.handover.inherited import Inherited
+from streampush.node_ports import NodePorts
 from streampush.observe.log import LineObserver
-from streampush.rest.http import ApiSite
-from streampush.server.listener import StreamPort
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that waits for the interpreter gets it; Python's own value is ten times that. The store's threads
@@ -34,8 +31,9 @@ class StreampushService(Service):
     """One node, whole: stream server, REST API, store, probe.
 
     `port` and `rest_port` are the ports that the kernel gave. `system_ns` is the system's wall clock, Unix nanoseconds.
-    `read_again` gives the settings anew for a reload, or raises ConfigError; without it those of the start are reloaded. Raises
-    ConfigError if files do not fit.
+    `read_again` gives the settings anew for a reload, or raises ConfigError; without it those of the start are reloaded.
+    `inherited`: listening sockets that another process opened, served in place of those of the settings. Raises ConfigError if
+    files do not fit.
     """
 
     _log = Logger(namespace="streampush")
@@ -50,6 +48,7 @@ class StreampushService(Service):
         *,
         system_ns: Callable[[], int] = time.time_ns,
         read_again: Callable[[], Config] | None = None,
+        inherited: Inherited | None = None,
     ) -> None:
         self.config = config
         self._read_again = read_again or (lambda: config)
@@ -61,9 +60,7 @@ class StreampushService(Service):
         self.store = parts.keeping.store
         self.service = parts.service
         self.node = parts.node
-        self._stream_port: StreamPort | None = None
-        self._rest_port: IListeningPort | None = None
-        self._rest_site: ApiSite | None = None
+        self.ports = NodePorts(reactor, config, parts, inherited or Inherited())
         self._old_hangup: Any = None
         self._old_switch_interval = sys.getswitchinterval()
         self._hurried = False
@@ -79,49 +76,24 @@ class StreampushService(Service):
     @property
     def port(self) -> int:
         """The port of the stream protocol."""
-        assert self._stream_port is not None
-        return int(self._stream_port.getHost().port)
+        return self.ports.port
 
     @property
     def rest_port(self) -> int:
         """The port of the REST API."""
-        assert self._rest_port is not None
-        host: Any = self._rest_port.getHost()
-        return int(host.port)
+        return self.ports.rest_port
 
     def privilegedStartService(self) -> None:
         """Takes the ports. A port that cannot be had is one line on stderr and exit status 1."""
         try:
-            self.listen()
+            self.ports.take()
         except ConfigError as error:
             print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
             raise SystemExit(1) from None
 
-    def listen(self) -> None:
-        """Takes the ports. Raises ConfigError naming the key of one that cannot be had."""
-        config = self.config
-        self._stream_port = self._parts.make_stream_port()
-        self._take("listen.port", self._stream_port.startListening)
-        if config.rest.enabled:
-            site = self._rest_site = self._parts.make_rest_site()
-            self._take("rest.port", lambda: self._listen_rest(site, config.rest))
-
-    def _take(self, key: str, listen: Callable[[], object]) -> None:
-        try:
-            listen()
-        except CannotListenError as error:
-            where = f"{error.interface or 'any address'}:{error.port}"
-            raise ConfigError(self.config.file, key, f"cannot listen on {where}: {error.socketError}") from error
-
-    def _listen_rest(self, site: Site, rest: RestConfig) -> None:
-        if self._parts.rest_tls is not None:
-            self._rest_port = self._reactor.listenSSL(rest.port, site, self._parts.rest_tls, interface=rest.address)
-        else:
-            self._rest_port = self._reactor.listenTCP(rest.port, site, interface=rest.address)
-
     def startService(self) -> None:
         """Everything runs when this returns; the node is ready when its first probe has come through."""
-        if self._stream_port is None:
+        if not self.ports.is_open:
             self.privilegedStartService()
         self._old_switch_interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
@@ -139,17 +111,23 @@ class StreampushService(Service):
         self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
         for warning in self._warnings:
             self._log.warn("{problem}", problem=warning)
-        self._reactor.callWhenRunning(  # not before: a signal would end the process without a drain
-            self._log.info,
+        self._reactor.callWhenRunning(self._tell_start)  # not before: a signal would end the process without a drain
+
+    def _tell_start(self) -> None:
+        if not self.running:
+            return  # stopped before the reactor ran
+        self.ports.tell_source()
+        stream, rest = self.ports.where()
+        self._log.info(
             "streampush {version} serves devices on {address}:{port}, REST on {rest}",
             version=version("streampush"),
-            address=self.config.listen.address,
+            address=stream.rpartition(":")[0],
             port=self.port,
-            rest=f"{self.config.rest.address}:{self.rest_port}" if self._rest_port is not None else "no port",
+            rest=rest,
             node=self._parts.node_name,
         )
         if self._parts.away.apps.all:
-            self._reactor.callWhenRunning(self._tell_apps)
+            self._tell_apps()
 
     def _open_store(self) -> None:
         """The store is opened in the process that will use it: behind the fork to the background, with the rights that are kept."""
@@ -226,8 +204,8 @@ class StreampushService(Service):
         finally:
             for number, before in hurried.items():
                 signal.signal(number, before)
-        if self._rest_port is not None:
-            stopped = self._rest_port.stopListening()
+        if self.ports.rest is not None:
+            stopped = self.ports.rest.stopListening()
             if stopped is not None:
                 await stopped
         if not await self.service.settle():
@@ -244,11 +222,11 @@ class StreampushService(Service):
         self._parts.draining.reason = "the node is being stopped"
         self._parts.probe.stop()  # it would be refused like any publisher, and warn of it
         self.service.refuse_publishing("the node is being stopped")
-        if self._rest_site is not None:
-            self._rest_site.streams.stop("the node is being stopped")
+        if self.ports.rest_site is not None:
+            self.ports.rest_site.streams.stop("the node is being stopped")
         self._log.info("draining {connections} connections", connections=len(self.node.connections))
-        if self._stream_port is not None:
-            await self._stream_port.stopListening()
+        if self.ports.stream is not None:
+            await self.ports.stream.stopListening()
         await self.node.drain("the server stops")
 
     async def _stop_pushes(self) -> None:

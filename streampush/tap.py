@@ -15,7 +15,9 @@ from streampush.clocks import run_timers_steadily
 from streampush.config import Config
 from streampush.config_files import check_files
 from streampush.errors import ConfigError
+from streampush.handover.inherited import Inherited, put_back, read_initial_environment, take_inherited
 from streampush.loading import load_config, read_config, refuse
+from streampush.node_ports import check_exposure, served_names
 from streampush.node_service import StreampushService
 from streampush.observe.log import make_observer_factory
 
@@ -34,6 +36,7 @@ class Options(usage.Options):
         self.settings: Config | None = None
         self._path = ""
         self.warnings: tuple[str, ...] = ()
+        self.inherited = Inherited()
 
     def opt_set(self, assignment: str) -> None:
         """Overrides one setting of the file, as section.key=value; may be given more than once."""
@@ -52,6 +55,9 @@ class Options(usage.Options):
             problems += check_files(config)
             problems += read_apps(config, time.time(), expired="warning")[1]
             refuse(problems)
+            put_back(os.environ, os.getpid(), read_initial_environment())
+            self.inherited = take_inherited(os.environ, os.getpid(), served_names(config))
+            check_exposure(config, self.inherited.sockets)
         except ConfigError as error:
             raise SystemExit(f"streampush: {error}") from None
         self.settings = config
@@ -78,4 +84,6 @@ def makeService(options: Options) -> IService:
     clock: Any = reactor
     run_timers_steadily(clock)
     observer = make_observer_factory(config.log, _log_file(options.parent), clock)()
-    return StreampushService(reactor, config, observer, options.warnings, read_again=options.read_again)
+    return StreampushService(
+        reactor, config, observer, options.warnings, read_again=options.read_again, inherited=options.inherited
+    )

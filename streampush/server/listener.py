@@ -14,9 +14,7 @@ from typing import Final, Protocol
 
 from OpenSSL import SSL
 from twisted.internet import defer
-from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,7 +26,7 @@ from streampush.server.contexts import TlsContexts
 from streampush.server.flusher import WriteFlusher
 from streampush.server.introductions import Introductions
 from streampush.server.refusals import RefusalMetrics, Refusals
-from streampush.server.sockets import close
+from streampush.server.sockets import close, open_listening
 from streampush.server.stream import Address, Descriptors, StreamProtocol
 from streampush.server.transport import TlsTransport
 
@@ -57,12 +55,13 @@ class Reactor(Descriptors, Protocol):
 
 @implementer(IListeningPort, IReadDescriptor)
 class StreamPort:
-    """Listens where `config` says, IPv4 or IPv6, and gives every admitted connection a protocol and a TlsTransport.
+    """Listens where `config` says, IPv4 or IPv6, or on `inherited`; every admitted connection gets a protocol and a TlsTransport.
 
     With `config.proxy_protocol` a connection's peer is the client that the proxy names. `protocol_factory` gets the peer's address.
     Its protocol owes `admission` one `handshake_done` (when the handshake succeeded or failed) and one `released` (when the
     connection is lost), with the address's `host`; if it raises instead, the port settles that itself. Connections get the context
     that is current when they are accepted, and are watched by `sockets`. `high_water` in bytes, see TlsTransport.
+    `inherited`: a socket that listens already, which becomes the port's own.
     """
 
     def __init__(
@@ -77,6 +76,7 @@ class StreamPort:
         flusher: WriteFlusher,
         metrics: RefusalMetrics,
         high_water: int,
+        inherited: socket.socket | None = None,
     ) -> None:
         self._reactor = reactor
         self._sockets = sockets
@@ -88,6 +88,7 @@ class StreamPort:
         self._refusals = Refusals(metrics)
         self._introductions = self._make_introductions(metrics)
         self._high_water = high_water
+        self._inherited = inherited
         self._sock: socket.socket | None = None
         self._reserve: int | None = None
         self._resting: IDelayedCall | None = None
@@ -95,8 +96,9 @@ class StreamPort:
     # ------------------------------------------------------------------------------------------------------------ for the owner
 
     def startListening(self) -> None:
-        """Binds and listens. Raises CannotListenError if the address is taken or not ours."""
-        self._sock = _bind(self._config)
+        """Binds and listens, unless a socket was inherited. Raises CannotListenError if the address is taken or not ours."""
+        self._sock = self._inherited or open_listening(self._config.address, self._config.port, self._config.backlog)
+        self._inherited = None
         self._reserve = _reserve_descriptor()
         self._reactor.addReader(self)
 
@@ -250,23 +252,6 @@ class StreamPort:
         if self._reserve is None:
             self._reserve = _reserve_descriptor()
         self._reactor.addReader(self)
-
-
-def _bind(config: ListenConfig) -> socket.socket:
-    family = socket.AF_INET6 if isIPv6Address(config.address) else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # getaddrinfo knows the zone of a link-local address
-        found = socket.getaddrinfo(config.address or None, config.port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
-        sock.bind(found[0][4])
-        sock.listen(config.backlog)
-    except OSError as error:
-        sock.close()
-        fault = CannotListenError(config.address, config.port, error)  # type: ignore[no-untyped-call]  # not annotated
-        raise fault from error
-    return sock
 
 
 def _address(address: tuple[str, int] | tuple[str, int, int, int]) -> Address:

@@ -1,4 +1,4 @@
-"""Options of accepted sockets."""
+"""Listening sockets, and options of accepted ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import contextlib
 import socket
 import struct
 from typing import Final
+
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.error import CannotListenError
 
 # TCP keepalive finds peers that died without a word where the session's own heartbeat does not look (handshake, linger):
 # a minute of silence, then 4 probes 15 s apart.
@@ -17,6 +20,24 @@ _KEEPALIVE: Final = tuple(
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """Value of SO_LINGER: close drops what is unsent and tells the peer at once with a reset."""
+
+
+def open_listening(address: str, port: int, backlog: int) -> socket.socket:
+    """A non-blocking TCP socket that listens there, IPv4 or IPv6. Raises CannotListenError if the address is taken or not ours."""
+    family = socket.AF_INET6 if isIPv6Address(address) else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # getaddrinfo knows the zone of a link-local address
+        found = socket.getaddrinfo(address or None, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+        sock.bind(found[0][4])
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        fault = CannotListenError(address, port, error)  # type: ignore[no-untyped-call]  # not annotated
+        raise fault from error
+    return sock
 
 
 def tune(sock: socket.socket) -> None:
