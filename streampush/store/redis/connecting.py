@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
@@ -26,6 +26,9 @@ ANSWER_TIMEOUT = 5.0
 
 CLIENT_NAME = "streampush"
 """What CLIENT LIST shows for us."""
+
+
+C = TypeVar("C", bound="RedisConnection")
 
 
 class Unreachable(Exception):
@@ -54,6 +57,24 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]  # txredisapi has no types
         self.why = self.why or _words(why.value)
         super().connectionLost(why)
         self.ended.callback(self.why)
+
+
+class _SubscriberProtocol(_Protocol):
+    """What is published goes to `message`, a subscription that has begun to `answered`; answers to commands as ever."""
+
+    def __init__(self, clock: Any, message: Callable[[bytes, bytes], None], answered: Callable[[bytes], None]) -> None:
+        super().__init__(clock)
+        self._message = message
+        self._answered = answered
+
+    def replyReceived(self, reply: Any) -> None:
+        kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
+        if kind == b"message":
+            self._message(reply[1], reply[2])
+        elif kind == b"subscribe":
+            self._answered(reply[1])
+        elif kind != b"unsubscribe":
+            super().replyReceived(reply)
 
 
 class RedisConnection:
@@ -111,6 +132,22 @@ class RedisConnection:
             await gone
 
 
+class RedisSubscriber(RedisConnection):
+    """A connection that hears what is published. Gives up its commands with the first subscription."""
+
+    def subscribe(self, names: Sequence[bytes]) -> None:
+        """Hears what is published under these names, once Redis has answered for each."""
+        self._say("SUBSCRIBE", names)
+
+    def unsubscribe(self, names: Sequence[bytes]) -> None:
+        """Hears no more of these."""
+        self._say("UNSUBSCRIBE", names)
+
+    def _say(self, command: str, names: Sequence[bytes]) -> None:
+        if not self.why:
+            self._protocol.transport.write(self._protocol._build_command(command, *names))
+
+
 def _as_value(failure: Failure) -> object:
     """Errors that Redis answers are values; that no answer came is not."""
     if isinstance(failure.value, ResponseError):
@@ -139,11 +176,19 @@ class Connector:
 
     async def connect(self) -> RedisConnection:
         """A connection to the master that takes commands. Raises Unreachable."""
+        return await self._greeted(lambda: _Protocol(self._reactor), RedisConnection)
+
+    async def subscriber(self, message: Callable[[bytes, bytes], None], answered: Callable[[bytes], None]) -> RedisSubscriber:
+        """A connection that hears: `message` is told name and content of what is published, `answered` each name that is heard
+        from now on. Raises Unreachable."""
+        return await self._greeted(lambda: _SubscriberProtocol(self._reactor, message, answered), RedisSubscriber)
+
+    async def _greeted(self, protocol: Callable[[], _Protocol], kind: type[C]) -> C:
         if self._address.service:
             host, port = await self._ask_sentinels()
         else:
             ((host, port),) = self._address.hosts
-        connection = await self._open(host, port)
+        connection = await self._open(host, port, protocol, kind)
         try:
             await self._greet(connection)
         except BaseException:
@@ -179,7 +224,7 @@ class Connector:
         raise Unreachable(f"no sentinel tells where {self._address.service} is: {problem}")
 
     async def _ask_sentinel(self, host: str, port: int) -> tuple[str, int]:
-        connection = await self._open(host, port)
+        connection = await self._open(host, port, lambda: _Protocol(self._reactor), RedisConnection)
         try:
             found = await self._ask(connection, "SENTINEL", "get-master-addr-by-name", self._address.service)
         finally:
@@ -188,12 +233,12 @@ class Connector:
             raise Unreachable(f"the sentinel at {connection.place} knows no service {self._address.service!r}", refused=True)
         return found[0].decode(), int(found[1])
 
-    async def _open(self, host: str, port: int) -> RedisConnection:
+    async def _open(self, host: str, port: int, protocol_of: Callable[[], _Protocol], kind: type[C]) -> C:
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         endpoint: Any = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
         if self._tls is not None:
             endpoint = wrapClientTLS(self._tls(host), endpoint)
-        factory = Factory.forProtocol(lambda: _Protocol(self._reactor))
+        factory = Factory.forProtocol(protocol_of)
         factory.noisy = False
         opening = endpoint.connect(factory)
         try:
@@ -201,7 +246,7 @@ class Connector:
         except Exception as error:
             raise Unreachable(f"{place}: {_words(error)}") from error
         protocol.transport.setTcpNoDelay(True)
-        return RedisConnection(protocol, place)
+        return kind(protocol, place)
 
     async def _ask(self, connection: RedisConnection, command: str, *arguments: str | int) -> Any:
         """The answer, in time. Raises Unreachable, which names the command and nothing of its arguments."""

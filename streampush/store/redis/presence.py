@@ -55,6 +55,10 @@ class RedisPresence:
         found = await self._scripts.run("session", device_id, self._wall_ms())
         return _session(device_id, *found) if found else None
 
+    async def newer_sessions(self, sessions: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+        found = await self._scripts.run("newer_sessions", list(sessions))
+        return [(device_id.decode(), generation) for device_id, generation in found]
+
     async def user_sessions(self, user_id: str, limit: int) -> Sequence[Session]:
         sessions: list[Session] = []
         after = b""

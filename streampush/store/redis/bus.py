@@ -1,0 +1,304 @@
+"""The way from and to other nodes, over Redis: one connection that subscribes to what is followed here; see push.bus.
+
+Theory of operation. Scripts that append PUBLISH what is new on a name of its channel, so a publication goes only to nodes where
+somebody follows it. Subscribing takes a moment, and the connection may be lost: whenever a subscription begins, the channel's log
+is compared with what is known of it here. The node has a name of its own, too, for orders, and for an echo that it sends itself
+every few seconds: a connection that is there and carries nothing is found by that, and another one is made.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import msgpack
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from streampush.backoff import doubled
+from streampush.errors import StoreUnavailable
+from streampush.protocol.terms import Durability
+from streampush.push.bus import Hearing, Order, OrderKind
+from streampush.store.redis import entries
+from streampush.store.redis.connecting import Connector, RedisSubscriber, Unreachable
+from streampush.store.redis.link import FIRST_PAUSE, LONGEST_PAUSE, RedisLink
+from streampush.store.redis.scripts import Scripts
+
+ECHO_INTERVAL = 2.0
+"""Seconds between two echoes."""
+
+ECHOES_MISSED = 3
+"""In a row, before the connection counts as dead."""
+
+CHUNK = 500
+"""Channels of one SUBSCRIBE, and of one look at the logs."""
+
+
+class BusMetrics(Protocol):
+    """What is counted of the bus."""
+
+    def bus_heard(self, kind: str, size: int) -> None:
+        """A message of so many bytes came: "publication", "hint", "order" or "echo"."""
+
+    def bus_lost(self, kind: str) -> None:
+        """The connection was lost ("connection") or carried nothing ("silent"), or could not be made ("refused")."""
+
+    def bus_sent(self, kind: str) -> None:
+        """An order ("order") or an echo ("echo") was sent; or was not, as Redis was away ("lost")."""
+
+
+class RedisBus:
+    """See push.bus.Bus. Between `start` and `stop` it tells `hearing` what it hears.
+
+    `link` is that of the store, for what is sent; `node` the name of this node, `token` a word that only this process has.
+    """
+
+    shared = True
+    _log = Logger(namespace="streampush.store")
+
+    def __init__(
+        self,
+        clock: Any,
+        connector: Connector,
+        link: RedisLink,
+        scripts: Scripts,
+        metrics: BusMetrics,
+        uniform: Callable[[], float],
+        *,
+        node: str,
+        token: str,
+        durability: Callable[[], Durability],
+        echo_interval: float = ECHO_INTERVAL,
+    ) -> None:
+        self._clock = clock
+        self._connector = connector
+        self._link = link
+        self._scripts = scripts
+        self._metrics = metrics
+        self._uniform = uniform
+        self._token = token
+        self._durability = durability
+        self._echo_interval = echo_interval
+        self._wakes = f"{scripts.prefix}wake:".encode()
+        self._orders = f"{scripts.prefix}node:"
+        self._own = f"{self._orders}{node}".encode()
+        self._hearing: Hearing | None = None
+        self._followed: set[str] = set()
+        self._changes: dict[str, bool] = {}
+        self._confirmed: list[str] = []
+        self._flushing: IDelayedCall | None = None
+        self._subscriber: RedisSubscriber | None = None
+        self._attempt: Deferred[None] | None = None
+        self._again: IDelayedCall | None = None
+        self._echo: IDelayedCall | None = None
+        self._echoed = 0.0
+        self._tries = 0
+        self._reason = "no connection for what other nodes say has been made yet"
+        self._told = ""
+
+    # ------------------------------------------------------------------------------------------------------ start and stop
+
+    def start(self, hearing: Hearing) -> None:
+        """Begins to listen."""
+        self._hearing = hearing
+        self._echo = self._clock.callLater(self._echo_interval, self._send_echo)
+        self._connect()
+
+    async def stop(self) -> None:
+        """Hears nothing any more, and leaves no timer behind."""
+        self._hearing = None
+        for call in (self._again, self._echo, self._flushing):
+            if call is not None:
+                call.cancel()
+        self._again = self._echo = self._flushing = None
+        if self._attempt is not None:
+            self._attempt.cancel()
+        subscriber, self._subscriber = self._subscriber, None
+        if subscriber is not None:
+            await subscriber.close()
+
+    def reason(self, now: float) -> str:
+        """A check for observe.health: why nothing is heard of other nodes."""
+        if self._subscriber is None:
+            return f"other nodes are not heard: {self._reason}"
+        late = now - self._echoed > ECHOES_MISSED * self._echo_interval
+        return "other nodes are not heard: what this node sends itself does not come back" if late else ""
+
+    # ---------------------------------------------------------------------------------------------- see push.bus.Bus
+
+    def interest(self, channel: str, follows: bool) -> None:
+        """See push.bus.Bus."""
+        (self._followed.add if follows else self._followed.discard)(channel)
+        if self._subscriber is not None:
+            self._changes[channel] = follows
+            self._flush_soon()
+
+    def tell(self, node: str, order: Order) -> None:
+        """See push.bus.Bus."""
+        packed = msgpack.packb((str(order.kind), order.device_id, order.text, order.number), use_bin_type=False)
+        self._send(f"{self._orders}{node}", packed, "order")
+
+    def _send(self, name: str, message: bytes, kind: str) -> None:
+        async def send() -> None:
+            try:
+                await self._link.command("PUBLISH", name, message)
+            except StoreUnavailable:
+                self._metrics.bus_sent("lost")
+            else:
+                self._metrics.bus_sent(kind)
+
+        Deferred.fromCoroutine(send()).addErrback(self._fault)
+
+    # ---------------------------------------------------------------------------------------------------------- connecting
+
+    def _connect(self) -> None:
+        self._again = None
+        self._attempt = Deferred.fromCoroutine(self._try())
+        self._attempt.addErrback(self._failed)
+
+    async def _try(self) -> None:
+        subscriber = await self._connector.subscriber(self._heard, self._answered)
+        self._attempt = None
+        if self._hearing is None:
+            subscriber.abort("the server stops")
+            return
+        self._tries = 0
+        self._subscriber = subscriber
+        self._echoed = self._clock.seconds()
+        subscriber.closed.addCallback(self._lost)
+        if self._told:
+            self._log.info("other nodes are heard again")
+        self._reason = self._told = ""
+        subscriber.subscribe([self._own])
+        self._changes = dict.fromkeys(self._followed, True)
+        self._flush_soon()
+        self._hearing.back()
+
+    def _lost(self, reason: str) -> None:
+        if self._subscriber is None:
+            return  # it was ended by `stop`
+        self._subscriber = None
+        self._changes.clear()
+        self._confirmed.clear()
+        self._metrics.bus_lost("silent" if "come back" in reason else "connection")
+        self._tell_problem(reason)
+        self._try_again()
+
+    def _failed(self, failure: Failure) -> None:
+        self._attempt = None
+        if self._hearing is None:
+            return
+        self._metrics.bus_lost("refused")
+        if isinstance(failure.value, Unreachable):
+            self._tell_problem(str(failure.value))
+        else:
+            self._fault(failure)
+        self._try_again()
+
+    def _tell_problem(self, reason: str) -> None:
+        self._reason = reason
+        if reason != self._told:
+            self._told = reason
+            self._log.error("other nodes are not heard: {problem}", problem=reason)
+
+    def _try_again(self) -> None:
+        pause = doubled(FIRST_PAUSE, self._tries, LONGEST_PAUSE) * self._uniform()
+        self._tries += 1
+        self._again = self._clock.callLater(pause, self._connect)
+
+    def _fault(self, failure: Failure) -> None:
+        self._log.failure("hearing other nodes failed", failure=failure)
+
+    # --------------------------------------------------------------------------------------------------------- subscribing
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None:
+            self._flushing = self._clock.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        """Tells Redis what has changed, a chunk a turn, and looks at the logs whose subscriptions have begun."""
+        self._flushing = None
+        subscriber = self._subscriber
+        if subscriber is None:
+            return
+        chunk = [next(changes) for changes in [iter(self._changes.items())] for _ in range(min(CHUNK, len(self._changes)))]
+        for channel, _ in chunk:
+            del self._changes[channel]
+        follow = [self._wakes + channel.encode() for channel, follows in chunk if follows]
+        leave = [self._wakes + channel.encode() for channel, follows in chunk if not follows]
+        if follow:
+            subscriber.subscribe(follow)
+        if leave:
+            subscriber.unsubscribe(leave)
+        confirmed, self._confirmed[:CHUNK] = self._confirmed[:CHUNK], []
+        if confirmed:
+            self._spawn(self._look(confirmed, subscriber))
+        if self._changes or self._confirmed:
+            self._flush_soon()
+
+    def _answered(self, name: bytes) -> None:
+        """A subscription has begun: from now on nothing is missed, but something may have been."""
+        if name.startswith(self._wakes):
+            self._confirmed.append(name[len(self._wakes) :].decode())
+            self._flush_soon()
+
+    async def _look(self, channels: list[str], subscriber: RedisSubscriber) -> None:
+        try:
+            epoch, tops = await self._scripts.run("tops", channels)
+        except StoreUnavailable:
+            subscriber.abort("the logs could not be looked at")  # with the next connection they are
+            return
+        if self._hearing is not None:
+            for channel, top in zip(channels, tops, strict=True):
+                self._hearing.seen(channel, epoch.decode(), top)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        Deferred.fromCoroutine(work).addErrback(self._fault)
+
+    # ------------------------------------------------------------------------------------------------------------- hearing
+
+    def _heard(self, name: bytes, message: bytes) -> None:
+        if self._hearing is None:
+            return
+        try:
+            if name.startswith(self._wakes):
+                self._woken(self._hearing, name[len(self._wakes) :].decode(), message)
+            elif name == self._own:
+                self._asked(self._hearing, message)
+        except Exception:  # noqa: BLE001 - what one of us cannot read must not end the hearing of all; it is logged
+            self._log.failure("a message of another node could not be read")
+
+    def _woken(self, hearing: Hearing, channel: str, message: bytes) -> None:
+        packed_epoch, offset, facts, headers, payload = msgpack.unpackb(message, raw=True)
+        epoch = packed_epoch.decode()
+        if payload is False:
+            self._metrics.bus_heard("hint", len(message))
+            hearing.seen(channel, epoch, offset)
+            return
+        self._metrics.bus_heard("publication", len(message))
+        hearing.heard(entries.appended((channel.encode(), offset, facts, headers, payload), epoch, self._durability()))
+
+    def _asked(self, hearing: Hearing, message: bytes) -> None:
+        kind, *rest = msgpack.unpackb(message, raw=True)
+        if kind == b"echo":
+            if rest == [self._token.encode()]:
+                self._echoed = self._clock.seconds()
+                self._metrics.bus_heard("echo", len(message))
+            return
+        device_id, text, number = rest
+        self._metrics.bus_heard("order", len(message))
+        hearing.ordered(Order(OrderKind(kind.decode()), device_id.decode(), text.decode(), number))
+
+    def _send_echo(self) -> None:
+        self._echo = self._clock.callLater(self._echo_interval, self._send_echo)
+        if not self._link.connected:
+            self._echoed = self._clock.seconds()  # it is not for the want of hearing that nothing comes back
+            return
+        subscriber = self._subscriber
+        if subscriber is not None and self._clock.seconds() - self._echoed > ECHOES_MISSED * self._echo_interval:
+            subscriber.abort("what this node sends itself does not come back")
+            return
+        self._send(self._own.decode(), msgpack.packb(("echo", self._token), use_bin_type=False), "echo")

@@ -1,0 +1,216 @@
+"""The bus over a real Redis: what it hears, what it makes good, and how it finds a connection that is dead."""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from streampush.observe.bus_figures import BusFigures
+from streampush.protocol.terms import Durability
+from streampush.push.bus import Order, OrderKind
+from streampush.push.values import Appended, DeviceRecord, Session
+from streampush.redis_url import parse_url
+from streampush.store.redis.bus import RedisBus
+from streampush.store.redis.connecting import Connector
+from streampush.store.redis.link import RedisLink
+from streampush.store.redis.scripts import Scripts
+from streampush.store.redis.store import RedisStore
+from tests.redis_server import RedisServer, shared_server
+from tests.store.contract import LIMITS, NOW_MS
+from tests.store.contract_base import ContractBase
+from tests.store.redis_world import RedisTestCase
+
+_TOKENS = count(1)
+
+
+class Ear:
+    """See push.bus.Hearing."""
+
+    def __init__(self) -> None:
+        self.appended: list[Appended] = []
+        self.seen_tops: list[tuple[str, int]] = []
+        self.orders: list[Order] = []
+        self.times_back = 0
+
+    def heard(self, appended: Appended) -> None:
+        self.appended.append(appended)
+
+    def seen(self, channel: str, epoch: str, top: int) -> None:
+        self.seen_tops.append((channel, top))
+
+    def ordered(self, order: Order) -> None:
+        self.orders.append(order)
+
+    def back(self) -> None:
+        self.times_back += 1
+
+
+class BusTests(RedisTestCase, ContractBase):
+    timeout = 120
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.prefix = f"bus-{os.getpid()}-{next(_TOKENS)}"
+        self.store = self.same_store(LIMITS, self.prefix)
+        self.registry = CollectorRegistry()
+
+    def bus(self, node: str, *, url: str = "", link: RedisLink | None = None, **options: Any) -> tuple[RedisBus, Ear]:
+        bus = RedisBus(
+            reactor,
+            Connector(reactor, parse_url(url or shared_server().url)),
+            link or self.link,
+            Scripts(link or self.link, self.prefix).beginning(lambda: "epoch"),
+            BusFigures(CollectorRegistry()),
+            lambda: 0.1,
+            node=node,
+            token=f"token-{next(_TOKENS)}",
+            durability=lambda: Durability.MEMORY,
+            **options,
+        )
+        ear = Ear()
+        self.addCleanup(lambda: Deferred.fromCoroutine(bus.stop()))
+        bus.start(ear)
+        return bus, ear
+
+    async def until(self, condition: Any) -> None:
+        while not condition():
+            await deferLater(reactor, 0.002)  # type: ignore[arg-type]  # a module stands for the reactor
+
+    async def following(self, node: str, *channels: str, **options: Any) -> tuple[RedisBus, Ear]:
+        """One that hears these channels, and has looked at their logs."""
+        bus, ear = self.bus(node, **options)
+        for channel in channels:
+            bus.interest(channel, True)
+        await self.until(lambda: len(ear.seen_tops) >= len(channels))
+        ear.seen_tops.clear()
+        return bus, ear
+
+    async def test_what_is_appended_is_heard_whole(self) -> None:
+        _, ear = await self.following("n", "news", "ö{}*")
+        for channel in ("news", "ö{}*"):
+            accepted = await self.store.append(self.draft(channel, b"\x00\xff", ttl_ms=50, collapse_key="k", want_receipt=True))
+            await self.until(lambda: ear.appended)
+            assert ear.appended == [accepted.appended]
+            ear.appended.clear()
+
+    async def test_a_large_one_is_heard_by_its_place(self) -> None:
+        _, ear = await self.following("n", "news")
+        await self.store.append(self.draft("news", b"x" * 100_000))
+        await self.until(lambda: ear.seen_tops)
+        assert (ear.seen_tops, ear.appended) == ([("news", 1)], [])
+
+    async def test_only_what_is_followed_is_heard(self) -> None:
+        bus, ear = await self.following("n", "news", "sport")
+        bus.interest("sport", False)
+        await self.store.append(self.draft("other"))
+        bus.tell("n", Order(OrderKind.CLOSE, "d", "first"))  # behind the unsubscribing, on the connection of the store
+        await self.until(lambda: ear.orders)
+        await self.store.append(self.draft("sport"))
+        await self.store.append(self.draft("news"))
+        await self.until(lambda: ear.appended)
+        assert [one.publication.channel for one in ear.appended] in (["news"], ["sport", "news"])
+
+    async def test_what_was_appended_before_the_subscription_began_is_seen(self) -> None:
+        await self.fill(self.store, 3)
+        bus, ear = self.bus("n")
+        bus.interest("news", True)
+        await self.until(lambda: ear.seen_tops)
+        assert ear.seen_tops == [("news", 3)]
+
+    async def test_many_channels_are_followed_in_chunks(self) -> None:
+        channels = [f"c{number}" for number in range(1200)]
+        bus, ear = await self.following("n", *channels)
+        for channel in channels[:-1]:
+            bus.interest(channel, False)
+        bus.interest("another", True)
+        await self.until(lambda: ear.seen_tops)
+        await self.store.append(self.draft("c1199"))
+        await self.until(lambda: ear.appended)
+        assert ear.appended[0].publication.channel == "c1199"
+
+    async def test_recalls_and_what_was_scheduled_are_heard(self) -> None:
+        _, ear = await self.following("n", "news")
+        await self.store.append(self.draft("news", message_id="m"))
+        await self.store.append(self.draft("news", message_id="late", deliver_at_ms=NOW_MS + 5))
+        await self.store.recall("m", "notice", NOW_MS)
+        await self.store.fire_due(NOW_MS + 5, 10)
+        await self.until(lambda: len(ear.appended) == 3)
+        heard = [(one.publication.message_id, one.publication.recalls) for one in ear.appended]
+        assert heard == [("m", ""), ("notice", "m"), ("late", "")]
+
+    async def test_orders_reach_their_node(self) -> None:
+        one, first = await self.following("one")
+        _, second = await self.following("two")
+        await self.until(lambda: not one.reason(reactor.seconds()))  # type: ignore[attr-defined]
+        await self.until(lambda: second.times_back)
+        orders = [Order(kind, "d", "tëxt", 2**50) for kind in OrderKind]
+        await deferLater(reactor, 0.05)  # type: ignore[arg-type]  # both names are subscribed to
+        for order in orders:
+            one.tell("two", order)
+        await self.until(lambda: len(second.orders) == len(orders))
+        assert (second.orders, first.orders) == (orders, [])
+
+    async def test_the_node_of_a_session_that_was_replaced_is_told(self) -> None:
+        _, ear = await self.following("one", "news")
+        await self.store.remember_device(DeviceRecord("d"))
+        await self.store.begin_session(Session("d", "s1", "one"))
+        await self.store.begin_session(Session("d", "s2", "one"))
+        generation = await self.store.begin_session(Session("d", "s3", "two"))
+        await self.until(lambda: ear.orders)
+        assert ear.orders == [Order(OrderKind.REPLACED, "d", "", generation)]
+
+    async def test_a_connection_that_was_lost_is_made_again_and_what_was_missed_is_seen(self) -> None:
+        bus, ear = await self.following("n", "news")
+        await self.killed("pubsub")
+        await self.store.append(self.draft("news"))
+        await self.until(lambda: ear.seen_tops)
+        assert ear.seen_tops[-1] == ("news", 1)
+        assert ear.times_back == 2
+        await self.store.append(self.draft("news"))
+        await self.until(lambda: ear.appended)
+        assert bus.reason(reactor.seconds()) == ""  # type: ignore[attr-defined]
+
+    async def killed(self, kind: str) -> None:
+        await self.link.command("CLIENT", "KILL", "TYPE", kind)
+
+    async def test_a_connection_that_carries_nothing_is_replaced(self) -> None:
+        server = RedisServer().start()
+        self.addCleanup(server.stop)
+        link = self.make_link(server.url)
+        store = RedisStore(Scripts(link, self.prefix), LIMITS, lambda: NOW_MS, lambda: "epoch")
+        bus, ear = await self.following("n", "news", url=server.url, link=link, echo_interval=0.05)
+        # to Redis this is a connection that nothing is published on, and to us it is still there
+        subscriber = bus._subscriber
+        assert subscriber is not None
+        subscriber.unsubscribe([bus._own, b"{" + self.prefix.encode() + b"}:wake:news"])
+        await self.until(lambda: ear.times_back == 2)
+        await self.until(lambda: ear.seen_tops)
+        await store.append(self.draft("news"))
+        await self.until(lambda: ear.appended)
+
+    async def test_without_redis_nothing_is_heard_and_it_says_so(self) -> None:
+        server = RedisServer().start()
+        self.addCleanup(server.stop)
+        link = self.make_link(server.url, wait=0)
+        bus, ear = await self.following("n", url=server.url, link=link)
+        await self.until(lambda: ear.times_back)
+        server.kill()
+        await self.until(lambda: bus.reason(reactor.seconds()))  # type: ignore[attr-defined]
+        bus.tell("n", Order(OrderKind.CLOSE, "d"))  # is lost, and does no harm
+        server.start()
+        await self.until(lambda: ear.times_back == 2)
+        assert ear.orders == []
+
+    async def test_what_cannot_be_read_is_logged_and_the_next_one_heard(self) -> None:
+        bus, ear = await self.following("n", "news")
+        await self.link.command("PUBLISH", f"{{{self.prefix}}}:wake:news", b"\xc1")
+        await self.store.append(self.draft("news"))
+        await self.until(lambda: ear.appended)
+        assert len(self.flushLoggedErrors()) == 1
+        assert bus.shared
