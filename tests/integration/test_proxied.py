@@ -59,8 +59,8 @@ class HaproxyTests(NodeTestCase):
         text = EXAMPLE.read_text()
         for ours, example in (
             (f"bind 127.0.0.1:{self.proxy_port}", "bind :7443"),
-            (f"server node-1 127.0.0.1:{self.node.port}", "server node-1 10.0.0.11:7443"),
-            (f"server node-2 127.0.0.1:{self.node.port}", "server node-2 10.0.0.12:7443"),
+            (f"server node-1 127.0.0.1:{self.node.port}", "server node-1 10.77.0.11:7443"),
+            (f"server node-2 127.0.0.1:{self.node.port}", "server node-2 10.77.0.12:7443"),
             ("check inter 20ms", "check inter 2s"),
             ("maxconn 1000", "maxconn 100000"),
         ):
