@@ -19,27 +19,34 @@ from twisted.python.failure import Failure
 from streampush.apns.away import Away
 from streampush.clocks import boot_ns
 from streampush.config import Config
-from streampush.config_rules import fd_budget
+from streampush.config_rules import fd_budget, is_unspecified
 from streampush.observe.apns_figures import ApnsFigures
 from streampush.observe.health import Flag, Health, ProbeWatch
 from streampush.observe.lag import LagWatch
 from streampush.observe.metrics import Metrics
+from streampush.observe.node_figures import NodeFigures
 from streampush.observe.steadiness import ClockWatch
 from streampush.observe.store_figures import StoreFigures
 from streampush.push import ids
+from streampush.push.nodes import Nodes
 from streampush.push.presence import NodeLease
 from streampush.push.service import PushService, Surroundings
 from streampush.push.steady import SteadyClock
+from streampush.push.values import NodeRecord
 from streampush.rest.api import make_site
 from streampush.rest.http import ApiSite
 from streampush.rest.tls import RestTls
-from streampush.server.admission import Admission
+from streampush.server.admission import CODE_OF, Admission
+from streampush.server.capacity import HandshakeCapacity
 from streampush.server.connection import StreamConnection
 from streampush.server.contexts import TlsContexts
 from streampush.server.flusher import WriteFlusher
 from streampush.server.gate import Gate
+from streampush.server.governor import Governor
 from streampush.server.identity import Revocations
 from streampush.server.listener import StreamPort
+from streampush.server.member import NodeMember
+from streampush.server.membership import Membership
 from streampush.server.node import StreamNode
 from streampush.server.probe import Probe
 from streampush.server.socket_set import make_socket_set
@@ -70,9 +77,11 @@ class Parts:
         self.contexts = TlsContexts(config.tls, config.file)
         self.gate = Gate(config, revocations, lambda: dt.datetime.now(dt.UTC))
         self.admission = Admission(config.admission, cap)
+        self.governor = self._make_governor()
         self.time = SteadyClock(system_ns, boot_ns)
         self.away = self._make_away()
         self.keeping = self._make_keeping()
+        self.nodes = Nodes(self.keeping.store, lambda: ids.random_id(os.urandom))
         self.retries = Retries(reactor)
         self.service = PushService(self._push_surroundings(), config.publish, config.delivery)
         self.node = self._make_node()
@@ -81,6 +90,8 @@ class Parts:
         probed = ProbeWatch(config.probe.interval, config.probe.failures)
         self.health = Health({"draining": self.draining, "store": self.keeping.reason, "probe": probed})
         self.probe = self._make_probe(probed)
+        self.port = config.listen.port  # for devices; 0 until the kernel has given one
+        self.membership = self._make_membership()
         self.lease = NodeLease(self.service.presence, config.heartbeat.interval, reactor.callLater, self.spawn)
         self.lag = LagWatch(reactor, self.metrics)
         self.clock_watch = ClockWatch(reactor, self.time, self.metrics)
@@ -102,6 +113,7 @@ class Parts:
             admission=self.admission,
             contexts=self.contexts,
             protocol_factory=lambda peer: StreamConnection(self._around_connections, peer),
+            telling_factory=lambda peer, reason: StreamConnection(self._around_connections, peer, CODE_OF[reason]),
             flusher=WriteFlusher(lambda flush: self._reactor.callLater(0, flush)),
             metrics=self.metrics,
             high_water=self.config.session.send_buffer,
@@ -110,7 +122,16 @@ class Parts:
 
     def make_rest_site(self) -> ApiSite:
         """What the REST API's port serves."""
-        return make_site(self.service, self.health, self.registry, self.config.rest, self._reactor, self.metrics, apns=self.away)
+        return make_site(
+            self.service,
+            self.health,
+            self.registry,
+            self.config.rest,
+            self._reactor,
+            self.metrics,
+            apns=self.away,
+            known_nodes=self.nodes,
+        )
 
     # ------------------------------------------------------------------------------ composing: each needs those made before it
 
@@ -154,6 +175,30 @@ class Parts:
             sender=self.away.sender,
         )
 
+    def _make_governor(self) -> Governor:
+        admission = self.config.admission
+        capacity = HandshakeCapacity(admission.handshake_share, admission.accept_rate)
+        governor = Governor(capacity, random.Random(os.urandom(16)))  # noqa: S311 - spreads clients
+        self.registry.register(NodeFigures(governor, self.admission, self._reactor.seconds))
+        return governor
+
+    def _make_membership(self) -> Membership:
+        listen = self.config.listen
+        host = socket.gethostname() if is_unspecified(listen.address) else listen.address
+        member = NodeMember(
+            NodeRecord(self.node_name, self.time.wall_ms(), version=version("streampush")),
+            address=lambda: f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}",
+            admission=self.admission,
+            governor=self.governor,
+            leaving=self.node.leaving,
+            ready=lambda: self.health.ready(self._reactor.seconds())[0],
+            drained=lambda reason: setattr(self.draining, "reason", reason),
+            clock=self._reactor.seconds,
+        )
+        return Membership(
+            self.keeping.store, member, wall_ms=self.time.wall_ms, call_later=self._reactor.callLater, spawn=self.spawn
+        )
+
     def _make_node(self) -> StreamNode:
         return StreamNode(
             self._reactor,
@@ -161,8 +206,10 @@ class Parts:
             contexts=self.contexts,
             gate=self.gate,
             admission=self.admission,
+            governor=self.governor,
             metrics=self.metrics,
             log=Logger(namespace="streampush.connections"),
+            random=random.Random(os.urandom(16)),  # noqa: S311 - an order of connections
         )
 
     def _connection_surroundings(self) -> ConnectionSurroundings:
@@ -172,6 +219,7 @@ class Parts:
             settings=session_settings(self.config),
             service=self.service,
             gate=self.gate,
+            governor=self.governor,
             metrics=self.metrics,
             clock=self._reactor.seconds,
             wall_ms=self.time.wall_ms,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-SCOPES = ("publish", "push", "read", "devices", "disconnect", "metrics")
+SCOPES = ("publish", "push", "read", "devices", "disconnect", "nodes", "metrics")
 """What a REST key may be good for."""
 
 INTERRUPTION_LEVELS = ("passive", "active", "time-sensitive", "critical")
@@ -79,6 +79,8 @@ class AdmissionConfig:
     accept_burst: int = setting(1_000, "connections", "a moment's storm that is let in at once", 1, 1_000_000)
     max_handshakes: int = setting(200, "handshakes", "TLS handshakes under way at once", 1, 100_000)
     max_handshakes_per_address: int = setting(50, "handshakes", "one address must not hold all of them", 1, 100_000)
+    max_told: int = setting(32, "connections", "refused, and told at once when to come back; 0: all are just cut", 0, 10_000)
+    handshake_share: float = setting(0.5, "share", "of one core for handshakes; the rest for what is connected", 0.01, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ class KeyConfig:
     name: str = setting("", "", "shown in logs and metrics instead of the key")
     sha256: str = setting("", "hex", "SHA-256 of the key")
     publish: tuple[str, ...] = setting((), "patterns", "channels it may publish to")
-    scopes: tuple[str, ...] = setting(("publish",), "", 'of "publish", "push", "read", "devices", "disconnect", "metrics"')
+    scopes: tuple[str, ...] = setting(("publish",), "", 'of "publish", "push", "read", "devices", "disconnect", "nodes", "metrics"')
 
 
 @dataclass(frozen=True, slots=True)

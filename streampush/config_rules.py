@@ -13,9 +13,9 @@ from streampush.protocol.terms import is_id
 MIN_ENVELOPE_ROOM = 16 * 1024
 """Bytes of a frame kept for what is around a payload: channel, ids, content type, headers."""
 
-RESERVED_DESCRIPTORS = 100
-"""File descriptors for everything that is no device: listeners, log, store, REST requests, file reloads. Connections to Apple come
-on top."""
+RESERVED_DESCRIPTORS = 68
+"""File descriptors for everything that is no device: listeners, log, store, REST requests, file reloads. Connections to Apple, and
+those that are refused and told when to come back, come on top."""
 
 MAX_CHANNEL_BYTES = 255
 
@@ -44,13 +44,18 @@ def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
+def is_unspecified(address: str) -> bool:
+    """Whether it stands for all addresses of this machine. Raises ValueError if it is none."""
+    return ipaddress.ip_address(address).is_unspecified
+
+
 def fd_budget(config: Config, soft_limit: int) -> tuple[int, str | None]:
     """The connection cap that the file-descriptor limit allows, and a warning if that is less than configured.
 
     `soft_limit`: RLIMIT_NOFILE's soft value; negative (RLIM_INFINITY): no limit.
     """
     wanted = config.admission.max_connections
-    reserved = RESERVED_DESCRIPTORS + config.apns.max_connections * len(config.apns.apps)
+    reserved = RESERVED_DESCRIPTORS + config.admission.max_told + config.apns.max_connections * len(config.apns.apps)
     if config.listen.proxy_protocol != "off":
         reserved += config.listen.proxy_waiting
     room = soft_limit - reserved

@@ -95,6 +95,7 @@ class StreampushService(Service):
         """Everything runs when this returns; the node is ready when its first probe has come through."""
         if not self.ports.is_open:
             self.privilegedStartService()
+        self._parts.port = self.port
         self._old_switch_interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._open_store()
@@ -107,6 +108,7 @@ class StreampushService(Service):
         self._parts.lag.start()
         self._parts.clock_watch.start()
         self._parts.lease.start()
+        self._parts.membership.start()
         self._parts.spawn(self._parts.probe.start())
         self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
         for warning in self._warnings:
@@ -238,6 +240,7 @@ class StreampushService(Service):
     async def _stop_parts(self) -> None:
         self.service.receipts.stop()
         self._parts.lease.stop()
+        await self._parts.membership.stop()
         self._parts.lag.stop()
         self._parts.clock_watch.stop()
         self._parts.retries.stop()

@@ -12,14 +12,18 @@ COMMANDS = {
     "apns-sim": "streampush.cli.apns_sim:apns_sim",
     "check": "streampush.cli.check:check",
     "decode": "streampush.cli.decode:decode",
+    "drain": "streampush.cli.nodes:drain",
     "explain": "streampush.cli.explain:explain",
     "init": "streampush.cli.init:init",
     "issue": "streampush.cli.init:issue",
     "listen": "streampush.cli.listen:listen",
+    "nodes": "streampush.cli.nodes:nodes",
     "publish": "streampush.cli.publish:publish",
+    "rebalance": "streampush.cli.nodes:rebalance",
     "recall": "streampush.cli.messages:recall",
     "status": "streampush.cli.messages:status",
     "store": "streampush.cli.store:store",
+    "undrain": "streampush.cli.nodes:undrain",
 }
 """Where each subcommand is."""
 

@@ -43,6 +43,7 @@ REFUSAL_REASONS = (
     "proxy_timeout",
     "proxy_waiting",
 )
+SENT_ELSEWHERE = ("drain", "rebalance", "stop")
 CLOSED_BY = ("server", "peer", "network")
 PRINCIPAL_KINDS = ("device", "publisher", "key", "probe", "server")
 NOT_PUBLISHED = ("duplicate", "superseded")
@@ -100,6 +101,9 @@ class Metrics:
             "Closed connections by code (0: none was given) and by who closed.",
             ("code", "by"),
             ((_NO_CODE, *_CODES), CLOSED_BY),
+        )
+        self._sent_elsewhere = Tally(
+            "streampush_sent_elsewhere_total", "Connections told to leave for another node.", ("why",), (SENT_ELSEWHERE,)
         )
         self._faults = Tally("streampush_faults_total", "Errors of peers that the connection survived.", ("code",), (_CODES,))
         self._round_trips = Buckets("streampush_heartbeat_round_trip_seconds", "Ping to pong.", SECOND_BOUNDS)
@@ -251,6 +255,10 @@ class Metrics:
         """A proxy connected for itself, to see whether we live."""
         self._proxy_checks.add()
 
+    def sent_elsewhere(self, why: str) -> None:
+        """See server.ports."""
+        self._sent_elsewhere.add(why)
+
     def closed(self, code: int, by: str) -> None:
         """A connection closed; code 0: none was given."""
         self._closes.add(str(int(code)), by)
@@ -339,7 +347,15 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """For the registry, at every scrape."""
         yield self._gauge("streampush_connections", "Open connections by state.", "state", self._connections)
-        for tally in (self._handshakes, self._refused_connections, self._closes, self._faults, self._jitter, self._pings_missed):
+        for tally in (
+            self._handshakes,
+            self._refused_connections,
+            self._closes,
+            self._sent_elsewhere,
+            self._faults,
+            self._jitter,
+            self._pings_missed,
+        ):
             yield tally.export()
         yield self._proxy_checks.export()
         for tally in (self._published, self._published_bytes, self._not_published, self._fired, self._stalled, self._recalled):

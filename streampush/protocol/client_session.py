@@ -48,7 +48,7 @@ class ClientSession(Session):
                 self._heartbeat.change(settings, now)  # the random first ping would come too close to the next one
         elif isinstance(message, m.GoAway):
             self._greet_deadline = NEVER
-            self._leave_by(now + (message.close_after_ms / 1000 or self.settings.drain_timeout), message)
+            self._leave_by(now, now + (message.close_after_ms / 1000 or self.settings.drain_timeout), message)
         if isinstance(message, m.Error | m.GoAway) and message.code == Code.TOO_MANY_PINGS:
             self._slow_down(now)
         super()._accept(request_id, message, now, events)

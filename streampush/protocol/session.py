@@ -64,6 +64,7 @@ class Session:
         "_leave",
         "_out",
         "_ping_strikes",
+        "_told_to_leave_at",
         "active",
         "frames_received",
         "settings",
@@ -83,6 +84,7 @@ class Session:
         self._last_ping_at = -NEVER
         self._leave: m.GoAway | None = None  # the last word of a session that drains
         self._ping_strikes = 0
+        self._told_to_leave_at = now
         self._greet_deadline = now + settings.handshake_timeout
         self._frame_deadline = NEVER
         self._idle_deadline = NEVER
@@ -261,7 +263,7 @@ class Session:
         elif now >= self._certificate_deadline:
             self._close(Code.CERTIFICATE_REJECTED, "certificate expired while connected", events)
         elif self._leave is not None and now >= self._close_deadline:
-            self._end(self._leave, events)
+            self._end(self._last_word(self._leave, now), events)
         return self.closed
 
     def _check_idle(self, now: float, events: list[Event]) -> None:
@@ -285,10 +287,12 @@ class Session:
 
     # --------------------------------------------------------------------------------------------------------------- closing
 
-    def goaway(self, code: Code, detail: str = "", *, retry_after_ms: int = 0, jitter_ms: int = 0) -> m.GoAway:
-        """A GoAway with the advice of the table of codes that leaves the peer `drain_timeout` to finish."""
+    def goaway(
+        self, code: Code, detail: str = "", *, retry_after_ms: int = 0, jitter_ms: int = 0, close_after: float | None = None
+    ) -> m.GoAway:
+        """A GoAway with the advice of the table of codes that leaves the peer `close_after` seconds (None: `drain_timeout`)."""
         info = CODES[code]
-        close_after_ms = int(self.settings.drain_timeout * 1000)
+        close_after_ms = int((self.settings.drain_timeout if close_after is None else close_after) * 1000)
         return m.GoAway(code, info.advice, detail or info.meaning, retry_after_ms, jitter_ms, close_after_ms)
 
     def drain(self, now: float, goaway: m.GoAway) -> None:
@@ -299,12 +303,20 @@ class Session:
         if not self._move(Input.DRAIN):
             raise LocalProtocolError(f"cannot drain in state {self.state.value}")
         self.send(goaway)
-        self._leave_by(now + goaway.close_after_ms / 1000, goaway)
+        self._leave_by(now, now + goaway.close_after_ms / 1000, goaway)
 
-    def _leave_by(self, deadline: float, goaway: m.GoAway) -> None:
+    def _leave_by(self, now: float, deadline: float, goaway: m.GoAway) -> None:
         """The session ends at `deadline`, if not before, and says then what `goaway` says. The last one counts."""
         self._close_deadline = min(self._close_deadline, deadline)
         self._leave = replace(goaway, close_after_ms=0)
+        self._told_to_leave_at = now
+
+    def _last_word(self, leave: m.GoAway, now: float) -> m.GoAway:
+        """The GoAway once more; the time that it names is still the same moment (section 12.1)."""
+        if not leave.retry_after_ms:
+            return leave
+        passed = int((now - self._told_to_leave_at) * 1000)
+        return replace(leave, retry_after_ms=max(1, leave.retry_after_ms - passed))
 
     def close(
         self, code: Code, detail: str = "", *, advice: Advice | None = None, retry_after_ms: int = 0, jitter_ms: int = 0

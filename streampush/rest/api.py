@@ -25,13 +25,13 @@ from streampush.config import RestConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.push.values import Principal, Published, PublishRequest
-from streampush.rest import apple, devices, documents, fields
+from streampush.rest import apple, devices, documents, fields, nodes
 from streampush.rest.calls import Call, ChannelConverter, Operation, Route
 from streampush.rest.events import EventStreams
 from streampush.rest.http import ApiRequest, ApiSite
 from streampush.rest.intake import MAX_CONNECTIONS, Intake
 from streampush.rest.keys import Caller, Keys
-from streampush.rest.ports import ApnsApi, NoApps, PushApi, Readiness, RestMetrics
+from streampush.rest.ports import ApnsApi, NoApps, NodesApi, NoNodes, PushApi, Readiness, RestMetrics
 from streampush.rest.problems import EVENTS, JSON, Answer, Problem, Stream, Streamed, json_answer, problem_of, unexpected
 from streampush.rest.queries import parse_query
 
@@ -44,6 +44,7 @@ ROUTES = (
     Route("GET", "/v1/messages/<string:id>", "describe_message", "read"),
     Route("GET", "/v1/messages/<string:id>/events", "watch_message", "read"),
     *apple.ROUTES,
+    *nodes.ROUTES,
     Route("GET", "/openapi.json", "openapi"),
     Route("GET", "/metrics", "metrics", "metrics"),
     Route("GET", "/healthz", "alive"),
@@ -67,9 +68,11 @@ class Api:
         keys: Keys,
         streams: EventStreams,
         apns: ApnsApi,
+        nodes: NodesApi,
     ) -> None:
         self._service = service
         self._apns = apns
+        self._nodes = nodes
         self._health = health
         self._registry = registry
         self._config = config
@@ -91,6 +94,7 @@ class Api:
             "describe_message": self._describe_message,
             "watch_message": self._watch_message,
             **apple.AppleOperations(self._service, self._apns, self._config.request_timeout).operations(),
+            **nodes.NodeOperations(self._nodes).operations(),
             "openapi": self._describe_api,
             "metrics": self._show_metrics,
             "alive": self._alive,
@@ -285,11 +289,12 @@ def make_site(
     *,
     max_connections: int = MAX_CONNECTIONS,
     apns: ApnsApi | None = None,
+    known_nodes: NodesApi | None = None,
 ) -> ApiSite:
     """The factory for a plain or a TLS endpoint. `clock` is the reactor; `health` is asked with its seconds."""
     metrics = metrics or Uncounted()
     keys = Keys(config.keys)
     streams = EventStreams(service.receipts, config, clock, metrics)
-    api = Api(service, health, metrics_registry, config, clock, metrics, keys, streams, apns or NoApps())
+    api = Api(service, health, metrics_registry, config, clock, metrics, keys, streams, apns or NoApps(), known_nodes or NoNodes())
     intake = Intake(keys, config.max_body, max_connections=max_connections)
     return ApiSite(api.app().resource(), intake, metrics, clock, config.request_timeout, streams)

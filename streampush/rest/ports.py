@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from streampush.push.backlog import Backlog
@@ -11,8 +11,18 @@ from streampush.push.devices import Devices
 from streampush.push.direct import DirectPush, DirectResult, NoApp
 from streampush.push.explaining import Explainer
 from streampush.push.live import LiveRequest, LiveResult
+from streampush.push.nodes import Move, UnknownNode
 from streampush.push.progress import MessageProgress
-from streampush.push.values import ChannelStatus, DeviceStatus, Principal, Published, PublishRequest, PushRecord, Recalled
+from streampush.push.values import (
+    ChannelStatus,
+    DeviceStatus,
+    KnownNode,
+    Principal,
+    Published,
+    PublishRequest,
+    PushRecord,
+    Recalled,
+)
 from streampush.push.watching import Watch, Watcher
 
 
@@ -62,6 +72,42 @@ class NoApps:
     async def ask_live(self, asked: LiveRequest, timeout: float) -> LiveResult:
         """See ApnsApi."""
         raise NoApp("nothing here pushes to Apple", configured=False)
+
+
+class NodesApi(Protocol):
+    """The nodes of the deployment. `push.nodes.Nodes` is one."""
+
+    async def all(self) -> Sequence[KnownNode]:
+        """Those that live, in order of their names. Raises Refused(STORE_UNAVAILABLE), as the others do."""
+
+    async def drain(self, name: str) -> KnownNode:
+        """The node is to drain. Raises UnknownNode."""
+
+    async def undrain(self, name: str) -> KnownNode:
+        """The node is to serve again. Raises UnknownNode."""
+
+    async def rebalance(self, *, dry_run: bool) -> Sequence[Move]:
+        """What nodes above their share are to send elsewhere; they are told, unless `dry_run`."""
+
+
+class NoNodes:
+    """Nothing is known of any."""
+
+    async def all(self) -> Sequence[KnownNode]:
+        """See NodesApi."""
+        return ()
+
+    async def drain(self, name: str) -> KnownNode:
+        """See NodesApi."""
+        raise UnknownNode(name, ())
+
+    async def undrain(self, name: str) -> KnownNode:
+        """See NodesApi."""
+        raise UnknownNode(name, ())
+
+    async def rebalance(self, *, dry_run: bool) -> Sequence[Move]:
+        """See NodesApi."""
+        return ()
 
 
 class PushApi(Protocol):

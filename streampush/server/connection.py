@@ -34,6 +34,9 @@ Address = IPv4Address | IPv6Address
 LINGER = 5.0
 """Seconds that a closed connection has to let its last frames go."""
 
+WITH_SLOT = frozenset({Code.CONNECTION_LIMIT, Code.DRAINING, Code.ACCEPT_RATE_LIMIT, Code.OVERLOADED})
+"""Codes that many clients may get at once: each is told a moment of its own at which to come back."""
+
 CERTIFICATE_RESULTS = frozenset({"no_certificate", "unknown_ca", "expired", "revoked", "denied", "bad_certificate", "bad_identity"})
 """Results of a handshake that are the certificate's fault: counted as closes with 1010."""
 
@@ -48,6 +51,7 @@ class StreamConnection:
         "_ended",
         "_full_since",
         "_handshaken",
+        "_refusal",
         "_requests",
         "_transport",
         "address",
@@ -59,7 +63,8 @@ class StreamConnection:
         "wheel_tick",
     )
 
-    def __init__(self, around: ConnectionSurroundings, peer: Address) -> None:
+    def __init__(self, around: ConnectionSurroundings, peer: Address, refusal: Code | None = None) -> None:
+        """`refusal`: the connection was let in only to be told this, once the handshake says that it is a client of ours."""
         now = around.clock()
         self.host = peer.host
         self.address = f"{peer.host}:{peer.port}"
@@ -73,6 +78,7 @@ class StreamConnection:
         self._close_at = NEVER
         self._full_since = NEVER
         self._handshaken = False
+        self._refusal = refusal
         self._ended: Closed | None = None
         self._requests: Requests | None = None
         self._transport: StreamTransport
@@ -104,6 +110,9 @@ class StreamConnection:
         self.principal = admitted.principal
         self.session.tls_done(now, now + admitted.valid_for)
         self._moved(was)
+        around.governor.capacity.made(self._transport.handshake_cpu, now, resumed=self._transport.session_reused)
+        if self._refusal is not None:
+            self.close(self._refusal, "")
         around.reschedule(self)
 
     def handshakeFailed(self, result: str, detail: str) -> None:
@@ -183,8 +192,12 @@ class StreamConnection:
 
     def close(self, code: Code, detail: str) -> None:
         """Ends the connection with a GoAway; harmless if it is ending already."""
+        slot = self._around.governor.slot_for_refusal(code, self._around.clock()) if code in WITH_SLOT else 0.0
+        self._close(code, detail, int(slot * 1000))
+
+    def _close(self, code: Code, detail: str, retry_after_ms: int) -> None:
         was = self.session.state
-        events = self.session.close(code, detail)
+        events = self.session.close(code, detail, retry_after_ms=retry_after_ms)
         self._moved(was)
         self._perform(events)
 
@@ -215,11 +228,24 @@ class StreamConnection:
         self._moved(was)
         self._perform(events)
 
-    def drain(self, code: Code, detail: str, retry_after_ms: int = 0, jitter_ms: int = 0) -> None:
-        """Asks an established peer to leave; one that is not there yet is closed."""
+    @property
+    def told(self) -> bool:
+        """Whether the connection was let in only to be told that it is refused."""
+        return self._refusal is not None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the peer was told to leave, or has, or the connection has ended."""
+        return self._ended is not None or self.session.state in (State.DRAINING, State.CLOSED)
+
+    def drain(self, code: Code, detail: str, retry_after_ms: int = 0, close_after: float | None = None) -> None:
+        """Asks an established peer to leave, and to come back in `retry_after_ms`; one that is not there yet is closed.
+
+        `close_after`: seconds that it has; None: `session.drain_timeout`.
+        """
         was = self.session.state
         if was in (State.ESTABLISHED, State.DRAINING):
-            goaway = self.session.goaway(code, detail, retry_after_ms=retry_after_ms, jitter_ms=jitter_ms)
+            goaway = self.session.goaway(code, detail, retry_after_ms=retry_after_ms, close_after=close_after)
             self.session.drain(self._around.clock(), goaway)
             self._moved(was)
             self.flush()
@@ -228,7 +254,7 @@ class StreamConnection:
             self._ended = Closed(code, Advice.UNSPECIFIED, detail)
             self._transport.abort()
         else:
-            self.close(code, detail)
+            self._close(code, detail, retry_after_ms)
 
     def abort(self) -> None:
         """Cuts the connection at once."""

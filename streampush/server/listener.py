@@ -59,7 +59,8 @@ class StreamPort:
 
     With `config.proxy_protocol` a connection's peer is the client that the proxy names. `protocol_factory` gets the peer's address.
     Its protocol owes `admission` one `handshake_done` (when the handshake succeeded or failed) and one `released` (when the
-    connection is lost), with the address's `host`; if it raises instead, the port settles that itself. Connections get the context
+    connection is lost), with the address's `host`; if it raises instead, the port settles that itself. `telling_factory` makes,
+    with the reason too, the protocol of one that is refused and let in to be told so; it owes the same. Connections get the context
     that is current when they are accepted, and are watched by `sockets`. `high_water` in bytes, see TlsTransport.
     `inherited`: a socket that listens already, which becomes the port's own.
     """
@@ -73,6 +74,7 @@ class StreamPort:
         admission: Admission,
         contexts: TlsContexts,
         protocol_factory: Callable[[Address], StreamProtocol],
+        telling_factory: Callable[[Address, str], StreamProtocol],
         flusher: WriteFlusher,
         metrics: RefusalMetrics,
         high_water: int,
@@ -84,6 +86,7 @@ class StreamPort:
         self._admission = admission
         self._contexts = contexts
         self._protocol_factory = protocol_factory
+        self._telling_factory = telling_factory
         self._flusher = flusher
         self._refusals = Refusals(metrics)
         self._introductions = self._make_introductions(metrics)
@@ -175,12 +178,13 @@ class StreamPort:
             self._introductions.begin(sock, peer)
 
     def _admit(self, sock: socket.socket, peer: Address) -> None:
-        refusal = self._admission.admit(peer.host, self._reactor.seconds())
-        if refusal is not None:
+        now = self._reactor.seconds()
+        refusal = self._admission.admit(peer.host, now)
+        if refusal is not None and not self._admission.admit_to_tell(refusal, peer.host, now):
             self._refuse(sock, refusal, peer)
             return
         try:
-            protocol = self._protocol_factory(peer)
+            protocol = self._protocol_factory(peer) if refusal is None else self._telling_factory(peer, refusal)
             transport = TlsTransport(
                 sock,
                 self._contexts.current,
@@ -191,11 +195,11 @@ class StreamPort:
                 high_water=self._high_water,
             )
         except (OSError, SSL.Error):  # the peer is gone already; or no memory
-            self._give_back(sock, peer)
+            self._give_back(sock, peer, told=refusal is not None)
             return
         except Exception:  # noqa: BLE001 - a fault in one connection's making must not end the listening; it is logged
             _log.failure("A protocol could not be made")
-            self._give_back(sock, peer)
+            self._give_back(sock, peer, told=refusal is not None)
             return
         try:
             transport.start()
@@ -203,9 +207,9 @@ class StreamPort:
             _log.failure("A connection could not be started")
             transport.abort()
 
-    def _give_back(self, sock: socket.socket, peer: Address) -> None:
+    def _give_back(self, sock: socket.socket, peer: Address, *, told: bool) -> None:
         self._admission.handshake_done(peer.host)
-        self._admission.released(peer.host)
+        self._admission.released(peer.host, told=told)
         close(sock, reset=True)
 
     def _refuse(self, sock: socket.socket, reason: str, peer: Address, detail: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -11,12 +12,13 @@ from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
 from streampush.errors import ConfigError
-from streampush.protocol.codes import Code
 from streampush.server.admission import Admission
 from streampush.server.connection import StreamConnection
 from streampush.server.contexts import TlsContexts
 from streampush.server.gate import Gate
+from streampush.server.governor import Governor
 from streampush.server.identity import Revocations
+from streampush.server.leaving import Leaving
 from streampush.server.ports import ServerMetrics
 from streampush.server.wheel import TimingWheel
 
@@ -50,10 +52,20 @@ class StreamNode:
         contexts: TlsContexts,
         gate: Gate,
         admission: Admission,
+        governor: Governor,
         metrics: ServerMetrics,
         log: Logger,
+        random: Random,
     ) -> None:
         self.connections: set[StreamConnection] = set()
+        self.leaving = Leaving(
+            lambda: self.connections,
+            governor,
+            metrics,
+            clock=reactor.seconds,
+            call_later=reactor.callLater,
+            random=random,
+        )
         self._reactor = reactor
         self._config = config
         self._contexts = contexts
@@ -76,7 +88,7 @@ class StreamNode:
     def gone(self, connection: StreamConnection) -> None:
         self.connections.discard(connection)
         self._wheel.remove(connection)
-        self._admission.released(connection.host)
+        self._admission.released(connection.host, told=connection.told)
         if self._drained is not None and not self.connections:
             drained, self._drained = self._drained, None
             drained.callback(None)
@@ -155,7 +167,8 @@ class StreamNode:
     def drain(self, detail: str) -> Deferred[None]:
         """Asks all peers to leave (1004) and fires when they have, at the latest a moment after `drain_timeout`.
 
-        New connections are refused meanwhile. The advice carries a jitter, so that they do not come back at once.
+        New connections are refused meanwhile. Each peer is told a moment of its own at which to come back, or to come to another
+        node, so that they do not come all at once (`leaving`).
         """
         self._admission.draining = True
         drained: Deferred[None] = Deferred()
@@ -163,8 +176,7 @@ class StreamNode:
             drained.callback(None)
             return drained
         self._drained = drained
-        jitter_ms = int(self._config.reconnect.first_jitter * 1000)
-        self._each(lambda connection: connection.drain(Code.DRAINING, detail, jitter_ms=jitter_ms))
+        self.leaving.stop(detail, self._config.session.drain_timeout)
         limit = self._config.session.drain_timeout + FORCED_CLOSE
         cut = self._reactor.callLater(limit, self.cut)
 
@@ -181,6 +193,7 @@ class StreamNode:
 
     def stop(self) -> None:
         """The wheel stands still. What is still open is cut."""
+        self.leaving.cease()
         self.cut()
         if self._tick_call is not None:
             self._tick_call.cancel()

@@ -22,6 +22,9 @@ class ServerMetrics(Protocol):
     def proxy_check(self) -> None:
         """A proxy connected for itself, to see whether we live."""
 
+    def sent_elsewhere(self, why: str) -> None:
+        """A connection was told to leave for another node: drain, rebalance or stop."""
+
     def closed(self, code: int, by: str) -> None:
         """A connection ended; `by` is server, peer or network."""
 
@@ -69,6 +72,10 @@ class StreamTransport(Protocol):
     @property
     def session_reused(self) -> bool:
         """Whether the TLS session was resumed."""
+
+    @property
+    def handshake_cpu(self) -> float:
+        """CPU seconds that the handshake took on this side."""
 
     def write(self, data: bytes) -> None: ...
 

@@ -14,6 +14,7 @@ from streampush.protocol.heartbeat import HeartbeatSettings
 from streampush.push.ports import Spawner
 from streampush.push.service import PushService
 from streampush.server.gate import Gate
+from streampush.server.governor import Governor
 from streampush.server.ports import ServerMetrics
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class ConnectionSurroundings:
     settings: SessionSettings
     service: PushService
     gate: Gate
+    governor: Governor
     metrics: ServerMetrics
     clock: Callable[[], float]
     wall_ms: Callable[[], int]

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from time import thread_time
 from typing import Final
 
 from cryptography import x509
@@ -86,6 +87,7 @@ class TlsTransport:
         "_writing",
         "bytes_read",
         "bytes_written",
+        "handshake_cpu",
     )
 
     def __init__(
@@ -122,6 +124,7 @@ class TlsTransport:
         self._result = ""  # of a handshake that `abort` ended
         self.bytes_read = 0
         self.bytes_written = 0
+        self.handshake_cpu = 0.0
 
     def start(self) -> None:
         """Tells the protocol and begins the handshake. Called once, by the owner of the listening socket."""
@@ -333,9 +336,11 @@ class TlsTransport:
         tls, protocol = self._tls, self._protocol
         if tls is None or protocol is None:
             return None
+        began = thread_time()
         try:
             tls.do_handshake()
         except SSL.WantReadError:
+            self.handshake_cpu += thread_time() - began
             self._stop_writing()
             return None
         except SSL.WantWriteError:
@@ -343,6 +348,7 @@ class TlsTransport:
             return None
         except SSL.Error as failure:
             return self._handshake_failed(protocol, *classify(failure, tls))
+        self.handshake_cpu += thread_time() - began
         self._stop_writing()
         self._enter(_OPEN)
         if self._paused:

@@ -120,7 +120,7 @@ def test_the_rest_key_is_shown_once_and_only_its_hash_is_configured(tmp_path: Pa
     assert result.output.count(key) == 1
     assert key not in files.toml.read_text()
     (configured,) = load_config(str(files.toml), {}).rest.keys
-    scopes = ("publish", "push", "read", "devices", "disconnect", "metrics")
+    scopes = ("publish", "push", "read", "devices", "disconnect", "nodes", "metrics")
     assert configured == KeyConfig("development", hashlib.sha256(key.encode()).hexdigest(), ("*",), scopes)
 
 

@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectError
 from streampush.node_service import SWITCH_INTERVAL
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
+from streampush.server.governor import RESTART_PAUSE
 from tests.integration.harness import NodeTestCase, run
 from tests.integration.resuming import ResumingClient
 from tests.support import device_issued
@@ -24,11 +25,44 @@ class AdmissionTests(NodeTestCase):
 
     @run
     async def test_connection_above_the_cap_is_refused_at_once_and_others_stay(self) -> None:
-        await self.restart("admission.max_connections=2")
+        await self.restart("admission.max_connections=2", "admission.max_told=0")
         tablet = await self.device("tablet-1")
         publisher = await self.publisher()
         await self._refused("connection_limit")
         await self.still_delivers(tablet, publisher)
+
+    @run
+    async def test_one_above_the_cap_is_told_when_to_come_back(self) -> None:
+        await self.restart("admission.max_connections=1")
+        await self.device("tablet-1")
+        slots = []
+        for _ in range(3):
+            client = await self.connect(device_issued("phone-1"))
+            client.send(m.Hello(), 1)
+            goaway = await client.expect(m.GoAway)
+            self.assertEqual((goaway.code, goaway.advice), (Code.CONNECTION_LIMIT, Advice.RECONNECT_ELSEWHERE))
+            slots.append(goaway.retry_after_ms)
+            await client.closed
+        self.assertTrue(all(slot >= 999 for slot in slots), slots)
+        await self.counted("streampush_closes_total", 3, code="1003", by="server")
+
+    @run
+    async def test_a_stranger_is_told_no_slot(self) -> None:
+        await self.restart("admission.max_connections=1")
+        await self.device("tablet-1")
+        client = await self.connect(None)
+        await client.closed
+        self.assertEqual(client.messages, [])
+        self.assertEqual(self.metric("streampush_slots_promised"), 0)
+
+    @run
+    async def test_one_above_the_accept_rate_is_told_when_to_come_back(self) -> None:
+        await self.restart("admission.accept_rate=0.1", "admission.accept_burst=1")
+        await self.device()
+        client = await self.connect(device_issued("phone-2"))
+        goaway = await client.expect(m.GoAway)
+        self.assertEqual((goaway.code, goaway.advice), (Code.ACCEPT_RATE_LIMIT, Advice.RECONNECT))
+        self.assertGreaterEqual(goaway.retry_after_ms, 999)
 
     @run
     async def test_a_place_is_free_again_when_a_connection_is_gone(self) -> None:
@@ -46,7 +80,7 @@ class AdmissionTests(NodeTestCase):
 
     @run
     async def test_connection_above_the_accept_rate_is_refused(self) -> None:
-        await self.restart("admission.accept_rate=0.1", "admission.accept_burst=1")
+        await self.restart("admission.accept_rate=0.1", "admission.accept_burst=1", "admission.max_told=0")
         await self.device()
         await self._refused("accept_rate")
 
@@ -131,7 +165,7 @@ class DrainTests(NodeTestCase):
         stopped = node.stopService()
         goaway = await client.expect(m.GoAway)
         self.assertEqual((goaway.code, goaway.advice), (Code.DRAINING, Advice.RECONNECT_ELSEWHERE))
-        self.assertEqual(goaway.jitter_ms, 5000)
+        self.assertGreaterEqual(goaway.retry_after_ms, RESTART_PAUSE * 1000)
         client.send(m.GoAway(0))
         await stopped
         await client.closed

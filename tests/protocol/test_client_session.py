@@ -96,11 +96,11 @@ class TestSlowDown:
 class TestLeaving:
     def test_a_goaway_leaves_the_time_that_it_names(self) -> None:
         session = client()
-        goaway = m.GoAway(Code.DRAINING, Advice.RECONNECT_ELSEWHERE, "draining", 5, 6, 2500)
+        goaway = m.GoAway(Code.DRAINING, Advice.RECONNECT_ELSEWHERE, "draining", 50_000, 6, 2500)
         assert session.receive(wire(goaway), 1.0) == [Received(0, goaway)]
         assert session.state is State.DRAINING
         assert run(session, 100.0) == [(3.5, Closed(Code.DRAINING, Advice.RECONNECT_ELSEWHERE, "draining"))]
-        assert sent(session)[-1] == (0, m.GoAway(Code.DRAINING, Advice.RECONNECT_ELSEWHERE, "draining", 5, 6, 0))
+        assert sent(session)[-1] == (0, m.GoAway(Code.DRAINING, Advice.RECONNECT_ELSEWHERE, "draining", 47_500, 6, 0))
 
     def test_without_a_time_it_is_the_drain_timeout(self) -> None:
         session = client(settings=SessionSettings(drain_timeout=4.0))

@@ -234,14 +234,14 @@ class TestDraining:
         session.send(m.Ok(), 1)
         assert sent(session) == [(1, m.Ok())]
 
-    def test_the_last_goaway_repeats_the_first(self) -> None:
+    def test_the_last_goaway_repeats_the_first_and_names_the_same_moment(self) -> None:
         session = server()
-        goaway = session.goaway(Code.OVERLOADED, "too hot", retry_after_ms=5, jitter_ms=6)
+        goaway = session.goaway(Code.OVERLOADED, "too hot", retry_after_ms=60_000, jitter_ms=6)
         session.drain(1.0, goaway)
         sent(session)
         closed = Closed(Code.OVERLOADED, Advice.RECONNECT_ELSEWHERE, "too hot")
         assert run(session, 11.0) == [(11.0, closed)]
-        assert sent(session) == [(0, m.GoAway(Code.OVERLOADED, Advice.RECONNECT_ELSEWHERE, "too hot", 5, 6, 0))]
+        assert sent(session) == [(0, m.GoAway(Code.OVERLOADED, Advice.RECONNECT_ELSEWHERE, "too hot", 50_000, 6, 0))]
 
     def test_a_second_drain_changes_the_reason_and_never_gives_more_time(self) -> None:
         session = server()

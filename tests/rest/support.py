@@ -51,7 +51,7 @@ def key(name: str, secret: str, *scopes: str) -> KeyConfig:
     return KeyConfig(name, hashlib.sha256(secret.encode()).hexdigest(), ("news", "device:*"), scopes)
 
 
-KEYS = (key("backend", ALL, "publish", "push", "read", "devices", "disconnect", "metrics"), key("reader", READER, "read"))
+KEYS = (key("backend", ALL, "publish", "push", "read", "devices", "disconnect", "nodes", "metrics"), key("reader", READER, "read"))
 
 DEVICE = DeviceStatus(
     "phone-1",
@@ -250,7 +250,9 @@ class Line:
 class Api:
     """The site with its surroundings."""
 
-    def __init__(self, *, address: str = "127.0.0.1", max_connections: int = 8, push: Any = None, **settings: Any) -> None:
+    def __init__(
+        self, *, address: str = "127.0.0.1", max_connections: int = 8, push: Any = None, nodes: Any = None, **settings: Any
+    ) -> None:
         self.push = RecordingPush() if push is None else push
         self.apple = ScriptedApple()
         self.clock = Clock()
@@ -267,6 +269,7 @@ class Api:
             self.metrics,
             max_connections=max_connections,
             apns=self.apple,
+            known_nodes=nodes,
         )
 
     def connect(self) -> Line:

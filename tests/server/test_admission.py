@@ -138,3 +138,52 @@ def test_one_address_does_not_take_all_handshakes() -> None:
     assert door.admit("192.0.2.2", 0.0) is None
     door.handshake_done("192.0.2.1")
     assert door.admit("192.0.2.1", 0.0) is None
+
+
+# ------------------------------------------------------------------------------------------ let in only to be told of a refusal
+
+
+def test_some_of_those_who_are_refused_are_let_in_to_be_told() -> None:
+    door = admission(cap=1, max_told=2)
+    door.admit("192.0.2.1", NOW)
+    assert [door.admit_to_tell("connection_limit", "192.0.2.2", NOW) for _ in range(3)] == [True, True, False]
+    assert (door.connections, door.told, door.handshakes) == (1, 2, 3)
+
+
+def test_who_was_told_takes_no_place_of_a_connection_and_gives_its_own_back() -> None:
+    door = admission(cap=1, max_told=1)
+    assert door.admit_to_tell("accept_rate", "192.0.2.2", NOW)
+    assert door.admit("192.0.2.1", NOW) is None
+    door.handshake_done("192.0.2.2")
+    door.released("192.0.2.2", told=True)
+    assert (door.connections, door.told, door.addresses) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("reason", ["address_limit", "handshake_limit", "file_descriptors"])
+def test_what_is_the_fault_of_an_address_or_of_too_many_handshakes_is_told_nobody(reason: str) -> None:
+    assert not admission().admit_to_tell(reason, "192.0.2.1", NOW)
+
+
+def test_telling_has_a_rate_of_its_own() -> None:
+    door = admission(accept_rate=4.0, max_told=100)
+    told = 0
+    for _ in range(200):
+        if door.admit_to_tell("accept_rate", "192.0.2.1", NOW):
+            told += 1
+            door.handshake_done("192.0.2.1")
+            door.released("192.0.2.1", told=True)
+    assert told == 100
+    assert not door.admit_to_tell("accept_rate", "192.0.2.1", NOW + 0.9)
+    assert door.admit_to_tell("accept_rate", "192.0.2.1", NOW + 1.9)
+
+
+def test_telling_keeps_the_limits_of_addresses_and_handshakes() -> None:
+    door = admission(max_per_address=1, max_handshakes=2)
+    assert door.admit_to_tell("draining", "192.0.2.1", NOW)
+    assert not door.admit_to_tell("draining", "192.0.2.1", NOW)
+    assert door.admit_to_tell("draining", "192.0.2.2", NOW)
+    assert not door.admit_to_tell("draining", "192.0.2.3", NOW)
+
+
+def test_nobody_is_told_where_that_is_switched_off() -> None:
+    assert not admission(max_told=0).admit_to_tell("draining", "192.0.2.1", NOW)

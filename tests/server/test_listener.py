@@ -79,7 +79,7 @@ class ListenerTests(TestCase):
             self.assertEqual((server.admission.connections, server.admission.handshakes), (0, 0))
 
     def server(self, cap: int = 1000, address: str = "127.0.0.1", **limits: Any) -> TlsServer:
-        config = AdmissionConfig(**{"max_handshakes_per_address": 1000, **limits})
+        config = AdmissionConfig(**{"max_handshakes_per_address": 1000, "max_told": 0, **limits})
         server = TlsServer(reactor, self.tls, admission=Admission(config, cap), address=address)
         self.servers.append(server)
         return server

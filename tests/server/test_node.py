@@ -33,7 +33,17 @@ class LateTickTests(unittest.TestCase):
         self.clock = Clock()
         nothing: Any = None  # contexts, gate, admission, metrics: the wheel asks none of them
         reactor: Any = self.clock
-        self.node = StreamNode(reactor, nothing, contexts=nothing, gate=nothing, admission=nothing, metrics=nothing, log=Logger())
+        self.node = StreamNode(
+            reactor,
+            nothing,
+            contexts=nothing,
+            gate=nothing,
+            admission=nothing,
+            governor=nothing,
+            metrics=nothing,
+            log=Logger(),
+            random=nothing,
+        )
         self.node.start()
 
     def opened(self, deadline: float) -> Silent:

@@ -139,6 +139,7 @@ class TlsServer:
             admission=self.admission,
             contexts=self.contexts,
             protocol_factory=self._make,
+            telling_factory=lambda peer, reason: self._make(peer),
             flusher=self.flusher,
             metrics=self.metrics,
             high_water=high_water,

@@ -281,6 +281,7 @@ class ServerEnd(_End):
     """See server.ports.StreamTransport. `most_buffered` is the highest that the send buffer ever was."""
 
     session_reused = False
+    handshake_cpu = 0.0
 
     def __init__(self, world: World, link: Link) -> None:
         super().__init__(world, link)

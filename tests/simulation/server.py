@@ -16,8 +16,10 @@ from streampush.push.service import PushService, Surroundings
 from streampush.push.steady import SteadyClock
 from streampush.push.values import Undeliverable
 from streampush.server.admission import Admission
+from streampush.server.capacity import HandshakeCapacity
 from streampush.server.connection import StreamConnection
 from streampush.server.gate import Admitted
+from streampush.server.governor import Governor
 from streampush.server.node import StreamNode
 from streampush.server.surroundings import ConnectionSurroundings, session_settings
 from streampush.server.tasks import run
@@ -87,6 +89,7 @@ class ServerProcess:
         self._log = Logger(namespace="streampush", observer=self._logged)
         self.service = PushService(self._push_surroundings(), config.publish, config.delivery)
         gate: Any = SimulatedGate()
+        self._governor = Governor(HandshakeCapacity(0.5, config.admission.accept_rate), world.random)
         nothing: Any = None  # the node asks the TLS contexts only when it is told to reload
         reactor: Any = self.clock
         self.node = StreamNode(
@@ -95,8 +98,10 @@ class ServerProcess:
             contexts=nothing,
             gate=gate,
             admission=self.admission,
+            governor=self._governor,
             metrics=self._metrics,
             log=self._log,
+            random=world.random,
         )
         self._around = self._connection_surroundings(gate)
         self._lease = NodeLease(self.service.presence, config.heartbeat.interval, self.clock.callLater, self.spawn)
@@ -185,6 +190,7 @@ class ServerProcess:
             settings=session_settings(config),
             service=self.service,
             gate=gate,
+            governor=self._governor,
             metrics=self._metrics,
             clock=self.clock.seconds,
             wall_ms=self.wall_ms,

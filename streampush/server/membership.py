@@ -1,0 +1,81 @@
+"""This node among the others: says how it stands, hears what is wished of it, knows who else is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from streampush.errors import StoreUnavailable
+from streampush.push.ports import Delayer, Spawner, Timer
+from streampush.push.store_ports import NodeStore
+from streampush.push.values import NodeOrder, NodeRecord
+from streampush.server.governor import ANNOUNCED_EVERY
+
+LEASE: Final = 4 * ANNOUNCED_EVERY
+"""Seconds for which a node that says nothing counts as there: some announcements may be late, or lost."""
+
+
+class Member(Protocol):
+    """What a node says, and what it does with what it hears."""
+
+    def describe(self) -> NodeRecord:
+        """How the node stands now."""
+
+    def heard(self, others: Sequence[NodeRecord]) -> None:
+        """The other nodes that live."""
+
+    def obey(self, order: NodeOrder) -> None:
+        """What is wished of the node; the same again and again, until it changes."""
+
+
+class Membership:
+    """Announces the node every ANNOUNCED_EVERY seconds. While the store is away, what was heard last stays true.
+
+    `wall_ms` gives Unix milliseconds, `call_later` calls a function after so many seconds.
+    """
+
+    def __init__(
+        self, store: NodeStore, member: Member, *, wall_ms: Callable[[], int], call_later: Delayer, spawn: Spawner
+    ) -> None:
+        self._store = store
+        self._member = member
+        self._wall_ms = wall_ms
+        self._call_later = call_later
+        self._spawn = spawn
+        self._call: Timer | None = None
+        self._stopped = False
+        self._announcing = False
+
+    def start(self) -> None:
+        """Announces the node now, and then again and again."""
+        if self._stopped:
+            return
+        self._call = self._call_later(ANNOUNCED_EVERY, self.start)
+        if not self._announcing:  # a store that is slow gets one question at a time
+            self._announcing = True
+            self._spawn(self._announce())
+
+    async def stop(self) -> None:
+        """The node is no longer there. Leaves no timer behind."""
+        self._stopped = True
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        record = self._member.describe()
+        try:
+            await self._store.retire_node(record.name, record.started_at_ms)
+        except StoreUnavailable:
+            return  # its time runs out by itself
+
+    async def _announce(self) -> None:
+        record = self._member.describe()
+        try:
+            order = await self._store.announce_node(record, self._wall_ms() + int(LEASE * 1000))
+            known = await self._store.nodes()
+        except StoreUnavailable:
+            return
+        finally:
+            self._announcing = False
+        if not self._stopped:
+            self._member.heard([node.record for node in known if node.record.name != record.name])
+            self._member.obey(order)
