@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NoReturn
@@ -48,6 +49,8 @@ OWN_KEY = "streampush"
 
 TOO_DEEP = f"custom is nested too deeply: more than {MAX_NESTING} levels"
 
+_HALF = "title, body and the other texts must be Unicode text: one holds half a character"
+
 RESERVED_KEYS = ("aps", OWN_KEY)
 
 _TEXTS = ("title", "subtitle", "body", "sound", "category", "thread_id", "interruption_level")
@@ -55,12 +58,15 @@ _SHOWN = ("title", "subtitle", "body", "badge", "sound")
 _FLAGS = ("mutable_content", "background")
 _WORDS = (*_TEXTS, *_FLAGS)
 _words = attrgetter(*_WORDS)
+_rest_of = attrgetter(*(each.name for each in fields(Alert) if each.name not in ("title", "body", "sound")))
+_NO_REST = _rest_of(Alert())  # what it gives for an alert that is a title, a body and perhaps a sound
 _LOUD = (*_TEXTS, "badge", "mutable_content", "relevance_score")
 """What a background push may not have."""
 
 _only_device = re.compile(rb'\{"device":"([^"\\]*)"\}').fullmatch
 """Finds the device in the rule that nearly every message to a device has. Nothing in it is escaped, so what it holds is the id."""
 
+_quote = json.encoder.encode_basestring
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -86,17 +92,24 @@ def max_alert_bytes(channel: str) -> int:
     return MAX_PAYLOAD_BYTES - FRAME_BYTES - 1 - len(own_keys("0" * MESSAGE_ID_BYTES, channel))
 
 
+_LONGEST = max_alert_bytes("")
+_MOST_PER_CHARACTER = 6
+"""Bytes that a character takes in JSON at most."""
+
+
 def canonical(alert: Alert, channel: str) -> bytes:
     """The canonical form of an alert.
 
     Raises Refused: SERIALIZATION_ERROR for what makes no sense, PAYLOAD_TOO_LARGE with both numbers for a block above its limit.
     """
-    problem = _rule_problem(alert) or (_background_problem(alert) if alert.background else _alert_problem(alert))
-    if problem:
-        raise _senseless(problem, channel)
-    block = _block(alert, channel)
-    limit = max_alert_bytes(channel)
-    if len(block) > limit:
+    if alert.title and alert.body and _rest_of(alert) == _NO_REST:  # as most are: there is nothing to be wrong with
+        block = _short_block(alert, channel)
+    else:
+        problem = _rule_problem(alert) or (_background_problem(alert) if alert.background else _alert_problem(alert))
+        if problem:
+            raise _senseless(problem, channel)
+        block = _block(alert, channel)
+    if len(block) + _MOST_PER_CHARACTER * len(channel) > _LONGEST and len(block) > (limit := max_alert_bytes(channel)):
         detail = f"alert of {len(block)} bytes of JSON, the limit on this channel is {limit} "
         detail += f"({MAX_PAYLOAD_BYTES} of Apple's, less {MAX_PAYLOAD_BYTES - limit} for the keys of the server)"
         raise Refused(Code.PAYLOAD_TOO_LARGE, detail, channel=channel)
@@ -190,9 +203,18 @@ def _block(alert: Alert, channel: str) -> bytes:
     except RecursionError:  # some Pythons read deeper than they write
         raise _senseless(TOO_DEEP, channel) from None
     except UnicodeEncodeError:
-        raise _senseless("title, body and the other texts must be Unicode text: one holds half a character", channel) from None
+        raise _senseless(_HALF, channel) from None
     except ValueError:
         raise _senseless("custom holds a number that is out of range", channel) from None
+
+
+def _short_block(alert: Alert, channel: str) -> bytes:
+    """What `_block` gives for an alert of title, body and perhaps a sound."""
+    sound = f',"sound":{_quote(alert.sound)}' if alert.sound else ""
+    try:
+        return f'{{"title":{_quote(alert.title)},"body":{_quote(alert.body)}{sound}}}'.encode()
+    except UnicodeEncodeError:
+        raise _senseless(_HALF, channel) from None
 
 
 def _custom(text: str, channel: str) -> dict[str, Any]:

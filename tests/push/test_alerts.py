@@ -112,6 +112,32 @@ def test_the_rule_of_a_message_to_a_device_names_it(device_id: str, after_ms: in
     assert rule == FallbackRule(after_ms, only_when_away=False, device_id=device_id)
 
 
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+
+
+@given(TEXTS, TEXTS, st.one_of(st.just(""), TEXTS), st.integers(min_value=0, max_value=1))
+def test_title_body_and_sound_are_written_the_same_with_and_without_more(title: str, body: str, sound: str, after_ms: int) -> None:
+    form = canonical(Alert(title=title, body=body, sound=sound, fallback_after_ms=after_ms), "device:a")
+    said = {name: text for name, text in (("title", title), ("body", body), ("sound", sound)) if text}
+    assert form.partition(b"\n")[2] == json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def test_half_a_character_is_refused_also_where_there_are_a_title_and_a_body_alone() -> None:
+    with pytest.raises(Refused, match="half a character"):
+        canonical(Alert(title="a", body="\ud800"), "device:a")
+
+
+@given(st.integers(min_value=-3, max_value=3), st.text('ab"\\\u00e4\u20ac\U0001f600', min_size=1, max_size=60))
+def test_the_limit_is_kept_to_the_byte_on_every_channel(beyond: int, name: str) -> None:
+    limit = max_alert_bytes(name)
+    alert = Alert(title="a", body="b" * (limit + beyond - len('{"title":"a","body":""}')))
+    if beyond > 0:
+        with pytest.raises(Refused, match=f"alert of {limit + beyond} bytes"):
+            canonical(alert, name)
+    else:
+        assert len(canonical(alert, name).partition(b"\n")[2]) == limit + beyond
+
+
 def test_a_background_alert_says_so() -> None:
     rule, block = split(canonical(Alert(background=True, only_when_away=True), "news"))
     assert (rule.only_when_away, block) == (True, b'{"background":true}')
