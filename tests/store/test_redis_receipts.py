@@ -78,7 +78,7 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
 
     async def test_many_devices_on_a_topic_are_counted_once_each_over_all_steps(self) -> None:
         store = await self.device_with(3, "news", want_receipt=True)
-        moves = [CursorMove(f"d{number}", "news", "epoch", 3, 2, 0, 5) for number in range(2 * AT_ONCE)]
+        moves = [CursorMove(f"d{number}", "news", "epoch", 3, 2, 0, 5) for number in range(5 * AT_ONCE)]
         await store.record(moves)
         assert self.counting.commands > 2
         counts = [dict((await self.record_of(store, f"m{number}")).counts) for number in (1, 2, 3)]
@@ -168,7 +168,7 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
                 assert await store.forget_device("d")
             status = await store.status()
             assert (status.dead_letters, status.bytes) == (0, held)
-            assert not {"letters:d", "letter:d", "letterbytes"} & await self.keys_left(f"{{{self.prefix}}}:")
+            assert not {"letters:d", "letter:d", "letterpay:d", "letterbytes"} & await self.keys_left(f"{{{self.prefix}}}:")
 
     async def test_letters_without_weight_are_counted_and_go(self) -> None:
         store = await self.device_with(0)
@@ -201,6 +201,18 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
                 {DELIVERED: 5, PROCESSED: 7},
                 {DELIVERED: 7, PROCESSED: 7},
             ]
+
+    async def test_after_a_failover_a_cursor_counts_on_and_what_is_said_of_the_lost_past_is_not_heard(self) -> None:
+        store = await self.device_with(3)
+        await store.record([CursorMove("d", "device:d", "epoch", 2, 2, 0, 5)])
+        await self.link.command("HSET", f"{{{self.prefix}}}:totals", "epoch", "later")
+        await self.link.command("SADD", f"{{{self.prefix}}}:epochs", "epoch")
+        late = Mark("d", "device:d", "epoch", 3, 3, WRITTEN, 6), Undeliverable("d", "device:d", "epoch", 3, 9, "", 6)
+        await store.record([CursorMove("d", "device:d", "epoch", 3, 3, 0, 6)], [late[0]], [late[1]])
+        assert await self.cursor(store, "d", "device:d") == Cursor("later", 2, 2)
+        await store.record([CursorMove("d", "device:d", "later", 3, 2, 0, 7)])
+        rows = [await self.row(store, f"m{number}") for number in (1, 2, 3)]
+        assert rows == [{DELIVERED: 5, PROCESSED: 5}] * 2 + [{DELIVERED: 7}]
 
     async def test_two_nodes_that_clear_a_message_at_once_recall_it_once(self) -> None:
         one = await self.device_with(1, "user:u", clear_on_processed=True)

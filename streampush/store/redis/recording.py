@@ -14,8 +14,8 @@ from streampush.store.redis.scripts import Scripts
 COLUMNS = (Milestone.WRITTEN, Milestone.DELIVERED, Milestone.PROCESSED, Milestone.REJECTED, Milestone.DEAD_LETTERED)
 """Of a row of receipts, which in Lua are 1, 2 and so on: `lua/lib/receipts.lua`."""
 
-AT_ONCE = 500
-"""Marks, letters and moves that one run of the script is given: as many as it can do."""
+AT_ONCE = 200
+"""Marks, letters and moves that one run of the script is given: more than it can do."""
 
 _FIRST = 3
 """Where a mark says at which offset it begins."""

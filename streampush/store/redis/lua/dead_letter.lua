@@ -1,2 +1,3 @@
--- device, message id: the letter as it lies in Redis, in a list that is empty if there is none.
-return {call('HGET', P .. 'letter:' .. args[1], args[2]) or nil}
+--! needs letters
+-- device, message id: see letters.read. Not packed again: the body may be large.
+return letters.read(args[1], args[2])

@@ -31,22 +31,6 @@ function cursors.of_now(cursor)
   return cursor
 end
 
---- Moves a cursor; gives the offset and the processed offset that it had in this epoch; nil if that would be back. A new one may
---- be one too many: see `bound`.
-function cursors.move(device, channel, of_epoch, offset, processed, attempts)
-  local known = cursors.get(device, channel)
-  if not known or known.epoch ~= of_epoch then
-    cursors.put(device, channel, of_epoch, offset, processed, attempts)
-    return 0, 0
-  end
-  if offset < known.offset then
-    cursors.touch(device, channel)
-    return nil
-  end
-  cursors.put(device, channel, of_epoch, offset, math.max(processed, known.processed), attempts)
-  return known.offset, known.processed
-end
-
 --- Writes a cursor, the one of the device that has moved last.
 function cursors.put(device, channel, of_epoch, offset, processed, attempts)
   call('HSET', P .. 'cur:' .. device, channel, pack({of_epoch, offset, processed, attempts}))

@@ -158,9 +158,14 @@ function log.place(message_id)
   return place[1], place[2]
 end
 
+--- Headers and payload as they lie in Redis; false if there is nothing of them.
+function log.packed_body(channel, offset)
+  return call('HGET', P .. 'pay:' .. channel, offset)
+end
+
 --- Headers as JSON, and payload.
 function log.body(channel, offset)
-  local packed = call('HGET', P .. 'pay:' .. channel, offset)
+  local packed = log.packed_body(channel, offset)
   if not packed then
     return '', ''
   end

@@ -6,14 +6,14 @@
 -- nobody goes on.
 local recording = {entries = {}, states = {}, taken = {}, places = {}}
 
--- Work of one run, in units of some 10 µs: each mark, letter and move is one, and so is each entry that it passes.
+-- Work of one run, in units of some 10 µs: an entry that is passed is one.
 recording.STEP = 500
 
--- What it costs more to recall an entry.
-recording.RECALL = 8
-
--- Bytes of a letter that are one unit.
-recording.PAGE = 16384
+-- What else costs how much: each mark, letter and move, before it passes anything; the recall of an entry; and bytes that are one
+-- unit more of a letter.
+recording.ITEM = 3
+recording.RECALL = 15
+recording.PAGE = 8192
 
 recording.left = recording.STEP
 
@@ -66,7 +66,7 @@ end
 --- Records {device, channel, epoch, first, last, column, at, count}. Gives where it must go on, 0 if it is done.
 function recording.mark(mark)
   local device, channel, of_epoch, first, last, column, at, count = log.spread(mark)
-  recording.left = recording.left - 1
+  recording.left = recording.left - recording.ITEM
   local state = recording.log(channel, of_epoch)
   if not state then
     return 0
@@ -88,7 +88,7 @@ end
 --- says so to the moves.
 function recording.bury(one, now, at_most)
   local device, channel, of_epoch, offset, attempts, reason, at = log.spread(one)
-  recording.left = recording.left - 1
+  recording.left = recording.left - recording.ITEM
   local state = recording.log(channel, of_epoch)
   local facts = state and state.floor < offset and offset <= state.top and log.entries(channel, offset, offset)[1]
   local entry = facts and log.decode(facts)
@@ -96,9 +96,8 @@ function recording.bury(one, now, at_most)
     return false
   end
   recording.left = recording.left - math.floor(entry.weight / recording.PAGE)
-  local headers, payload = log.body(channel, offset)
-  local body = {channel, offset, attempts, reason, at, facts, headers, payload}
-  letters.add(device, entry.message_id, entry.weight, body, at_most)
+  local letter = {channel, offset, attempts, reason, at, facts}
+  letters.add(device, entry.message_id, entry.weight, letter, log.packed_body(channel, offset), at_most)
   if receipts.is_addressed(channel) then
     receipts.reach(entry.message_id, device, receipts.DEAD_LETTERED, at)
     return false
@@ -113,20 +112,40 @@ end
 --- the same move goes on from where it is. `is_dead(device, channel, offset)`: of a topic, whether it was dead-lettered just now.
 function recording.move(move, now, max_cursors, is_dead)
   local device, channel, of_epoch, offset, processed, attempts = log.spread(move)
-  recording.left = recording.left - 1
-  local state = recording.log(channel, of_epoch)
+  recording.left = recording.left - recording.ITEM
+  if recording.is_past(of_epoch) then
+    return true
+  end
   local known = cursors.get(device, channel)
   local from = known and known.epoch == of_epoch and known or {offset = 0, processed = 0}
-  if state and offset >= from.offset then
-    local pass = receipts.is_addressed(channel) and recording.pass or recording.pass_counted
-    offset, processed = pass(state, move, from, now, is_dead)
+  if offset < from.offset then
+    cursors.touch(device, channel)
+    return true
   end
-  local is_there = offset == move[4]
-  cursors.move(device, channel, of_epoch, offset, processed, is_there and attempts or 0)
+  local reached, reached_processed = recording.pass(move, from, now, is_dead)
+  local is_there = reached == offset
+  cursors.put(device, channel, of_epoch, reached, math.max(reached_processed, from.processed), is_there and attempts or 0)
   if not known then
     cursors.bound(device, max_cursors)
   end
-  return is_there and processed == move[5]
+  return is_there and reached_processed == processed
+end
+
+-- Whether it is an epoch that the present one goes on from: what was reached in it before that is in the cursor, and later moves
+-- are about publications that were lost with the failover; their offsets may be those of others now.
+function recording.is_past(of_epoch)
+  return of_epoch ~= epoch.now() and epoch.known(of_epoch)
+end
+
+-- Receipts for what a move passes. Gives offset and processed offset that were reached.
+function recording.pass(move, from, now, is_dead)
+  local channel, of_epoch, offset, processed = move[2], move[3], move[4], move[5]
+  local state = recording.log(channel, of_epoch)
+  if not state then
+    return offset, processed
+  end
+  local pass = receipts.is_addressed(channel) and recording.pass_addressed or recording.pass_counted
+  return pass(state, move, from, now, is_dead)
 end
 
 -- How far a move is processed of which only a part was passed.
@@ -134,8 +153,8 @@ function recording.processed_of(processed, reached, offset)
   return reached < offset and math.min(processed, reached) or processed
 end
 
--- Receipts of a message to devices and users for what a move passes. Gives offset and processed offset that were reached.
-function recording.pass(state, move, from, now)
+-- The same on a channel of a device or user: times of the device.
+function recording.pass_addressed(state, move, from, now)
   local device, _, _, offset, processed, _, at, begun = log.spread(move)
   local reached = recording.walk(state, math.max(from.offset, begun), offset, function(entry)
     recording.delivered(entry, device, at, now)
@@ -180,7 +199,7 @@ function recording.clear(entry, channel, offset, at)
   table.insert(recording.places, {channel, offset, entry.message_id .. '-cleared', at})
 end
 
--- Counts of a topic's messages for what a move passes. Gives offset and processed offset that were reached.
+-- The same on a topic: counts.
 function recording.pass_counted(state, move, from, now, is_dead)
   local device, channel, _, offset, processed, _, _, begun = log.spread(move)
   local function counting(column)
