@@ -92,6 +92,24 @@ class DeviceContract(ContractBase):
         assert await self.cursor(store, "d", "old") == Cursor("e", 1)
         assert await self.cursor(store, "d", "older") is None
 
+    async def test_a_cursor_is_dropped_last_from_when_its_subscription_is_durable_until_it_is_not(self) -> None:
+        store, _ = await self.with_device()
+        await store.record([CursorMove("d", "kept", "e", 1), CursorMove("d", "left", "e", 1)])
+        for channel in ("kept", "left"):
+            await store.add_subscription("d", channel, 1, 10)
+        await store.remove_subscription("d", "left")
+        await self.crowd(store, 999)
+        assert await self.cursor(store, "d", "kept") == Cursor("e", 1)
+        assert await self.cursor(store, "d", "left") is None
+
+    async def test_a_move_back_is_a_move_for_the_order_in_which_cursors_are_dropped(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.record([CursorMove("d", "back", "e", 2), CursorMove("d", "older", "e", 1)])
+        await store.record([CursorMove("d", "back", "e", 1)])
+        await self.crowd(store, 999)
+        assert await self.cursor(store, "d", "back") == Cursor("e", 2)
+        assert await self.cursor(store, "d", "older") is None
+
     # ---------------------------------------------------------------------------------------------------- subscriptions
 
     async def subscribed(self, store: Store, device_id: str = "d") -> list[tuple[str, int]]:

@@ -220,6 +220,15 @@ class OutboxContract(ContractBase):
         await self.refused(store.outbox_replace(token, works), Code.QUOTA_EXCEEDED)
         assert await store.outbox_replace(token, works[:1])
 
+    async def test_work_that_follows_itself_counts_among_what_it_becomes(self) -> None:
+        store = self.make_store(replace(LIMITS, max_outbox=1))
+        await store.outbox_add("apns", "a", b"", 0)
+        token = await self.lease(store)
+        works = [OutboxWork("apns", key, b"", 0) for key in "abc"]
+        await self.refused(store.outbox_replace(token, works), Code.QUOTA_EXCEEDED)
+        assert await store.outbox_replace(token, works[:2])
+        assert (await store.status()).outbox == 2
+
     async def test_hundreds_replace_one_and_their_bytes_are_counted(self) -> None:
         store = await self.outbox("a")
         works = [OutboxWork("push", f"p{number:03}", b"x" * number, number) for number in range(300)]

@@ -117,6 +117,22 @@ class PresenceTests(SeveralNodesCase):
         assert await store.session("d299") is None
         assert list(await store.user_sessions("u", 300)) == []
 
+    async def test_what_a_node_has_left_goes_an_hour_after_the_end_of_its_lease(self) -> None:
+        store, scripts, _ = self.counting()
+        for node in ("gone", "gone too", "lives"):
+            await store.extend_node(node, self.now_ms)
+            for number in range(100):
+                await store.begin_session(Session(f"{node} {number}", "s", node))
+        self.now_ms += 3_600_000
+        await store.extend_node("lives", self.now_ms)
+        assert await store.sweep()
+        await store.extend_node("gone too", self.now_ms)  # in time
+        while await store.sweep():
+            pass
+        left = await self.keys_left(scripts.prefix)
+        assert not [key for key in left if "gone" in key and "too" not in key]
+        assert len(left) == 2 * 101 + len({"leases", "totals"})
+
     async def test_a_session_that_follows_very_much_ends_and_is_replaced_in_steps(self) -> None:
         store, scripts, ran = self.counting()
         channels = [f"c{number}" for number in range(2500)]

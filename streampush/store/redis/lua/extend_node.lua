@@ -1,3 +1,3 @@
 -- node, until
-call('HSET', P .. 'leases', args[1], args[2])
+call('ZADD', P .. 'leases', args[2], args[1])
 return pack(true)

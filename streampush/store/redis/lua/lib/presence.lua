@@ -5,11 +5,15 @@
 --   present:CHANNEL  zset  who follows it, as LENGTH:NODE:DEVICE, of one score: those of one node lie together, in order
 --   online:USER      zset  the devices of the user's sessions, of one score
 --   nodeof:NODE      zset  generation: device, of each session of the node
---   leases           hash  node: until when it lives; one that never said so lives
+--   leases           zset  until when it lives: node; one that never said so lives
 local presence = {untils = {}}
 
 -- What one step takes away, in channels that a session is taken out of: some µs each on a busy machine, so one or two ms.
 presence.STEP = 400
+
+-- Milliseconds after the end of its lease for which a node may come back to its sessions. Where nodes have new names with every
+-- start, what those that crashed have left would never go otherwise.
+presence.GRACE = 3600000
 
 --- {generation (as text), node, user} of the session that the store has of the device, whether its node lives or not; or nil.
 function presence.stored(device)
@@ -21,7 +25,7 @@ end
 function presence.lives(node, now)
   local ends = presence.untils[node]
   if not ends then
-    ends = tonumber(call('HGET', P .. 'leases', node) or math.huge)
+    ends = tonumber(call('ZSCORE', P .. 'leases', node) or math.huge)
     presence.untils[node] = ends
   end
   return ends > now
@@ -83,4 +87,30 @@ function presence.step(device, node, user)
   end
   presence.remove(device, node, user)
   return true
+end
+
+--- One step of taking away the node's sessions up to the generation `last`; whether all are gone. The first step that leaves some
+--- ends the lease: from then on none is present.
+function presence.forget(node, last)
+  local room = presence.STEP
+  while room > 0 do
+    local device = call('ZRANGEBYSCORE', P .. 'nodeof:' .. node, '-inf', last, 'LIMIT', 0, 1)[1]
+    if not device then
+      call('ZREM', P .. 'leases', node)
+      return true
+    end
+    room = room - 5 - presence.leave(device, node, room)
+    if presence.is_idle(device) then
+      local session = presence.stored(device)
+      presence.remove(device, node, session and session[3] or '')
+    end
+  end
+  call('ZADD', P .. 'leases', 0, node)
+  return false
+end
+
+--- One step of taking away what nodes have left that will not come back; whether there is more.
+function presence.sweep(now)
+  local gone = call('ZRANGEBYSCORE', P .. 'leases', '-inf', now - presence.GRACE, 'LIMIT', 0, 2)
+  return #gone > 0 and (not presence.forget(gone[1], totals.number('generation')) or #gone > 1)
 end
