@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.store.contract_devices import DeviceContract
 from tests.store.contract_messages import MessageContract
+from tests.store.contract_nodes import NodeContract
 from tests.store.contract_outbox import OutboxContract
 from tests.store.contract_presence import PresenceContract
 from tests.store.contract_pushes import PushContract
@@ -18,6 +19,7 @@ class RedisStoreTests(
     PushContract,
     DeviceContract,
     PresenceContract,
+    NodeContract,
     OutboxContract,
 ):
     """Each part of the contract that is there."""

@@ -10,6 +10,7 @@ from streampush.store.redis.devices import RedisDevices
 from streampush.store.redis.letters import RedisLetters
 from streampush.store.redis.logs import RedisLogs
 from streampush.store.redis.messages import RedisMessages
+from streampush.store.redis.nodes import RedisNodes
 from streampush.store.redis.outbox import RedisOutbox
 from streampush.store.redis.places import RedisPlaces
 from streampush.store.redis.presence import RedisPresence
@@ -18,7 +19,9 @@ from streampush.store.redis.replication import Replication
 from streampush.store.redis.scripts import Scripts
 
 
-class RedisStore(RedisLogs, RedisPlaces, RedisRecording, RedisDevices, RedisLetters, RedisMessages, RedisPresence, RedisOutbox):
+class RedisStore(
+    RedisLogs, RedisPlaces, RedisRecording, RedisDevices, RedisLetters, RedisMessages, RedisPresence, RedisNodes, RedisOutbox
+):
     """The store of any number of processes that have the same `scripts.prefix`. `wall_ms` gives Unix milliseconds; `new_epoch` a
     random id, for a store that is begun. `replication`: publications are answered when replicas have them."""
 

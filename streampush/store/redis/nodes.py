@@ -1,0 +1,68 @@
+"""Which nodes there are, and what is wished of them, in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from streampush.push.values import KnownNode, NodeOrder, NodeRecord, NodeState
+from streampush.store.redis.scripts import Scripts
+
+
+class RedisNodes:
+    """push.store_ports.NodeStore."""
+
+    _scripts: Scripts
+    _wall_ms: Callable[[], int]
+
+    async def announce_node(self, record: NodeRecord, until_ms: int) -> NodeOrder:
+        facts = (
+            record.state.value,
+            record.address,
+            record.version,
+            record.connections,
+            record.cap,
+            record.handshakes_per_second,
+            record.free_per_second,
+            record.is_measured,
+            record.leaving,
+        )
+        announced = (record.name, record.started_at_ms, facts, until_ms, self._wall_ms())
+        return _order(*await self._scripts.run("announce_node", *announced))
+
+    async def retire_node(self, name: str, started_at_ms: int) -> None:
+        await self._scripts.run("retire_node", name, started_at_ms, self._wall_ms())
+
+    async def nodes(self) -> Sequence[KnownNode]:
+        found = [
+            KnownNode(_record(name.decode(), started_at_ms, *facts), _order(*order))
+            for name, started_at_ms, facts, *order in await self._scripts.run("nodes", self._wall_ms())
+        ]
+        return sorted(found, key=lambda known: known.record.name)
+
+    async def order_drain(self, name: str, *, drain: bool) -> bool:
+        return bool(await self._scripts.run("order_drain", name, drain, self._wall_ms()))
+
+    async def order_move(self, name: str, move_id: str, connections: int) -> bool:
+        return bool(await self._scripts.run("order_move", name, move_id, connections, self._wall_ms()))
+
+
+def _order(drain: bool, move_id: bytes, move: int) -> NodeOrder:
+    return NodeOrder(drain, move_id.decode(), move)
+
+
+def _record(name: str, started_at_ms: int, state: bytes, address: bytes, version: bytes, *figures: Any) -> NodeRecord:
+    connections, cap, handshakes, free, is_measured, leaving = figures
+    return NodeRecord(
+        name,
+        started_at_ms,
+        NodeState(state.decode()),
+        address.decode(),
+        version.decode(),
+        connections,
+        cap,
+        float(handshakes),
+        float(free),
+        is_measured,
+        leaving,
+    )
