@@ -17,7 +17,7 @@ from streampush.store.sqlite import batches, file
 from streampush.store.sqlite.worker import Task
 from tests.store.folders import quick_folder
 from tests.store.sqlite_file import NOW_MS, done, draft, fill, opened
-from tests.store.test_alike import Pair
+from tests.store.test_alike import SqlitePair
 
 HARMLESS = re.compile(
     r"SCAN (store|sqlite_master"  # one row, some dozens
@@ -55,7 +55,7 @@ class PlanTests(SynchronousTestCase):
 
     def test_no_statement_scans_a_table(self) -> None:
         for seed in range(3):
-            Pair(self.path.with_name(f"{seed}.db"), Random(seed)).run()
+            SqlitePair(self.path.with_name(f"{seed}.db"), Random(seed)).run()
         self.work_in_batches()
         upgrades = "".join(statements for _, statements in file.schema_steps())  # may look at everything, once
         kinds = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")

@@ -1,0 +1,54 @@
+"""The store in memory and the one in Redis are given the same work, and must answer alike; and what lies in Redis then adds up."""
+
+from __future__ import annotations
+
+import os
+from itertools import chain, count
+from random import Random
+from typing import Any
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from streampush.store.redis.scripts import Scripts, load_scripts
+from streampush.store.redis.store import RedisStore
+from tests.redis_server import NOT_HERE, PROGRAM, shared_server
+from tests.store.blocking_redis import BlockingRedis
+from tests.store.redis_order import Look
+from tests.store.test_alike import LIMITS, Pair, answer
+
+SEEDS = 20
+
+_NUMBERS = count(1)
+
+
+class AlikeTests(SynchronousTestCase):
+    def test_the_store_in_memory_and_the_one_in_redis_answer_alike(self) -> None:
+        if PROGRAM is None:
+            raise SkipTest(NOT_HERE)
+        redis = BlockingRedis(shared_server().port)
+        self.addCleanup(redis.close)
+        scripts = load_scripts()
+        for seed in range(SEEDS):
+            RedisPair(redis, Scripts(redis, f"alike-{os.getpid()}-{next(_NUMBERS)}", scripts), Random(seed)).run()
+
+
+class RedisPair(Pair):
+    """With a store in Redis."""
+
+    def __init__(self, redis: BlockingRedis, scripts: Scripts, random: Random) -> None:
+        super().__init__(random)
+        self.redis = redis
+        self.prefix = scripts.prefix
+        ids = chain(["epoch"], (f"lease-{number}" for number in count()))
+        self.other = RedisStore(scripts, LIMITS, lambda: self.now_ms, lambda: next(ids), max_dead_letters=2)
+        answer(self.other.head("news"))  # begins the store with the first id; the others are for leases
+
+    def ask(self, *parts: bytes | str | int) -> Any:
+        """The answer to a command."""
+        answers: list[Any] = []
+        self.redis.command(*parts).addCallback(answers.append)
+        return answers[0]
+
+    def finish(self) -> list[str]:
+        return Look(self.ask, self.prefix).disorder()
