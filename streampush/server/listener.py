@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from streampush.config import ListenConfig
-from streampush.server.admission import DRAINING, Admission
+from streampush.server.admission import Admission
 from streampush.server.contexts import TlsContexts
 from streampush.server.flusher import WriteFlusher
 from streampush.server.introductions import Introductions
@@ -172,8 +172,6 @@ class StreamPort:
     def _take(self, sock: socket.socket, peer: Address) -> None:
         if self._introductions is None:
             self._admit(sock, peer)
-        elif self._admission.draining:  # a proxy's check must fail then, too
-            self._refuse(sock, DRAINING, peer)
         else:
             self._introductions.begin(sock, peer)
 

@@ -13,6 +13,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrap
 from twisted.internet.error import ConnectError
 
 from streampush.protocol import messages as m
+from streampush.protocol.codes import Code
 from tests.apns.peers.running import PeerProcess, start
 from tests.integration.harness import NodeTestCase, WireClient, run
 from tests.support import authority, device_issued
@@ -20,7 +21,12 @@ from tests.support import authority, device_issued
 HAPROXY = which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
 
-BEHIND_A_PROXY = ("listen.proxy_protocol=v2", "listen.proxy_from=127.0.0.1")
+BEHIND_A_PROXY = (
+    "listen.proxy_protocol=v2",
+    "listen.proxy_from=127.0.0.1",
+    "rest.certificate=server.crt",
+    "rest.key=secrets/server.key",
+)
 
 
 class UnproxiedTests(NodeTestCase):
@@ -49,19 +55,20 @@ class HaproxyTests(NodeTestCase):
 
     settings = BEHIND_A_PROXY
 
-    async def proxy(self) -> None:
-        """HAProxy with the example, which differs in addresses and in the pace of its checks."""
+    async def proxy(self, check: str = "") -> None:
+        """HAProxy with the example, which differs in addresses and in the pace of its checks, or in the check itself."""
         assert HAPROXY is not None
         assert self.node is not None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.proxy_port = int(free.getsockname()[1])
+        check = check or f"check port {self.node.rest_port} check-ssl verify none inter 500ms"
         text = EXAMPLE.read_text()
         for ours, example in (
             (f"bind 127.0.0.1:{self.proxy_port}", "bind :7443"),
             (f"server node-1 127.0.0.1:{self.node.port}", "server node-1 10.77.0.11:7443"),
             (f"server node-2 127.0.0.1:{self.node.port}", "server node-2 10.77.0.12:7443"),
-            ("check inter 20ms", "check inter 2s"),
+            (check, "check port 7480 check-ssl verify none inter 2s"),
             ("maxconn 1000", "maxconn 100000"),
         ):
             self.assertEqual(text.count(example), 1, example)
@@ -69,7 +76,16 @@ class HaproxyTests(NodeTestCase):
         path = self.root / "haproxy.cfg"
         path.write_text(text)
         self.haproxy: PeerProcess = start(self, [HAPROXY, "-db", "-f", path])
-        await self.until(lambda: self.metric("streampush_proxy_checks_total") > 3)
+        self.said = b""
+        self.haproxy.outReceived = self.haproxy.errReceived = self._hear  # type: ignore[method-assign]
+        await self.until(self._is_checked)
+
+    def _is_checked(self) -> bool:
+        asked = self.metric("streampush_rest_requests_total", status="200")
+        return asked + self.metric("streampush_proxy_checks_total") > 0
+
+    def _hear(self, data: bytes) -> None:
+        self.said += data
 
     async def through(self, source: str, device_id: str) -> WireClient:
         """A device at this address, which the proxy lets through."""
@@ -106,10 +122,9 @@ class HaproxyTests(NodeTestCase):
         self.assertEqual(self.metric("streampush_refused_connections_total", reason="address_limit"), 1)
 
     @run
-    async def test_checks_are_no_connections(self) -> None:
-        await self.proxy()
-        before = self.metric("streampush_proxy_checks_total")
-        await self.until(lambda: self.metric("streampush_proxy_checks_total") > before + 10)
+    async def test_checks_by_a_connect_are_no_connections(self) -> None:
+        await self.proxy("check inter 20ms")
+        await self.until(lambda: self.metric("streampush_proxy_checks_total") > 10)
         refused = [
             sample.value
             for family in self.node.registry.collect()  # type: ignore[union-attr]
@@ -124,10 +139,21 @@ class HaproxyTests(NodeTestCase):
         phone = await self.through("127.0.0.2", "phone-1")
         await phone.greet()
         assert self.node is not None
-        self.node.node.drain("the server stops")
-        await phone.expect(m.GoAway)
-        checks = self.metric("streampush_refused_connections_total", reason="draining")
-        await self.until(lambda: self.metric("streampush_refused_connections_total", reason="draining") > checks + 6)
+        self.node._parts.draining.reason = "it is drained"
+        await self.until(lambda: b"has no server available" in self.said)
+        self.assertIn(b"Layer7 wrong status, code: 503", self.said)
         with contextlib.suppress(ConnectError):  # no node is left: the proxy itself closes
             await (await self.through("127.0.0.3", "tablet-1")).closed
+        phone.send(m.Ping(), 9)  # who is connected stays
+        await phone.expect(m.Pong)
         self.assertEqual(self.metric("streampush_handshakes_total", result="ok"), 1)
+
+    @run
+    async def test_device_that_comes_to_a_draining_node_is_told_when_to_come_back(self) -> None:
+        await self.proxy()
+        assert self.node is not None
+        self.node._parts.admission.draining = True
+        phone = await self.through("127.0.0.2", "phone-1")
+        goaway = await phone.expect(m.GoAway)
+        self.assertEqual(goaway.code, Code.DRAINING)
+        await phone.closed

@@ -185,11 +185,12 @@ class HeaderTests(ProxiedTestCase):
         self.assertEqual((server.metrics.reasons, len(server.accepted)), (["address_limit"], 2))
         self.assertEqual(self.lines, [f"{CLIENT}: refused before TLS: address_limit, and 0 others since the last such line"])
 
-    def test_draining_node_fails_the_checks(self) -> None:
-        server = self.server()
+    def test_draining_node_refuses_the_client_and_not_its_proxy(self) -> None:
+        server = self.server(AdmissionConfig(max_told=0))
         self.admission.draining = True
-        self.check_refused(server, self.connect(server, CHECK), "draining")
-        self.assertEqual(server.metrics.checks, 0)
+        self.assertEqual(self.connect(server, CHECK).recv(1), b"")
+        self.check_refused(server, self.connect(server, HEADER), "draining")
+        self.assertEqual(server.metrics.checks, 1)
 
     def test_those_that_wait_are_closed_when_listening_stops(self) -> None:
         server = self.server()
