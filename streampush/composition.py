@@ -21,6 +21,7 @@ from streampush.clocks import boot_ns
 from streampush.config import Config
 from streampush.config_rules import fd_budget, is_unspecified
 from streampush.observe.apns_figures import ApnsFigures
+from streampush.observe.bus_figures import BusFigures
 from streampush.observe.health import Flag, Health, ProbeWatch
 from streampush.observe.lag import LagWatch
 from streampush.observe.metrics import Metrics
@@ -28,6 +29,7 @@ from streampush.observe.node_figures import NodeFigures
 from streampush.observe.steadiness import ClockWatch
 from streampush.observe.store_figures import StoreFigures
 from streampush.push import ids
+from streampush.push.hearing import NodeHearing
 from streampush.push.nodes import Nodes
 from streampush.push.presence import NodeLease
 from streampush.push.service import PushService, Surroundings
@@ -104,6 +106,18 @@ class Parts:
     def _task_failed(self, failure: Failure) -> None:
         self._log.failure("a task failed", failure=failure)
 
+    def hear(self) -> None:
+        """Listens to other nodes from now on; behind the start of the store."""
+        self.keeping.hear(
+            NodeHearing(
+                self.service,
+                self.keeping.store,
+                clock=self._reactor.seconds,
+                spawn=self.spawn,
+                retry_later=self.retries.later,
+            )
+        )
+
     def make_stream_port(self, inherited: socket.socket | None = None) -> StreamPort:
         """The port of the stream protocol, which accepts nothing yet. `inherited`: the socket to accept from."""
         return StreamPort(
@@ -136,9 +150,22 @@ class Parts:
     # ------------------------------------------------------------------------------ composing: each needs those made before it
 
     def _make_keeping(self) -> Keeping:
+        figures = StoreFigures(self.registry)
+        if self.config.store.backend == "redis":
+            # not at the top: its client imports Twisted's reactor, which twistd chooses first
+            from streampush.store.redis.keeping import RedisKeeping
+
+            return RedisKeeping(
+                self._reactor,
+                self.config,
+                self.time.wall_ms,
+                lambda: ids.random_id(os.urandom),
+                figures,
+                BusFigures(self.registry),
+                self.node_name,
+            )
         kinds: dict[str, type[MemoryKeeping] | type[SqliteKeeping]] = {"memory": MemoryKeeping, "sqlite": SqliteKeeping}
         keeping = kinds[self.config.store.backend]
-        figures = StoreFigures(self.registry)
         return keeping(self._reactor, self.config, self.time.wall_ms, lambda: ids.random_id(os.urandom), figures)
 
     def _make_away(self) -> Away:
@@ -173,6 +200,7 @@ class Parts:
             spawn=self.spawn,
             node=self.node_name,
             sender=self.away.sender,
+            bus=self.keeping.bus,
         )
 
     def _make_governor(self) -> Governor:

@@ -35,6 +35,11 @@ def setting(default: Any, unit: str, why: str, low: float | None = None, high: f
     return field(default=default, metadata=metadata)
 
 
+def secret_setting(default: str, why: str) -> Any:
+    """A text field that may have a secret in it, and is never shown."""
+    return field(default=default, repr=False, metadata={"unit": "", "why": why})
+
+
 def choice(default: str, allowed: tuple[str, ...], why: str) -> Any:
     """A text field with a closed set of values."""
     return field(default=default, metadata={"unit": "", "why": why, "allowed": allowed})
@@ -151,7 +156,20 @@ class PublishConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    backend: str = choice("sqlite", ("sqlite", "memory"), "sqlite keeps everything on disk; memory forgets it at the end")
+    backend: str = choice(
+        "sqlite",
+        ("sqlite", "memory", "redis"),
+        "sqlite: on disk; memory: until the end; redis: for several nodes",
+    )
+    url: str = secret_setting("", 'redis://, rediss://, redis+sentinel://…; `store = "redis://host"` says it with the backend')
+    prefix: str = setting("streampush", "", "before all keys in Redis: nodes with the same one are one deployment")
+    password_file: str = setting("", "file", "the password of Redis, one line, for its owner only; or in the url")
+    ca: str = setting("", "file", "CA certificates that sign Redis's, PEM; empty: those of the system")
+    certificate: str = setting("", "file", "client certificate for Redis and chain, PEM; empty: none")
+    key: str = setting("", "file", "its private key, PEM, readable by the owner only")
+    replicas: int = setting(0, "replicas", "of Redis that must have a message before its publisher is told; 0: none", 0, 8)
+    timeout: float = setting(5.0, "s", "without an answer of Redis, or of its replicas, until it counts as away", 0.1, 300)
+    publish_timeout: float = setting(1.0, "s", "that requests wait for Redis to come back before 3008; 0: they do not", 0, 60)
     path: str = setting("streampush.db", "file", "the SQLite file; its folder must exist, beside it live -wal, -shm and .lock")
     max_queue: int = setting(10_000, "operations", "that wait for the disk; more are refused with 3008", 10, 1_000_000)
     max_batch: int = setting(1_000, "operations", "stored with one commit", 1, 100_000)
@@ -164,18 +182,18 @@ class StoreConfig:
     history_messages: int = setting(1_000, "messages", "kept per channel", 1, 10_000_000)
     history_bytes: int = setting(4 * 1024 * 1024, "bytes", "payload kept per channel", 1024, 1 << 40)
     history_age: float = setting(86_400.0, "s", "kept per channel", 1, 31_536_000)
-    max_channels: int = setting(0, "channels", "more: 3007; 0: 1 000 000 on disk, 100 000 in memory", 0, 100_000_000)
+    max_channels: int = setting(0, "channels", "more: 3007; 0: 1 000 000, in memory 100 000", 0, 100_000_000)
     max_devices: int = setting(1_000_000, "devices", "memory; more are refused with 3007", 1, 100_000_000)
-    max_bytes: int = setting(0, "bytes", "payload of all; more: 3007; 0: 16 GiB on disk, 256 MiB in memory", 0, 1 << 44)
+    max_bytes: int = setting(0, "bytes", "payload of all; more: 3007; 0: sqlite 16 GiB, memory 256 MiB, redis 1 GiB", 0, 1 << 44)
 
     def sized(self) -> StoreConfig:
         """With the limits of its backend where none is set: a disk holds more than memory does."""
-        on_disk = self.backend == "sqlite"
-        return replace(
-            self,
-            max_channels=self.max_channels or (1_000_000 if on_disk else 100_000),
-            max_bytes=self.max_bytes or (16 * 1024**3 if on_disk else 256 * 1024**2),
-        )
+        channels, size = _SIZES[self.backend]
+        return replace(self, max_channels=self.max_channels or channels, max_bytes=self.max_bytes or size)
+
+
+_SIZES = {"sqlite": (1_000_000, 16 * 1024**3), "memory": (100_000, 256 * 1024**2), "redis": (1_000_000, 1024**3)}
+"""Of each backend: channels, and bytes of payload, that it holds if nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,11 +94,21 @@ class _Checker:
             yield from self._pair("rest", rest.certificate, rest.key)
         if self._config.store.backend == "sqlite":
             yield from self._store(self._config.store.path)
+        if self._config.store.backend == "redis":
+            yield from self._redis()
         if self._config.apns.proxy_password_file:
             yield from self._password("apns.proxy_password_file", self._config.apns.proxy_password_file)
 
     def _problem(self, key: str, text: str, severity: Literal["error", "warning"] = "error") -> Problem:
         return Problem(severity, self._config.file, key, text)
+
+    def _redis(self) -> Iterator[Problem]:
+        store = self._config.store
+        if store.password_file:
+            yield from self._password("store.password_file", store.password_file)
+        if store.ca:
+            yield from self.authorities("store.ca", store.ca, [])
+        yield from self._pair("store", store.certificate, store.key)
 
     def _store(self, path: str) -> Iterator[Problem]:
         """Where the store's file is, or will be. What is in it is for the store to say, which opens it."""

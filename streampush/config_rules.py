@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from streampush.config import SCOPES, Config, KeyConfig, Problem
 from streampush.config_apps import app_errors
 from streampush.protocol.terms import is_id
+from streampush.redis_url import parse_url
 
 MIN_ENVELOPE_ROOM = 16 * 1024
 """Bytes of a frame kept for what is around a payload: channel, ids, content type, headers."""
@@ -138,6 +139,29 @@ def _sizes(config: Config) -> Found:
         yield "store.history_bytes", text
 
 
+def _redis(config: Config) -> Found:
+    store = config.store
+    if store.backend != "redis":
+        if store.url:
+            yield "store.backend", f'"{store.backend}", but store.url names a Redis: set store.backend = "redis"'
+        return
+    try:
+        address = parse_url(store.url)
+    except ValueError as error:
+        yield "store.url", f"{error}" if store.url else "required with store.backend = redis, as in redis://127.0.0.1:6379"
+        return
+    if not is_id(store.prefix):
+        yield "store.prefix", f"{store.prefix!r}, allowed are 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ -"
+    if address.password and store.password_file:
+        yield "store.password_file", "there is a password in store.url as well, give one of them"
+    for given, missing in (("certificate", "key"), ("key", "certificate")):
+        if getattr(store, given) and not getattr(store, missing):
+            yield f"store.{missing}", f"required with store.{given}"
+    for name in ("ca", "certificate"):
+        if getattr(store, name) and not address.tls:
+            yield f"store.{name}", "of use only with TLS: rediss://"
+
+
 def _rest_exposure(config: Config) -> Found:
     rest = config.rest
     if not rest.enabled:
@@ -249,5 +273,17 @@ def _quick_clients(config: Config) -> Found:
         yield "heartbeat.min_ping_interval", text
 
 
-_ERRORS = (_tls_files, _addresses, _proxies, _heartbeat, _reconnect, _sizes, _rest_exposure, _rest_keys, _rights, app_errors)
+_ERRORS = (
+    _tls_files,
+    _addresses,
+    _proxies,
+    _heartbeat,
+    _reconnect,
+    _sizes,
+    _redis,
+    _rest_exposure,
+    _rest_keys,
+    _rights,
+    app_errors,
+)
 _WARNINGS = (_useless_keys, _open_proxies, _tight_sizes, _quick_clients)

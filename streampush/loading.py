@@ -1,6 +1,7 @@
 """A checked Config from a TOML file, the environment and options; each later one wins.
 
-    file         the sections and keys of config.Config; `[[rest.keys]]`, `[[apns.apps]]`, `[publishers.NAME]`
+    file         the sections and keys of config.Config; `[[rest.keys]]`, `[[apns.apps]]`, `[publishers.NAME]`;
+                 `store = "redis://…"` in place of the section [store]
     environment  STREAMPUSH_<SECTION>__<KEY>=value, as in STREAMPUSH_SESSION__MAX_FRAME=65536
     options      "section.key=value"
 
@@ -107,6 +108,8 @@ class _Reader:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(self._file, "", f"is not TOML: {_one_line(error)}") from error
         for section, table in tree.items():
+            if section == "store" and isinstance(table, str):  # the short form
+                table = {"backend": "redis", "url": table}
             self._take_table(section, table)
 
     def _take_table(self, section: str, table: Any) -> None:

@@ -135,6 +135,7 @@ class StreampushService(Service):
         """The store is opened in the process that will use it: behind the fork to the background, with the rights that are kept."""
         try:
             self._parts.keeping.start()
+            self._parts.hear()
         except ConfigError as error:
             print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
             raise SystemExit(1) from None

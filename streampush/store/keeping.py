@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from streampush.config import Config, DeliveryConfig
 from streampush.errors import ConfigError, StoreUnavailable
+from streampush.push.bus import Bus, Hearing, NoBus
 from streampush.push.store_ports import Store
 from streampush.push.values import StoreStatus
 from streampush.store.memory import MemoryStore
@@ -28,7 +29,7 @@ MIN_CURSORS = 1_000
 """Cursors kept of a device at least: also where it may follow fewer channels at a time, it may come back to one."""
 
 
-def _max_cursors(delivery: DeliveryConfig) -> int:
+def max_cursors(delivery: DeliveryConfig) -> int:
     """Cursors kept of a device: of everything that it follows, or messages would be lost between two connections."""
     return max(delivery.max_subscriptions, MIN_CURSORS)
 
@@ -56,6 +57,13 @@ class Keeping(Protocol):
     def store(self) -> Store:
         """Takes calls between `start` and `stop`."""
 
+    @property
+    def bus(self) -> Bus:
+        """The way to other nodes that have the same store."""
+
+    def hear(self, hearing: Hearing) -> None:
+        """From now on what other nodes say is told. To be called once, behind `start`."""
+
     def start(self) -> None:
         """The store works from now on. Blocks on the disk. Raises ConfigError."""
 
@@ -66,18 +74,29 @@ class Keeping(Protocol):
         """A check for observe.health."""
 
 
-class MemoryKeeping:
+class _Alone:
+    """Of a store that only this process has."""
+
+    def __init__(self) -> None:
+        self.bus = NoBus()
+
+    def hear(self, hearing: Hearing) -> None:
+        """There is nobody else."""
+
+
+class MemoryKeeping(_Alone):
     """Of the store in memory."""
 
     def __init__(
         self, reactor: Any, config: Config, wall_ms: Callable[[], int], new_epoch: Callable[[], str], metrics: KeepingMetrics
     ) -> None:
+        super().__init__()
         self.store = MemoryStore(
             config.store,
             wall_ms,
             new_epoch,
             max_dead_letters=config.delivery.max_dead_letters,
-            max_cursors=_max_cursors(config.delivery),
+            max_cursors=max_cursors(config.delivery),
         )
         self._sweeper = Sweeper(reactor, self.store)
         self._metrics = metrics
@@ -98,7 +117,7 @@ class MemoryKeeping:
         return ""
 
 
-class SqliteKeeping:
+class SqliteKeeping(_Alone):
     """Of the store on disk."""
 
     _log = Logger(namespace="streampush.store")
@@ -106,6 +125,7 @@ class SqliteKeeping:
     def __init__(
         self, reactor: Any, config: Config, wall_ms: Callable[[], int], new_epoch: Callable[[], str], metrics: KeepingMetrics
     ) -> None:
+        super().__init__()
         self._config = config
         writes, reads = Watch("writes", metrics, counts=True), Watch("reads", metrics, counts=False)
         self.store = SqliteStore(
@@ -115,7 +135,7 @@ class SqliteKeeping:
             new_epoch,
             reactor,
             max_dead_letters=config.delivery.max_dead_letters,
-            max_cursors=_max_cursors(config.delivery),
+            max_cursors=max_cursors(config.delivery),
             observe_writes=writes,
             observe_reads=reads,
         )

@@ -4,7 +4,6 @@ Theory of operation. Scripts that append PUBLISH what is new on a name of its ch
 somebody follows it. Subscribing takes a moment, and the connection may be lost: whenever a subscription begins, the channel's log
 is compared with what is known of it here. The node has a name of its own, too, for orders, and for an echo that it sends itself
 every few seconds: a connection that is there and carries nothing is found by that, and another one is made.
-
 """
 
 from __future__ import annotations

@@ -1,0 +1,263 @@
+"""The store in Redis with everything that belongs to it, from the start of the process to its end; see store.keeping.Keeping."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import TLSVersion, optionsForClientTLS
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from streampush.config import Config, StoreConfig
+from streampush.config_files import read_password
+from streampush.errors import ConfigError, StoreUnavailable
+from streampush.protocol.terms import Durability
+from streampush.push.bus import Hearing
+from streampush.push.values import StoreStatus
+from streampush.redis_url import parse_url
+from streampush.store.keeping import StatusWatch, max_cursors
+from streampush.store.redis.bus import BusMetrics, RedisBus
+from streampush.store.redis.connecting import Connector, RedisConnection, Unreachable
+from streampush.store.redis.link import LinkMetrics, RedisLink
+from streampush.store.redis.replication import Replication
+from streampush.store.redis.scripts import Scripts, load_scripts
+from streampush.store.redis.store import RedisStore
+from streampush.tls_clients import UnusablePem, own_options, trust_in
+
+SWEEP_INTERVAL = 1.0
+"""Seconds between two sweeps of this node; those of others sweep as well."""
+
+WAIT_SHARE = 0.8
+"""Of `store.timeout`: how long replicas may take to confirm a publication."""
+
+OLDEST = 7
+"""The first version of Redis whose scripts do what ours need."""
+
+
+class RedisMetrics(LinkMetrics, Protocol):
+    """What is shown of the store."""
+
+    def store_holds(self, status: StoreStatus) -> None:
+        """How much it holds."""
+
+    def store_watched(self, works: Callable[[], bool], waiting: Callable[[], int]) -> None:
+        """Who knows whether it works, and how many operations wait for it."""
+
+
+class RedisKeeping:
+    """Of the store in Redis. Raises ConfigError if files do not fit."""
+
+    _log = Logger(namespace="streampush.store")
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        wall_ms: Callable[[], int],
+        new_epoch: Callable[[], str],
+        metrics: RedisMetrics,
+        bus_metrics: BusMetrics,
+        node: str,
+    ) -> None:
+        settings = config.store
+        self._reactor = reactor
+        self._config = config
+        self._metrics = metrics
+        self._scripts = load_scripts()
+        self._connector = make_connector(reactor, config)
+        self._sweep: IDelayedCall | None = None
+        self._warned: set[str] = set()
+        self._status = StatusWatch(reactor, self._look)
+        self.link = self._make_link(metrics)
+        self._writing = self._make_link(metrics) if settings.replicas else None
+        scripts = Scripts(self.link, settings.prefix, self._scripts)
+        self.store = self._make_store(scripts, wall_ms, new_epoch)
+        self.bus = RedisBus(
+            reactor,
+            self._connector,
+            self.link,
+            scripts.beginning(new_epoch),
+            bus_metrics,
+            random.random,
+            node=node,
+            token=new_epoch(),
+            durability=lambda: self.store.durability,
+        )
+        metrics.store_watched(lambda: self.link.connected, lambda: self.link.waiting)
+
+    def _make_link(self, metrics: LinkMetrics) -> RedisLink:
+        settings = self._config.store
+        return RedisLink(
+            self._reactor,
+            self._connector,
+            metrics,
+            random.random,
+            prepare=self._prepare,
+            timeout=settings.timeout,
+            wait=settings.publish_timeout,
+            max_queue=settings.max_queue,
+        )
+
+    def _make_store(self, scripts: Scripts, wall_ms: Callable[[], int], new_epoch: Callable[[], str]) -> RedisStore:
+        settings, delivery = self._config.store, self._config.delivery
+        replication = None
+        if self._writing is not None:
+            # WAIT is answered when it is over: the link that it goes over must not take that for a Redis that hangs
+            replication = Replication(self._writing, replicas=settings.replicas, timeout=settings.timeout * WAIT_SHARE)
+        return RedisStore(
+            scripts,
+            settings,
+            wall_ms,
+            new_epoch,
+            max_dead_letters=delivery.max_dead_letters,
+            max_cursors=max_cursors(delivery),
+            replication=replication,
+        )
+
+    def hear(self, hearing: Hearing) -> None:
+        """See store.keeping.Keeping."""
+        self.bus.start(hearing)
+
+    def start(self) -> None:
+        """Returns at once: a node whose Redis is away runs, and is not ready."""
+        self.link.start()
+        if self._writing is not None:
+            self._writing.start()
+        self._status.start()
+        self._sweep = self._reactor.callLater(SWEEP_INTERVAL, self._sweep_once)
+
+    async def _look(self) -> None:
+        self._metrics.store_holds(await self.store.status())
+
+    async def stop(self) -> None:
+        """Everything was stored when it was answered; what was not is not."""
+        self._status.stop()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        await self.bus.stop()
+        if self._writing is not None:
+            await self._writing.stop()
+        await self.link.stop()
+
+    def reason(self, now: float) -> str:
+        """A check for observe.health."""
+        for link in (self.link, self._writing):
+            if link is not None and not link.connected:
+                return f"Redis is away: {link.reason}"
+        return self.bus.reason(now)
+
+    # -------------------------------------------------------------------------------------------------------------- inside
+
+    async def _prepare(self, connection: RedisConnection) -> None:
+        """Looks whether this Redis is one that we can use, and gives it our scripts."""
+        about = _facts(await _answer(connection, "INFO", "server"))
+        version = about.get("redis_version", "")
+        major = version.partition(".")[0]
+        if not major.isdigit() or int(major) < OLDEST:
+            text = f"{connection.place} is Redis {version or 'of an unknown version'}, {OLDEST}.0 or later is needed"
+            raise Unreachable(text, refused=True)
+        memory = _facts(await _answer(connection, "INFO", "memory"))
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            self._warn(
+                f"this Redis throws keys away when its memory is full (maxmemory-policy {policy}): messages would be lost and "
+                "nobody told; set it to noeviction"
+            )
+        await self._look_at_disk(connection)
+        for script in self._scripts.values():
+            await _answer(connection, "SCRIPT", "LOAD", script.text)
+
+    async def _look_at_disk(self, connection: RedisConnection) -> None:
+        """What an answer of this Redis is worth, as far as it says: LOCAL_FSYNC if each write is on its disk before."""
+        if self._writing is not None:
+            return
+        answers = [await connection.command("CONFIG", "GET", name) for name in ("appendonly", "appendfsync")]
+        fsyncs = [bytes(one[1]) for one in answers if isinstance(one, list) and len(one) == 2] == [b"yes", b"always"]
+        self.store.durability = Durability.LOCAL_FSYNC if fsyncs else Durability.MEMORY
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._log.warn("{problem}", problem=text)
+
+    def _sweep_once(self) -> None:
+        self._sweep = self._reactor.callLater(SWEEP_INTERVAL, self._sweep_once)
+        if self.link.connected:
+            sweeping = Deferred.fromCoroutine(self.store.sweep())
+            sweeping.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if not isinstance(failure.value, StoreUnavailable):  # that is known already
+            self._log.failure("sweeping the store failed", failure=failure)
+
+
+def make_connector(reactor: Any, config: Config) -> Connector:
+    """For the Redis of the settings. Raises ConfigError."""
+    settings = config.store
+    address = parse_url(settings.url)  # was checked with the settings
+    password = ""
+    if settings.password_file:
+        try:
+            password = read_password(settings.password_file)
+        except ValueError as error:
+            raise ConfigError(config.file, "store.password_file", str(error)) from None
+    return Connector(reactor, address, password=password, tls=_tls(config) if address.tls else None)
+
+
+def _tls(config: Config) -> Callable[[str], IOpenSSLClientConnectionCreator]:
+    """Makes what TLS to a host needs; what is in the files is tried now. Raises ConfigError."""
+    settings = config.store
+    trust, own = _read(config, "store.ca", settings.ca), _own(config, settings)
+
+    def make(host: str) -> IOpenSSLClientConnectionCreator:
+        options = dict(own)  # Twisted writes into it
+        roots = None if trust is None else trust_in("ca", trust)
+        creator: IOpenSSLClientConnectionCreator = optionsForClientTLS(host, roots, extraCertificateOptions=options)
+        return creator
+
+    try:
+        make("localhost")
+    except (UnusablePem, ValueError, SSL.Error) as error:
+        raise ConfigError(config.file, "store.ca", f"TLS cannot be set up with it: {error}") from error
+    return make
+
+
+def _own(config: Config, settings: StoreConfig) -> dict[str, object]:
+    options: dict[str, object] = {"raiseMinimumTo": TLSVersion.TLSv1_2}
+    certificate, key = _read(config, "store.certificate", settings.certificate), _read(config, "store.key", settings.key)
+    if certificate is not None and key is not None:
+        try:
+            options |= own_options(certificate, key)
+        except UnusablePem as error:
+            raise ConfigError(config.file, "store.certificate", str(error)) from error
+    return options
+
+
+def _read(config: Config, key: str, path: str) -> bytes | None:
+    if not path:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(config.file, key, f"{path} cannot be read: {error.strerror}") from error
+
+
+async def _answer(connection: RedisConnection, *parts: str) -> Any:
+    """What Redis says to a command. Raises Unreachable if that is an error."""
+    answer = await connection.command(*parts)
+    if isinstance(answer, Exception):
+        raise Unreachable(f"{connection.place} refuses {parts[0]}: {str(answer).strip()[:200]}", refused=True)
+    return answer
+
+
+def _facts(info: bytes) -> dict[str, str]:
+    """What INFO says, by name."""
+    pairs = (line.partition(":") for line in info.decode(errors="replace").splitlines() if not line.startswith("#"))
+    return {name: value.strip() for name, colon, value in pairs if colon}
