@@ -13,10 +13,12 @@ from streampush.protocol.terms import Milestone
 from streampush.push.ids import clearing_id
 from streampush.push.store_ports import Store
 from streampush.push.values import Cursor, CursorMove, DeviceRecord, Mark, PushOutcome, PushRecord, PushResult, Undeliverable
+from streampush.store.memory.log import MAX_RECEIPT_ROWS
 from streampush.store.redis import Scripts
 from streampush.store.redis.recording import AT_ONCE
 from streampush.store.redis.scripts import RedisLike
 from streampush.store.redis.store import RedisStore
+from tests.redis_server import shared_server
 from tests.store.contract_base import LIMITS, ContractBase
 from tests.store.redis_world import RedisTestCase
 
@@ -123,15 +125,37 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
         assert (notice.publication.recalls, notice.publication.published_at_ms) == ("m1", self.now_ms)
         assert await store.record(moves) == []
 
+    async def test_a_message_that_was_recalled_is_not_recalled_again_by_a_device_that_has_it(self) -> None:
+        store = await self.device_with(1, "user:u", clear_on_processed=True)
+        await store.record([CursorMove(name, "user:u", "epoch", 1, 0, 0, 5) for name in "de"])
+        assert len(await store.record([CursorMove("d", "user:u", "epoch", 1, 1, 0, 6)])) == 1
+        assert await store.record([CursorMove("e", "user:u", "epoch", 1, 1, 0, 7)]) == []
+        assert await self.row(store, "m1", "e") == {DELIVERED: 5, PROCESSED: 7}
+
+    async def test_on_a_topic_what_was_passed_over_is_not_counted(self) -> None:
+        store = await self.device_with(3, "news", want_receipt=True)
+        await store.record([CursorMove("d", "news", "epoch", 3, 3, 0, 5, 2)])
+        assert [(await self.record_of(store, f"m{number}")).counts for number in (1, 2)] == [{}, {}]
+        assert (await self.record_of(store, "m3")).counts == {DELIVERED: 1, PROCESSED: 1}
+
+    async def test_a_move_back_keeps_the_cursor_from_being_the_one_not_moved_for_longest(self) -> None:
+        store = await self.device_with(0)
+        narrow = RedisStore(Scripts(self.link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch", max_cursors=2)
+        for channel, offset in (("a", 5), ("b", 5), ("a", 4), ("c", 1)):
+            await narrow.record([CursorMove("d", channel, "epoch", offset)])
+        assert await store.cursors("d") == {"a": Cursor("epoch", 5), "c": Cursor("epoch", 1)}
+
     async def test_of_one_message_a_bounded_number_of_devices_has_a_row(self) -> None:
         store = await self.device_with(1, "user:u")
-        await store.record([CursorMove(f"d{number:05}", "user:u", "epoch", 1, 1, 0, 5) for number in range(10_001)])
+        await store.record([CursorMove(f"d{number:05}", "user:u", "epoch", 1, 1, 0, 5) for number in range(MAX_RECEIPT_ROWS + 1)])
         await store.record_pushes([PushRecord("m1", "late", PushResult(1, PushOutcome.DELIVERED, "", "A"))])
         record = await store.message("m1", 20_000)
         assert record is not None
-        assert len(record.devices) == 10_000
+        assert len(record.devices) == MAX_RECEIPT_ROWS
         assert record.devices[-1].device_id == "d09999"
         assert await store.push_of("A") is None
+        await store.record_pushes([PushRecord("m1", "d00007", PushResult(1, PushOutcome.DELIVERED, "", "B"))])
+        assert await store.push_of("B") is not None  # it has a row
 
     async def test_letters_above_a_limit_that_was_lowered_go(self) -> None:
         store = await self.device_with(20)
@@ -140,6 +164,28 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
         await strict.record([], [], [Undeliverable("d", "device:d", "epoch", 20, 1, "", 20)])
         letters = await store.dead_letters("d", 0, 100)
         assert [letter.publication.message_id for letter in letters] == ["m20", "m19", "m18", "m17", "m16"]
+
+    async def test_of_letters_of_one_moment_the_first_go_first(self) -> None:
+        await self.device_with(3)
+        strict = RedisStore(Scripts(self.link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch", max_dead_letters=2)
+        await strict.record([], [], [Undeliverable("d", "device:d", "epoch", offset, 1, "", 5) for offset in (3, 1, 2)])
+        assert [letter.publication.message_id for letter in await strict.dead_letters("d", 0, 9)] == ["m1", "m2"]
+
+    # ------------------------------------------------------------------------------------------------------------------- pushes
+
+    async def test_an_id_that_two_devices_had_is_that_of_the_last_one(self) -> None:
+        store = await self.device_with(1, "user:u")
+        for device_id, apns_id in (("d", "A"), ("e", "A"), ("d", "B")):
+            await store.record_pushes([PushRecord("m1", device_id, PushResult(1, PushOutcome.DELIVERED, "", apns_id))])
+        found = await store.push_of("A")
+        assert found is not None
+        assert found.device_id == "e"
+
+    async def test_nobody_is_reached_with_what_waits_for_its_time(self) -> None:
+        store = await self.device_with(0)
+        await store.append(self.draft("user:u", message_id="m", deliver_at_ms=self.now_ms + 9))
+        assert await store.reach_with([("m", ["d"])], results=True) == [None]
+        assert await store.reach_users(["m"], 5, results=True) == [None]
 
     # -------------------------------------------------------------------------------------------------------------- what is left
 
@@ -214,12 +260,41 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
         rows = [await self.row(store, f"m{number}") for number in (1, 2, 3)]
         assert rows == [{DELIVERED: 5, PROCESSED: 5}] * 2 + [{DELIVERED: 7}]
 
-    async def test_two_nodes_that_clear_a_message_at_once_recall_it_once(self) -> None:
-        one = await self.device_with(1, "user:u", clear_on_processed=True)
-        other = self.same_store(LIMITS, self.prefix)
-        both = [store.record([CursorMove(name, "user:u", "epoch", 1, 1, 0, 5)]) for store, name in ((one, "d"), (other, "e"))]
-        notices = [notice for work in both for notice in await work]
-        assert [notice.publication.offset for notice in notices] == [2]
+    async def another_node(self) -> RedisStore:
+        """The same store over a connection of its own."""
+        link = self.make_link(shared_server().url)
+        await link.command("PING")
+        return RedisStore(Scripts(link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch")
+
+    async def test_two_nodes_that_clear_messages_at_once_recall_each_once(self) -> None:
+        nodes = [await self.device_with(40, "user:u", clear_on_processed=True), await self.another_node()]
+        at_once = [
+            Deferred.fromCoroutine(nodes[offset % 2].record([CursorMove(f"d{offset}", "user:u", "epoch", offset, offset, 0, 5)]))
+            for offset in range(1, 41)
+        ]
+        notices = [notice.publication for work in at_once for notice in await work]
+        assert sorted(notice.offset for notice in notices) == list(range(41, 81))
+        assert {notice.recalls for notice in notices} == {f"m{number}" for number in range(1, 41)}
+
+    async def test_two_nodes_that_count_at_once_lose_no_count(self) -> None:
+        nodes = [await self.device_with(2, "news", want_receipt=True), await self.another_node()]
+        at_once = [
+            Deferred.fromCoroutine(
+                nodes[number % 2].record(
+                    [CursorMove(f"d{number}", "news", "epoch", 2, 1, 0, 5)], [Mark("", "news", "epoch", 1, 2, WRITTEN, 5, 2)]
+                )
+            )
+            for number in range(30)
+        ]
+        at_once += [
+            Deferred.fromCoroutine(node.record_pushes([PushRecord("m2", "", PushResult(1, PushOutcome.REJECTED), count=4)] * 3))
+            for node in nodes
+        ]
+        for work in at_once:
+            await work
+        record = await self.record_of(nodes[0], "m2")
+        assert (record.counts, record.push_counts) == ({WRITTEN: 60, DELIVERED: 30}, {PushOutcome.REJECTED: 24})
+        assert (await self.record_of(nodes[1], "m1")).counts == {WRITTEN: 60, DELIVERED: 30, PROCESSED: 30}
 
     async def test_names_and_texts_of_any_kind_come_back_as_they_were(self) -> None:
         store = await self.device_with(0)

@@ -24,7 +24,6 @@ _FIRST = 3
 class RedisRecording:
     """The part of the store that knows what devices have reached."""
 
-    durability: Durability
     _scripts: Scripts
     _limits: StoreConfig
     _wall_ms: Callable[[], int]
@@ -47,7 +46,7 @@ class RedisRecording:
                 "record", *left.next(), dead, now_ms, self._max_cursors, self._max_dead_letters, history
             )
             left.done(*done)
-            notices += (entries.appended(row, epoch.decode(), self.durability) for row in rows)
+            notices += (entries.appended(row, epoch.decode(), Durability.MEMORY) for row in rows)  # nobody waits for replicas
         return notices
 
 

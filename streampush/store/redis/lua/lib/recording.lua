@@ -137,7 +137,8 @@ function recording.is_past(of_epoch)
   return of_epoch ~= epoch.now() and epoch.known(of_epoch)
 end
 
--- Receipts for what a move passes. Gives offset and processed offset that were reached.
+-- Receipts for what a move passes. Gives offset and processed offset that were reached: if there was work left for a part of the
+-- offsets only, there is none for what was processed.
 function recording.pass(move, from, now, is_dead)
   local channel, of_epoch, offset, processed = move[2], move[3], move[4], move[5]
   local state = recording.log(channel, of_epoch)
@@ -148,19 +149,13 @@ function recording.pass(move, from, now, is_dead)
   return pass(state, move, from, now, is_dead)
 end
 
--- How far a move is processed of which only a part was passed.
-function recording.processed_of(processed, reached, offset)
-  return reached < offset and math.min(processed, reached) or processed
-end
-
 -- The same on a channel of a device or user: times of the device.
 function recording.pass_addressed(state, move, from, now)
   local device, _, _, offset, processed, _, at, begun = log.spread(move)
   local reached = recording.walk(state, math.max(from.offset, begun), offset, function(entry)
     recording.delivered(entry, device, at, now)
   end)
-  local goal = recording.processed_of(processed, reached, offset)
-  return reached, recording.walk(state, math.max(from.processed, begun), goal, function(entry, passed)
+  return reached, recording.walk(state, math.max(from.processed, begun), processed, function(entry, passed)
     recording.processed(entry, device, at, state.channel, passed, now)
   end)
 end
@@ -210,6 +205,5 @@ function recording.pass_counted(state, move, from, now, is_dead)
     end
   end
   local reached = recording.walk_wanting(state, math.max(from.offset, begun), offset, counting(receipts.DELIVERED))
-  local goal = recording.processed_of(processed, reached, offset)
-  return reached, recording.walk_wanting(state, math.max(from.processed, begun), goal, counting(receipts.PROCESSED))
+  return reached, recording.walk_wanting(state, math.max(from.processed, begun), processed, counting(receipts.PROCESSED))
 end
