@@ -59,12 +59,11 @@ class Look:
         self.same(f"size of {channel}", int(state["size"]), size)
         expiring = {offset: entry for offset, entry in entries.items() if entry["expires_at"]}
         self.same(f"expiring of {channel}", int(state["expiring"]), len(expiring))
-        lost = {
-            b"%d" % offset: 0 if entry["flags"] & FREED else entry["expires_at"]
-            for offset, entry in expiring.items()
-            if not (entry["superseded_by"] or entry["recalled_at"])
-        }
-        self.same(f"losses of {channel}", self.zset(f"ttl:{channel}"), lost)
+        losses = {one: e for one, e in expiring.items() if not (e["superseded_by"] or e["recalled_at"])}
+        still = {b"%d" % offset: entry["expires_at"] for offset, entry in losses.items() if not entry["flags"] & FREED}
+        self.same(f"what may expire in {channel}", self.zset(f"ttl:{channel}"), still)
+        lost = {b"%d" % offset: offset for offset, entry in losses.items() if entry["flags"] & FREED}
+        self.same(f"losses of {channel}", self.zset(f"lost:{channel}"), lost)
         whole = {offset for offset, entry in entries.items() if not entry["flags"] & FREED}
         bodies = {int(offset): unpack(body) for offset, body in self.table(f"pay:{channel}").items()}
         self.same(f"bodies of {channel}", set(bodies) - whole, set())

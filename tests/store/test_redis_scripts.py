@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.codes import Code
+from streampush.store.redis.needed import FUNCTION, only_needed
 from streampush.store.redis.scripts import PRELUDE, Script, ScriptFailed, Scripts, _whole, load_scripts
 from tests.store.redis_world import RedisTestCase
 
@@ -29,6 +33,48 @@ class WholeTests(SynchronousTestCase):
 
     def test_those_of_the_product_can_be_put_together(self) -> None:
         assert all(len(one.digest) == 40 for one in load_scripts().values())
+
+
+class NeededTests(SynchronousTestCase):
+    LIBRARY = """\
+local a = {LIMIT = 1}
+
+-- Of no use to others.
+function a.one()
+  if true then
+    return a.two()
+  end
+end
+
+function a.two()
+  return 2
+end
+
+function a.three()
+  return a.one()
+end
+
+a.last = a.two
+"""
+
+    def functions(self, library: str, body: str) -> list[str]:
+        (text,) = only_needed([library], body)
+        return [line.split("(")[0] for line in text.splitlines() if line.startswith("function")]
+
+    def test_a_function_stays_if_the_script_calls_it_or_one_that_stays_does(self) -> None:
+        assert self.functions(self.LIBRARY, "return a.three()") == ["function a.one", "function a.two", "function a.three"]
+        assert self.functions(self.LIBRARY, "return a.one()") == ["function a.one", "function a.two"]
+
+    def test_what_stands_outside_of_functions_stays_with_what_it_calls(self) -> None:
+        (text,) = only_needed([self.LIBRARY], "return 1")
+        assert "LIMIT = 1" in text
+        assert "a.last = a.two" in text
+        assert self.functions(self.LIBRARY, "return 1") == ["function a.two"]
+
+    def test_every_function_of_the_product_begins_and_ends_at_the_margin(self) -> None:
+        for library in (files("streampush.store.redis") / "lua" / "lib").iterdir():
+            text = library.read_text("utf-8")
+            assert len(FUNCTION.findall(text)) == len(re.findall(r"^\s*function \w+[.]", text, re.MULTILINE)), library.name
 
 
 class RunTests(RedisTestCase):

@@ -24,13 +24,16 @@ from streampush.push.values import (
     Survey,
     Want,
 )
-from streampush.store.drafts import LOOK_AT_MOST, published
+from streampush.store.drafts import published
 from streampush.store.redis import entries
 from streampush.store.redis.replication import Replication
 from streampush.store.redis.scripts import Scripts
 
-FIRE_AT_MOST = 100
-"""Scheduled publications that one step appends, of some 30 µs each."""
+FIRE_AT_MOST = 50
+"""Scheduled publications that one step appends, of some 60 us each."""
+
+LOOK_AT_MOST = 300
+"""Entries that one read looks at, of some 5 us each: Redis does nothing else meanwhile."""
 
 
 class RedisLogs:
@@ -150,10 +153,13 @@ class RedisLogs:
         return StoreStatus(*await self._scripts.run("status"))
 
     async def sweep(self) -> bool:
-        """Drops and frees a bounded number of things that are too old; whether there is more to do. Any node may do it, and several
-        at once."""
-        now_ms = self._wall_ms()
-        return bool(await self._scripts.run("sweep", now_ms, entries.history(self._limits, now_ms)))
+        """Drops and frees a bounded number of things that are too old, in steps of some milliseconds; whether there is more to do.
+        Any node may do it, and several at once."""
+        more = False
+        for part in ("logs", "payloads", "keys", "nodes"):
+            now_ms = self._wall_ms()
+            more |= bool(await self._scripts.run("sweep", part, now_ms, entries.history(self._limits, now_ms)))
+        return more
 
 
 def _asked(idempotency: Idempotency) -> list[Any]:

@@ -17,6 +17,7 @@ import msgpack
 
 from streampush.errors import Refused, StoreUnavailable
 from streampush.protocol.codes import Code
+from streampush.store.redis.needed import only_needed
 
 _NEEDS = "--! needs "
 _REFUSED = "REFUSED "
@@ -76,7 +77,7 @@ def _whole(name: str, body: str, libraries: dict[str, str]) -> Script:
                 order.append(needed)
 
     take(body, ())
-    text = "\n".join((PRELUDE, *(libraries[one] for one in order), body))
+    text = "\n".join((PRELUDE, *only_needed([libraries[one] for one in order], body), body))
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -9,20 +9,21 @@ local channel, entry, fallback = draft[1], log.named(draft[2]), draft[5]
 local of_epoch = epoch.now()
 local QUOTA, UNKNOWN, DUPLICATE = 3007, 3006, 3009
 
---- Why there is no room for the draft; nil: there is.
+--- Why there is no room for the draft, or nil; and the state of the log, nil if it is not begun.
 local function no_room()
   if totals.number('bytes') + draft[6] > max_bytes then
     retention.make_room(channel, history, now)
     local held = totals.number('bytes')
     if held + draft[6] > max_bytes then
-      return 'the store holds ' .. held .. ' bytes, its limit'
+      return 'the store holds ' .. held .. ' bytes, its limit', nil
     end
   end
   if entry.deliver_at > 0 then
     local waiting = totals.number('scheduled')
-    return waiting >= max_scheduled and 'the store holds ' .. waiting .. ' scheduled messages, its limit' or nil
+    return waiting >= max_scheduled and 'the store holds ' .. waiting .. ' scheduled messages, its limit' or nil, nil
   end
-  return fallback ~= '' and outbox.full(max_works) or appending.no_log(channel, max_channels)
+  local state = log.state(channel)
+  return fallback ~= '' and outbox.full(max_works) or appending.no_log(state, max_channels), state
 end
 
 --- The answer, or nil and why there is no room.
@@ -31,7 +32,7 @@ local function accept()
   if newer then
     return {false, entry.message_id, channel, newer, of_epoch, true, 0}
   end
-  local problem = no_room()
+  local problem, state = no_room()
   if problem then
     return nil, problem
   end
@@ -39,7 +40,7 @@ local function accept()
     schedule.add(entry.message_id, entry.deliver_at, draft)
     return {false, entry.message_id, channel, 0, of_epoch, false, entry.deliver_at}
   end
-  local offset = appending.publish(draft, entry.published_at, history)[2]
+  local offset = appending.publish(draft, entry, state, history)[2]
   return {false, entry.message_id, channel, offset, of_epoch, false, 0}
 end
 

@@ -9,7 +9,8 @@ for _, message_id in ipairs(schedule.due(now, at_most)) do
   local entry = log.named(draft[2])
   local too_late = entry.expires_at > 0 and entry.expires_at <= now
   if not (too_late or appending.overtaken(draft[1], entry) or appending.stranger(draft[1])) then
-    fired[#fired + 1] = appending.publish(draft, now, history)
+    entry.published_at = now
+    fired[#fired + 1] = appending.publish(draft, entry, log.state(draft[1]), history)
   end
 end
 return pack({of_epoch, fired})

@@ -4,31 +4,36 @@
 local device, wants, now = args[1], args[2], args[3]
 local of_epoch = epoch.now()
 
--- Entries that expired of which each is looked at to count those behind an offset; above that the count is the most that there
--- may be, which is what a device is told.
-local COUNTED = 10000
+-- Entries that have expired and are not freed yet that one survey looks at, all channels together: seldom any, because sweeps free
+-- them. Where there are more, the most that there may be is told.
+local room = 5000
 
---- The offsets of a channel whose entries have expired, at most COUNTED; and how many there are.
+--- Those of a channel.
 local function expired_in(state)
   if state.expiring == 0 then
-    return {}, 0
+    return {}
   end
   local key = P .. 'ttl:' .. state.channel
-  local offsets = call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, COUNTED)
-  return offsets, #offsets < COUNTED and #offsets or call('ZCOUNT', key, '-inf', now)
+  local offsets = call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, room)
+  if #offsets == room then
+    offsets.more = call('ZCOUNT', key, '-inf', now) - #offsets
+  end
+  room = math.max(1, room - #offsets)
+  return offsets
 end
 
-local function count_behind(offset, state, expired, of_all)
-  if of_all > #expired then
-    return math.max(0, math.min(of_all, state.top - math.max(offset, state.floor)))
+--- How many entries behind an offset have expired.
+local function count_behind(offset, state, expired)
+  if state.expiring == 0 or offset >= state.top then
+    return 0
   end
-  local count = 0
+  local count = call('ZCOUNT', P .. 'lost:' .. state.channel, string.format('(%.0f', offset), '+inf') + (expired.more or 0)
   for _, one in ipairs(expired) do
     if tonumber(one) > offset then
       count = count + 1
     end
   end
-  return count
+  return math.min(count, state.top - math.max(offset, state.floor))
 end
 
 local function id_at(state, offset)
@@ -41,12 +46,12 @@ end
 
 --- What is asked of each offset once.
 local function spots(state, offsets)
-  local expired, of_all = expired_in(state)
+  local expired = expired_in(state)
   local found, seen = {}, {}
   for _, offset in ipairs(offsets) do
     if not seen[offset] then
       seen[offset] = true
-      found[#found + 1] = {offset, id_at(state, offset), count_behind(offset, state, expired, of_all)}
+      found[#found + 1] = {offset, id_at(state, offset), count_behind(offset, state, expired)}
     end
   end
   return found

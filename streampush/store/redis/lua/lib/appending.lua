@@ -24,9 +24,8 @@ function appending.stranger(channel)
   return nil
 end
 
---- Why nothing can be appended to a channel; nil: something can. `at_most`: channels that there may be.
-function appending.no_log(channel, at_most)
-  local state = log.state(channel)
+--- Why nothing can be appended to a log, nil if it is not begun; nil: something can. `at_most`: channels that there may be.
+function appending.no_log(state, at_most)
   if state then
     return state.top >= appending.LAST and 'the channel has had as many publications as there may be' or nil
   end
@@ -70,7 +69,7 @@ function appending.enter(state, entry, headers, payload, history)
     appending.supersede(state, offset, entry)
   end
   appending.write(state, offset, entry, facts, headers, payload)
-  retention.trim(state, history, retention.STEP)
+  retention.trim_behind(state, history)
   log.save(state)
   return {channel, offset, facts, headers, payload}
 end
@@ -111,18 +110,16 @@ function appending.leave_out(state, offset, entry)
   log.free(state, offset, entry)
   log.write(state.channel, offset, entry)
   if entry.expires_at > 0 then
-    call('ZREM', P .. 'ttl:' .. state.channel, offset)
+    retention.forget_expiry(state.channel, offset)
   end
 end
 
---- Appends a draft, with the work that its fallback is; as `enter`.
-function appending.publish(draft, published_at, history)
-  local entry = log.named(draft[2])
-  entry.published_at = published_at
+--- Appends a draft, whose facts are `entry`, with the work that its fallback is; as `enter`. `state`: nil if the log is not begun.
+function appending.publish(draft, entry, state, history)
   if draft[5] ~= '' then
-    outbox.add(appending.FALLBACK, entry.message_id, draft[5], published_at)
+    outbox.add(appending.FALLBACK, entry.message_id, draft[5], entry.published_at)
   end
-  return appending.enter(log.state(draft[1]) or log.begin(draft[1]), entry, draft[3], draft[4], history)
+  return appending.enter(state or log.begin(draft[1]), entry, draft[3], draft[4], history)
 end
 
 --- Takes entries back and appends a notice of each; gives the notices as `enter`, in the same order. `places` is a list of

@@ -3,8 +3,8 @@
 --   epochs  set   those that the present one goes on from, after a failover that kept what they had
 local epoch = {present = nil}
 
---- The present epoch, looked up once in a script. Where there is none (Redis is new, or was emptied) the script ends here, Python begins the store and runs
---- it again: to be called before anything is written.
+--- The present epoch, looked up once in a script. Where there is none (Redis is new, or was emptied) the script ends here, Python
+--- begins the store and runs it again: to be called before anything is written.
 function epoch.now()
   epoch.present = epoch.present or call('HGET', P .. 'totals', 'epoch')
   if not epoch.present then

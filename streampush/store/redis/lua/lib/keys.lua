@@ -9,8 +9,8 @@ local keys = {}
 -- Keys above a limit that one append forgets: more than one are too many only after the limit was lowered.
 keys.FORGET = 10
 
--- Keys that one sweep forgets, of some 5 µs each.
-keys.SWEEP = 400
+-- Keys that one step of a sweep forgets, of some 15 us each.
+keys.SWEEP = 200
 
 --- The first answer to a request, or nil; 'other' if the key was used for another one.
 function keys.answer(asked, now)

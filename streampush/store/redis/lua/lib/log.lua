@@ -1,9 +1,10 @@
 --! needs totals
 -- The logs of the channels: every offset above the floor has an entry, without a hole.
 --   log:CHANNEL  hash  the state: top, floor, floor_id, size, expiring, urgent, receipted, oldest_at
---   ent:CHANNEL  hash  offset: the entry's facts, a list in the order of log.FACTS
+--   ent:CHANNEL  hash  offset: the entry's facts, a list in the order of log.encode
 --   pay:CHANNEL  hash  offset: {headers, payload}; not there if both are empty, or freed
---   ttl:CHANNEL  zset  when it expires, 0 once it is freed: offset; of entries whose expiry is a loss
+--   ttl:CHANNEL  zset  when it expires: offset; of entries that expire and are not freed
+--   lost:CHANNEL zset  offset: offset; of those that were freed because they had expired, so that they are counted behind an offset
 --   msg          hash  message id: {channel, offset}; offset 0: it waits for its time
 --   exp          zset  when it expires: OFFSET:CHANNEL; of all entries that are to be freed then
 --   age          zset  when its oldest entry was published: channel; of channels with more than one
@@ -11,13 +12,6 @@ local log = {}
 
 -- Bits of an entry's flags: streampush/store/packing.py.
 log.WANTS_RECEIPT, log.CLEAR_ON_PROCESSED, log.FREED = 1, 2, 4
-
-log.FACTS = {
-  'message_id', 'published_at', 'expires_at', 'deliver_at', 'priority', 'flags', 'size', 'weight', 'version', 'superseded_by',
-  'recalled_at', 'recalls', 'collapse_key', 'publisher', 'content_type',
-}
-
-log.NUMBERS = {'top', 'floor', 'size', 'expiring', 'urgent', 'receipted', 'oldest_at'}
 
 -- Lua's own; the short name is MessagePack's here.
 log.spread = _G.unpack
@@ -27,36 +21,35 @@ log.CHUNK = 100
 
 -- ------------------------------------------------------------------------------------------------------------------ states
 
---- The state of a channel's log; nil if nothing was ever appended.
+--- The state of a channel's log; nil if nothing was ever appended. `oldest_at`: no entry is older; it may be of one that is gone.
 function log.state(channel)
-  local row = call('HMGET', P .. 'log:' .. channel, 'floor_id', log.spread(log.NUMBERS))
+  local row = call('HMGET', P .. 'log:' .. channel, 'top', 'floor', 'floor_id', 'size', 'expiring', 'urgent', 'receipted',
+    'oldest_at')
   if not row[1] then
     return nil
   end
-  local state = {channel = channel, floor_id = row[1], more_bytes = 0, more_entries = 0}
-  for place, name in ipairs(log.NUMBERS) do
-    state[name] = tonumber(row[place + 1])
-  end
+  local state = {
+    channel = channel, top = tonumber(row[1]), floor = tonumber(row[2]), floor_id = row[3], size = tonumber(row[4]),
+    expiring = tonumber(row[5]), urgent = tonumber(row[6]), receipted = tonumber(row[7]), oldest_at = tonumber(row[8]),
+    more_bytes = 0, more_entries = 0, is_new = false, aged = false, oldest = false, oldest_offset = 0,
+  }
   state.aged = log.age(state)
   return state
 end
 
 --- The state of a log that is begun now; it is there when it is saved.
 function log.begin(channel)
-  local state = {channel = channel, floor_id = '', more_bytes = 0, more_entries = 0, is_new = true}
-  for _, name in ipairs(log.NUMBERS) do
-    state[name] = 0
-  end
-  return state
+  return {
+    channel = channel, top = 0, floor = 0, floor_id = '', size = 0, expiring = 0, urgent = 0, receipted = 0, oldest_at = 0,
+    more_bytes = 0, more_entries = 0, is_new = true, aged = false, oldest = false, oldest_offset = 0,
+  }
 end
 
 --- Writes a state that has changed, and what the whole store holds with it.
 function log.save(state)
-  local row = {'floor_id', state.floor_id}
-  for place, name in ipairs(log.NUMBERS) do
-    row[2 * place + 1], row[2 * place + 2] = name, state[name]
-  end
-  call('HSET', P .. 'log:' .. state.channel, log.spread(row))
+  call('HSET', P .. 'log:' .. state.channel, 'top', state.top, 'floor', state.floor, 'floor_id', state.floor_id,
+    'size', state.size, 'expiring', state.expiring, 'urgent', state.urgent, 'receipted', state.receipted,
+    'oldest_at', state.oldest_at)
   log.count('channels', state.is_new and 1 or 0)
   log.count('bytes', state.more_bytes)
   log.count('publications', state.more_entries)
@@ -76,9 +69,18 @@ function log.count(name, more)
   end
 end
 
---- What the sweep by age looks at; nil for a log of one entry, which stays however old it is.
+--- What the sweep by age looks at; false for a log of one entry, which stays however old it is.
 function log.age(state)
-  return state.top - state.floor > 1 and state.oldest_at or nil
+  return state.top - state.floor > 1 and state.oldest_at
+end
+
+--- The oldest entry of a log that has one, looked up once.
+function log.oldest(state)
+  if state.oldest_offset ~= state.floor + 1 then
+    state.oldest_offset = state.floor + 1
+    state.oldest = log.entry(state.channel, state.oldest_offset)
+  end
+  return state.oldest
 end
 
 --- The entries of a log weigh so many bytes more, or less.
@@ -89,13 +91,13 @@ end
 
 -- ----------------------------------------------------------------------------------------------------------------- entries
 
---- An entry from its list of facts.
+--- An entry from its list of facts. Written out, because a table that grows field by field costs four times as much.
 function log.named(facts)
-  local entry = {}
-  for place, name in ipairs(log.FACTS) do
-    entry[name] = facts[place]
-  end
-  return entry
+  return {
+    message_id = facts[1], published_at = facts[2], expires_at = facts[3], deliver_at = facts[4], priority = facts[5],
+    flags = facts[6], size = facts[7], weight = facts[8], version = facts[9], superseded_by = facts[10],
+    recalled_at = facts[11], recalls = facts[12], collapse_key = facts[13], publisher = facts[14], content_type = facts[15],
+  }
 end
 
 --- An entry from what lies in Redis.
@@ -103,12 +105,13 @@ function log.decode(packed)
   return log.named(unpack(packed))
 end
 
+--- The other way.
 function log.encode(entry)
-  local facts = {}
-  for place, name in ipairs(log.FACTS) do
-    facts[place] = entry[name]
-  end
-  return pack(facts)
+  return pack({
+    entry.message_id, entry.published_at, entry.expires_at, entry.deliver_at, entry.priority,
+    entry.flags, entry.size, entry.weight, entry.version, entry.superseded_by,
+    entry.recalled_at, entry.recalls, entry.collapse_key, entry.publisher, entry.content_type,
+  })
 end
 
 --- The entry at an offset, or nil.

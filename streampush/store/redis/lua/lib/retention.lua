@@ -4,28 +4,43 @@
 -- `history` is what is kept of a channel: {entries, bytes, published before that: too old}.
 local retention = {}
 
--- Entries that one append drops of its channel at most, of some 10 µs each; what is left goes with the next ones and the sweep.
+-- Entries that one append drops of its channel at most, of some 20 us each; what is left goes with the next ones and the sweep.
 retention.STEP = 100
 
--- Entries that one sweep drops of all channels, and as many that it frees.
-retention.SWEEP = 400
+-- Entries that one step of a sweep drops, of all channels together, or frees.
+retention.SWEEP = 200
 
 -- Channels that one sweep looks at for either reason.
 retention.CHANNELS = 50
 
+-- What is left of STEP in this script, however many entries it appends.
+retention.left = retention.STEP
+
 --- Whether the oldest entry is to go. The newest one of a channel stays.
 function retention.is_over(state, history)
   local entries = state.top - state.floor
-  return entries > 1 and (entries > history[1] or state.size > history[2] or state.oldest_at < history[3])
+  if entries <= 1 then
+    return false
+  elseif entries > history[1] or state.size > history[2] then
+    return true
+  elseif state.oldest_at < history[3] then -- or so it was: usually that entry is gone
+    state.oldest_at = log.oldest(state).published_at
+  end
+  return state.oldest_at < history[3]
+end
+
+--- Drops what is too much after an append: what is left of STEP, but two entries always, so that no log grows while it is appended
+--- to. The caller saves the state.
+function retention.trim_behind(state, history)
+  local dropped = retention.trim(state, history, math.max(2, retention.left))
+  retention.left = math.max(0, retention.left - dropped)
 end
 
 --- Drops at most so many entries; gives how many. The caller saves the state.
 function retention.trim(state, history, at_most)
-  local dropped, entry = 0, nil
+  local dropped = 0
   while dropped < at_most and retention.is_over(state, history) do
-    retention.drop(state, entry or log.entry(state.channel, state.floor + 1))
-    entry = log.entry(state.channel, state.floor + 1)
-    state.oldest_at = entry.published_at
+    retention.drop(state, log.oldest(state))
     dropped = dropped + 1
   end
   if retention.is_over(state, history) then
@@ -44,7 +59,7 @@ function retention.drop(state, entry)
   call('HDEL', P .. 'pay:' .. channel, offset)
   if entry.expires_at > 0 then
     state.expiring = state.expiring - 1
-    call('ZREM', P .. 'ttl:' .. channel, offset)
+    retention.forget_expiry(channel, offset)
     call('ZREM', P .. 'exp', log.spot(channel, offset))
   end
   if entry.collapse_key ~= '' or entry.version ~= '' then
@@ -55,6 +70,12 @@ function retention.drop(state, entry)
     call('HDEL', P .. 'msg', entry.message_id)
     receipts.forget(entry.message_id)
   end
+end
+
+--- That an entry expires, or has, is no loss any more.
+function retention.forget_expiry(channel, offset)
+  call('ZREM', P .. 'ttl:' .. channel, offset)
+  call('ZREM', P .. 'lost:' .. channel, offset)
 end
 
 --- An entry that goes is the newest of its collapse key no more, and its version is forgotten.
@@ -90,7 +111,9 @@ function retention.free_one(state, offset)
   local entry = log.entry(state.channel, offset)
   log.free(state, offset, entry)
   log.write(state.channel, offset, entry)
-  call('ZADD', P .. 'ttl:' .. state.channel, 'XX', 0, offset)
+  if call('ZREM', P .. 'ttl:' .. state.channel, offset) == 1 then
+    call('ZADD', P .. 'lost:' .. state.channel, offset, offset)
+  end
 end
 
 --- Frees what can be freed before an append to the channel is refused for want of room.
