@@ -6,6 +6,8 @@ secrets/                   only its owner may enter
     ca.key  server.key  rest.key
     device-ID.crt  device-ID.key
     publisher-NAME.crt  publisher-NAME.key
+appointments/              when a server wants a device back, see client.appointments
+    device-ID.json
 """
 
 from __future__ import annotations
@@ -55,6 +57,10 @@ class DevelopmentDirectory:
 
     def publisher(self, name: str) -> Credentials:
         return self._client(f"publisher-{name}")
+
+    def appointment(self, device_id: str) -> Path:
+        """When the server wants the device back, if it has said so."""
+        return self.root / "appointments" / f"device-{device_id}.json"
 
     def _client(self, stem: str) -> Credentials:
         return Credentials(self.secrets / f"{stem}.crt", self.secrets / f"{stem}.key")

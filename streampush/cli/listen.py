@@ -18,8 +18,10 @@ from streampush.cli.link import LARGEST_FRAMES, FirstConnection, explain_error, 
 from streampush.cli.running import run
 from streampush.cli.target import directory_option, find_target, host_option, port_option
 from streampush.cli.words import counted, shown
+from streampush.client.appointments import AppointmentStore, FileAppointments
 from streampush.client.errors import ClientError, RequestRefused
 from streampush.client.events import (
+    Appointed,
     ClientEvent,
     Connected,
     Degraded,
@@ -58,6 +60,7 @@ class Listening:
     channels: tuple[str, ...] = ()
     start: Start = Start.UNSPECIFIED
     durable: bool = False
+    appointments: AppointmentStore | None = None
     outcome: Outcome = Outcome.PROCESSED
     count: int = 0
     timeout: float = 0.0
@@ -115,7 +118,9 @@ def listen(
     """Connect as a device of the directory and print its messages as they arrive, acknowledging each."""
     target = find_target(directory, host, port)
     tls = open_tls(target, target.files.device(device))
-    listening = Listening(target.host, target.port, tls, channels, STARTS[start], outcome=OUTCOMES[ack], **options)
+    appointments = FileAppointments(target.files.appointment(device))
+    options |= {"appointments": appointments, "outcome": OUTCOMES[ack]}
+    listening = Listening(target.host, target.port, tls, channels, STARTS[start], **options)
     run(lambda reactor: Listener(reactor, listening).work())
 
 
@@ -135,6 +140,7 @@ class Listener:
             on_message=self._message,
             on_event=self._event,
             app="streampush",
+            appointments=listening.appointments,
             settings=LARGEST_FRAMES,
         )
 
@@ -198,6 +204,8 @@ def describe_event(event: ClientEvent) -> str:
     if isinstance(event, Disconnected) and event.next_try_in is not None:
         reason = describe_code(event.code, event.advice, event.detail) if event.code else event.detail or "connection lost"
         return f"disconnected: {reason}; next try in {event.next_try_in:.1f} s"
+    if isinstance(event, Appointed):
+        return f"the server wants this device back in {event.next_try_in:.1f} s, as it said before: waiting"
     if isinstance(event, Degraded):
         return f"away for {event.tries} tries: short connections from now on"
     if isinstance(event, PositionLost):

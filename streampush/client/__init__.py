@@ -22,6 +22,7 @@ Messages of one channel come in order and one at a time, at least once, and are 
 `show` could not take comes again later, behind others of its channel.
 """
 
+from streampush.client.appointments import Appointment, AppointmentStore, FileAppointments, MemoryAppointments
 from streampush.client.connection import StreamConnection
 from streampush.client.errors import (
     ClientError,
@@ -37,6 +38,7 @@ from streampush.client.errors import (
     UnexpectedReply,
 )
 from streampush.client.events import (
+    Appointed,
     BacklogEnded,
     ClientEvent,
     Connected,
@@ -63,6 +65,9 @@ __all__ = [
     "Address",
     "Alert",
     "AppState",
+    "Appointed",
+    "Appointment",
+    "AppointmentStore",
     "BacklogEnded",
     "ClientError",
     "ClientEvent",
@@ -75,7 +80,9 @@ __all__ = [
     "Disconnected",
     "Durability",
     "Fault",
+    "FileAppointments",
     "InvalidRequest",
+    "MemoryAppointments",
     "MemoryPositions",
     "Message",
     "Milestone",

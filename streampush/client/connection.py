@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol as Port
 
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime, ITCPTransport, ITransport
@@ -68,6 +69,7 @@ class StreamConnection(Protocol):
         self._reading = False
         self._welcomed_at: float | None = None
         self._loss: Loss | None = None
+        self._told_at = 0.0  # when the server said what is in it
         self._max_frame = DEFAULT_MAX_FRAME  # the server's, once it has greeted
 
     @property
@@ -192,7 +194,7 @@ class StreamConnection(Protocol):
                 self._max_frame = message.limits.max_frame or DEFAULT_MAX_FRAME
                 self._security.remember(self._address, self._wire())
             elif isinstance(message, m.GoAway):
-                self._loss = _from_peer(message)
+                self._told(message)
             elif isinstance(message, m.Error) and message.advice in _LEAVE_ON_ERROR:
                 self._retire(message)
             owner.received(self, event.request_id, message)
@@ -205,8 +207,12 @@ class StreamConnection(Protocol):
 
     def _retire(self, error: m.Error) -> None:
         """An Error that advises another connection. What is open is finished first: after a GoAway the server reads no more."""
-        self._loss = _from_peer(error)
+        self._told(error)
         self._leave_deadline = min(self._leave_deadline, self._clock.seconds() + self._session.settings.drain_timeout)
+
+    def _told(self, message: m.GoAway | m.Error) -> None:
+        self._loss = Loss(message.code, message.advice, message.detail, message.retry_after_ms, message.jitter_ms, by_peer=True)
+        self._told_at = self._clock.seconds()
 
     def _hang_up(self, now: float) -> None:
         self._abort_deadline = min(self._abort_deadline, now + CLOSE_TIMEOUT)
@@ -249,11 +255,7 @@ class StreamConnection(Protocol):
             loss = Loss(Code.CERTIFICATE_REJECTED, Advice.UNSPECIFIED, problem, credentials=True)
         elif loss is None:
             loss = Loss(detail=reason.getErrorMessage())
-        return Loss(loss.code, loss.advice, loss.detail, loss.retry_after_ms, loss.jitter_ms, loss.by_peer, loss.credentials, lived)
-
-
-def _from_peer(message: m.GoAway | m.Error) -> Loss:
-    return Loss(message.code, message.advice, message.detail, message.retry_after_ms, message.jitter_ms, by_peer=True)
+        return replace(loss, lived=lived, since_told=self._clock.seconds() - self._told_at if loss.by_peer else 0.0)
 
 
 class OneConnection(Factory):

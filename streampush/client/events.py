@@ -42,6 +42,13 @@ class Disconnected:
 
 
 @dataclass(frozen=True, slots=True)
+class Appointed:
+    """The client was started before the moment at which the server wants it back, and waits so many seconds for it."""
+
+    next_try_in: float
+
+
+@dataclass(frozen=True, slots=True)
 class Degraded:
     """Away for so many tries that from now on the client makes short connections."""
 
@@ -112,6 +119,7 @@ class Fault:
 ClientEvent: TypeAlias = (
     Connected
     | Disconnected
+    | Appointed
     | Degraded
     | Stopped
     | PositionLost

@@ -15,9 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
 from twisted.python.failure import Failure
 
+from streampush.client.appointments import Appointment, AppointmentStore
 from streampush.client.connection import OneConnection, StreamConnection
 from streampush.client.errors import ClientStopped, ConnectionLost, NotConnected
-from streampush.client.events import ClientEvent, Connected, Degraded, Disconnected, Fault, Stopped, StopReason
+from streampush.client.events import Appointed, ClientEvent, Connected, Degraded, Disconnected, Fault, Stopped, StopReason
 from streampush.client.inbox import Inbox
 from streampush.client.reconnect import Attempt, Decision, Loss, Reconnect, Stop
 from streampush.client.requests import OpenRequests
@@ -41,7 +42,7 @@ class Lifeline:
     """Connects, greets, acknowledges what the inbox has done, leaves, and connects again. See ConnectionOwner.
 
     `hello` is asked at each greeting; `received` gets the messages that are neither a heartbeat nor Welcome, with the id of the
-    request that they answer, or 0; `emit` hears what happens. Raises ValueError without an address.
+    request that they answer, or 0; `emit` hears what happens; `wall` gives Unix seconds. Raises ValueError without an address.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Lifeline:
         hello: Callable[[], m.Hello],
         received: Callable[[int, m.Message], None],
         emit: Callable[[ClientEvent], None],
+        appointments: AppointmentStore,
+        wall: Callable[[], float],
     ) -> None:
         self._reactor = reactor
         self._addresses = tuple(addresses)
@@ -68,6 +71,9 @@ class Lifeline:
         self._hello = hello
         self._received = received
         self._emit = emit
+        self._appointments = appointments
+        self._wall = wall
+        self._appointed = False  # a moment that the server has named is kept
         self._reconnect = Reconnect(len(self._addresses), random)
         self._life = _Life.NEW
         self._stop_detail = ""
@@ -95,7 +101,7 @@ class Lifeline:
         self._check_running()
         if self._life is _Life.NEW:
             self._life = _Life.RUNNING
-            self._follow(self._reconnect.begin())
+            self._follow(self._begin())
 
     async def stop(self) -> None:
         """See StreamClient.stop."""
@@ -143,6 +149,42 @@ class Lifeline:
     def _check_running(self) -> None:
         if self._life is _Life.STOPPED:
             raise ClientStopped(self._stop_detail)
+
+    def _begin(self) -> Attempt:
+        """The first connection; at the moment that the server has named before a restart, if there is one."""
+        appointment: Appointment | None = None
+        try:
+            appointment = self._appointments.load()
+        except Exception as error:  # noqa: BLE001 - the application's code; its text may quote anything
+            self._emit(Fault(0, f"the appointment store raised {type(error).__name__}"))
+        if appointment is None:
+            return self._reconnect.begin()
+        self._appointed = True
+        names = [f"{host}:{port}" for host, port in self._addresses]
+        address = names.index(appointment.address) if appointment.address in names else 0
+        attempt = self._reconnect.begin(appointment.not_before_ms / 1000 - self._wall(), address)
+        if attempt.appointed:
+            self._emit(Appointed(attempt.delay))
+        return attempt
+
+    def _keep(self, attempt: Attempt) -> None:
+        """The moment that the server has named outlives this process."""
+        host, port = self._addresses[attempt.address]
+        try:
+            self._appointments.save(Appointment(int((self._wall() + attempt.delay) * 1000), f"{host}:{port}"))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._emit(Fault(0, f"the appointment store raised {type(error).__name__}"))
+        self._appointed = True
+
+    def _arrived(self) -> None:
+        """The server has greeted: what it had named is kept no longer."""
+        if not self._appointed:
+            return
+        self._appointed = False
+        try:
+            self._appointments.forget()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._emit(Fault(0, f"the appointment store raised {type(error).__name__}"))
 
     def _follow(self, decision: Decision) -> None:
         if isinstance(decision, Stop):
@@ -222,12 +264,15 @@ class Lifeline:
                 self._emit(Degraded(self._reconnect.tries))
         next_try_in = decision.delay if isinstance(decision, Attempt) else None
         self._emit(Disconnected(loss.code, loss.advice, loss.detail, next_try_in))
+        if isinstance(decision, Attempt) and decision.appointed:
+            self._keep(decision)
         if self._life is _Life.RUNNING:  # the application may have stopped us in between
             self._follow(decision)
 
     def _greeted(self, welcome: m.Welcome) -> None:
         self._welcome = welcome
         self._reconnect.welcomed(welcome.reconnect)
+        self._arrived()
         self._emit(Connected(welcome, self._short))
         for subscribed in welcome.subscribed:
             self.heed(self._inbox.subscribed(subscribed))

@@ -9,13 +9,14 @@ A state machine without clock or socket: it is told how a connection ended and d
   `backoff_max` on, half fixed and half random, until two in a row have succeeded.
 - What the server advised in GoAway overrides the delays, and some advice ends it. A code that is not known counts by its advice
   alone. Before Welcome a GoAway is a failed try as well, and the longer of the two waits counts.
+- A GoAway that names a time is an appointment: it is kept to the moment, counted from when it was named, and is no failed try.
 - A connection that lived less than `STABLE_AFTER` did not end the trouble: the count of tries goes on, or a server that
   greets and drops would be hammered for ever.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeAlias
 
@@ -29,6 +30,8 @@ FIRST_TRY_DELAY = 0.5
 STABLE_AFTER = 10.0
 SHORT_SUCCESSES = 2
 SHORT_DOUBLINGS = 4  # of the interval between short connections
+LEAST_APPOINTMENT = 0.5  # seconds; before Welcome a shorter one is only advice, or a server could make us hammer it
+LONGEST_APPOINTMENT = 3600.0
 
 STOPPING: dict[Advice, StopReason] = {
     Advice.DO_NOT_RECONNECT: StopReason.TOLD,
@@ -43,7 +46,8 @@ class Loss:
     """How a connection ended, or that it was never made.
 
     `by_peer`: code, advice and times are the server's; otherwise they are only for people. `credentials`: a certificate was
-    refused, ours or theirs. `lived`: seconds since Welcome, None if there was none.
+    refused, ours or theirs. `lived`: seconds since Welcome, None if there was none. `since_told`: seconds since the server named
+    these times.
     """
 
     code: Code | int = 0
@@ -54,15 +58,18 @@ class Loss:
     by_peer: bool = False
     credentials: bool = False
     lived: float | None = None
+    since_told: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Connect in `delay` seconds to the address of this index; `degraded`: a short connection."""
+    """Connect in `delay` seconds to the address of this index; `degraded`: a short connection. `appointed`: the server wants it
+    then, and the application should keep that over a restart."""
 
     delay: float
     address: int
     degraded: bool = False
+    appointed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +107,12 @@ class Reconnect:
         """Whether the last Attempt asked for a short connection, and trouble is not over since."""
         return self._short
 
-    def begin(self) -> Attempt:
-        """The first connection of all."""
-        return self._attempt(0.0)
+    def begin(self, appointed_in: float = 0.0, address: int = 0) -> Attempt:
+        """The first connection of all; `appointed_in`: the server wants it in so many seconds at that address, as it once said."""
+        if not 0.0 < appointed_in <= LONGEST_APPOINTMENT:
+            return self._attempt(0.0)
+        self._address = address
+        return replace(self._attempt(appointed_in), appointed=True)
 
     def welcomed(self, policy: ReconnectPolicy) -> None:
         """The server has greeted and announced its policy, which is used from now on; what makes no sense in it is not."""
@@ -126,6 +136,10 @@ class Reconnect:
             self._recover()
         self._successes = 0
         self._choose_address(loss)
+        appointed_in = self._appointed_in(loss)
+        if appointed_in is not None:
+            self._away = self._away or loss.lived is not None
+            return replace(self._attempt(appointed_in), appointed=True)
         return self._attempt(self._advised(loss, self._count(loss)))
 
     def _attempt(self, delay: float) -> Attempt:
@@ -153,6 +167,15 @@ class Reconnect:
         if self.tries >= self._policy.degraded_after:
             return self._short_interval()
         return self._random.uniform(0, self._span())
+
+    def _appointed_in(self, loss: Loss) -> float | None:
+        """Seconds until the moment that the server has named, if it has."""
+        if not loss.by_peer or loss.advice not in (Advice.RECONNECT, Advice.RECONNECT_ELSEWHERE) or not loss.retry_after_ms:
+            return None
+        wait = min(LONGEST_APPOINTMENT, (loss.retry_after_ms + self._random.uniform(0, loss.jitter_ms)) / 1000)
+        if loss.lived is None and wait < LEAST_APPOINTMENT:
+            return None
+        return max(0.0, wait - loss.since_told)
 
     def _advised(self, loss: Loss, table: float) -> float:
         """The delay that the server asked for, if it did, else the table's."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
+from time import time
 from typing import Unpack
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from streampush.client.appointments import AppointmentStore, MemoryAppointments
 from streampush.client.errors import NotConnected
 from streampush.client.events import ClientEvent, Fault, ReceiptArrived
 from streampush.client.inbox import Inbox, OnMessage, Window
@@ -45,6 +47,7 @@ class StreamClient:
     REJECTED, any other exception RETRY_LATER: the channel goes on, and the message is given to it again when the server delivers
     it again. Without `on_message`, messages are left unacknowledged. `on_event` hears what happens; it must not block. `window`:
     messages and bytes taken unacknowledged. `positions`: where the application is on each channel; in memory by default.
+    `appointments`: when the server wants the client back; in memory by default. `wall`: Unix seconds.
     `receipts`: a publisher hears what becomes of its messages. `request_timeout`: seconds, default of all requests. Raises
     ValueError without an address.
     """
@@ -61,9 +64,11 @@ class StreamClient:
         state: AppState = AppState.UNSPECIFIED,
         window: Window | None = None,
         positions: PositionStore | None = None,
+        appointments: AppointmentStore | None = None,
         receipts: bool = False,
         on_event: Callable[[ClientEvent], None] | None = None,
         random: Random | None = None,
+        wall: Callable[[], float] = time,
         settings: SessionSettings | None = None,
         request_timeout: float = REQUEST_TIMEOUT,
         max_requests: int = MAX_REQUESTS,
@@ -91,6 +96,8 @@ class StreamClient:
             hello=self._hello,
             received=self._received,
             emit=self._emit,
+            appointments=appointments or MemoryAppointments(),
+            wall=wall,
         )
 
     # ------------------------------------------------------------------------------------------------------ for applications

@@ -181,15 +181,70 @@ def test_without_advice_its_times_do_not_count() -> None:
     assert high <= 5
 
 
-def test_before_welcome_the_longer_wait_counts() -> None:
-    def refused(retry_after_ms: int) -> Loss:
-        return Loss(Code.OVERLOADED, Advice.RECONNECT, retry_after_ms=retry_after_ms, by_peer=True)
-
-    long_advice = spread([BROKEN, UNREACHABLE, refused(30_000)])[-1]
-    assert long_advice == (30, 30)
-    low, high = spread([BROKEN] + [UNREACHABLE] * 3 + [refused(1000)])[-1]
-    assert low == 1
+@pytest.mark.parametrize(
+    ("advice", "retry_after_ms", "least"),
+    [(Advice.RETRY, 1_000, 1.0), (Advice.SLOW_DOWN, 1_000, 8.0), (Advice.RECONNECT, 499, 0.499)],
+)
+def test_before_welcome_the_longer_wait_counts(advice: Advice, retry_after_ms: int, least: float) -> None:
+    refused = Loss(Code.OVERLOADED, advice, retry_after_ms=retry_after_ms, by_peer=True)
+    low, high = spread([BROKEN] + [UNREACHABLE] * 3 + [refused])[-1]
+    assert low == least
     assert 7.6 < high <= 8
+
+
+# ------------------------------------------------------------------------------------------------------------- appointments
+
+
+def appointed(retry_after_ms: int, *, lived: float | None = None, since_told: float = 0.0, jitter_ms: int = 0) -> Loss:
+    advice = Advice.RECONNECT_ELSEWHERE
+    return Loss(
+        Code.DRAINING, advice, retry_after_ms=retry_after_ms, jitter_ms=jitter_ms, by_peer=True, lived=lived, since_told=since_told
+    )
+
+
+@pytest.mark.parametrize("lived", [None, 1.0, 100.0])
+def test_a_moment_that_the_server_names_is_kept_exactly(lived: float | None) -> None:
+    reconnect = machine()
+    delays(reconnect, [BROKEN] + [UNREACHABLE] * 3)
+    attempt = reconnect.lost(appointed(1_234, lived=lived))
+    assert isinstance(attempt, Attempt)
+    assert (attempt.delay, attempt.appointed) == (1.234, True)
+
+
+def test_it_counts_from_when_it_was_named_and_not_from_the_end_of_the_connection() -> None:
+    attempt = machine().lost(appointed(3_000, lived=100, since_told=2.5))
+    assert isinstance(attempt, Attempt)
+    assert attempt.delay == 0.5
+    attempt = machine().lost(appointed(3_000, lived=100, since_told=9.0))
+    assert isinstance(attempt, Attempt)
+    assert attempt.delay == 0.0
+
+
+def test_an_appointment_is_no_failed_try() -> None:
+    reconnect = machine()
+    for _ in range(50):
+        attempt = reconnect.lost(appointed(1_000))
+        assert isinstance(attempt, Attempt)
+        assert (attempt.delay, attempt.degraded) == (1.0, False)
+    assert reconnect.tries == 0
+
+
+def test_who_finds_nobody_at_its_moment_goes_on_with_the_backoff() -> None:
+    ranges = spread([appointed(20_000, lived=100), UNREACHABLE, UNREACHABLE])
+    assert [round(high) for _, high in ranges] == [20, 1, 2]
+
+
+def test_nobody_is_put_off_for_longer_than_an_hour() -> None:
+    attempt = machine().lost(appointed(2**32 - 1))
+    assert isinstance(attempt, Attempt)
+    assert attempt.delay == 3_600
+
+
+def test_a_restarted_client_begins_at_its_moment_and_its_address() -> None:
+    reconnect = Reconnect(3, Random(1))
+    assert reconnect.begin(12.5, 2) == Attempt(12.5, 2, appointed=True)
+    assert Reconnect(3, Random(1)).begin(-1.0, 2) == Attempt(0.0, 0)
+    assert Reconnect(3, Random(1)).begin(4_000.0, 2) == Attempt(0.0, 0)
 
 
 def test_advice_without_a_time_uses_the_announced_jitter() -> None:
