@@ -48,6 +48,7 @@ def choice(default: str, allowed: tuple[str, ...], why: str) -> Any:
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     name: str = setting("", "", "names this node in Welcome, logs and the probe; empty: the host's name")
+    handover: str = setting("", "file", "a Unix socket, where a new process asks for the listening sockets; empty: no upgrades")
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,8 @@ class _Checker:
             yield from self._store(self._config.store.path)
         if self._config.store.backend == "redis":
             yield from self._redis()
+        if self._config.node.handover:
+            yield from self._folder("node.handover", self._config.node.handover)
         if self._config.apns.proxy_password_file:
             yield from self._password("apns.proxy_password_file", self._config.apns.proxy_password_file)
 
@@ -112,21 +114,28 @@ class _Checker:
 
     def _store(self, path: str) -> Iterator[Problem]:
         """Where the store's file is, or will be. What is in it is for the store to say, which opens it."""
+        found = list(self._folder("store.path", path))
+        yield from found
+        if any(problem.severity == "error" for problem in found):
+            return
+        if os.path.isfile(path) and os.stat(path).st_mode & 0o077:
+            text = f"{path} holds messages and push tokens, and others can use it, type: chmod 600 {path}"
+            yield self._problem("store.path", text, "warning")
+
+    def _folder(self, key: str, path: str) -> Iterator[Problem]:
+        """Of a file that is ours: it must be there, and others must not be able to put another file in its place."""
         folder = os.path.dirname(os.path.abspath(path))
         try:
             mode = os.stat(folder).st_mode
         except OSError as error:
-            yield self._problem("store.path", f"the folder {folder} cannot be used: {error.strerror}")
+            yield self._problem(key, f"the folder {folder} cannot be used: {error.strerror}")
             return
         if not stat.S_ISDIR(mode):
-            yield self._problem("store.path", f"{folder} is not a folder")
+            yield self._problem(key, f"{folder} is not a folder")
             return
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             text = f"anybody can replace files in {folder} (mode {stat.S_IMODE(mode):04o}), type: chmod o-w {folder}"
-            yield self._problem("store.path", text, "warning")
-        if os.path.isfile(path) and os.stat(path).st_mode & 0o077:
-            text = f"{path} holds messages and push tokens, and others can use it, type: chmod 600 {path}"
-            yield self._problem("store.path", text, "warning")
+            yield self._problem(key, text, "warning")
 
     def _pair(self, section: str, certificate_path: str, key_path: str) -> Iterator[Problem]:
         """A server certificate and its private key."""

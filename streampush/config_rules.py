@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+import socket
 from collections.abc import Iterable, Iterator
 
 from streampush.config import SCOPES, Config, KeyConfig, Problem
@@ -19,6 +21,9 @@ RESERVED_DESCRIPTORS = 68
 those that are refused and told when to come back, come on top."""
 
 MAX_CHANNEL_BYTES = 255
+
+MAX_SOCKET_PATH = 90
+"""Bytes. The kernel takes 107; a new socket has a longer name until it replaces the old one (`handover.place`)."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PLACEHOLDER = re.compile(r"\{(.*?)\}")
@@ -100,6 +105,20 @@ def _proxies(config: Config) -> Found:
             ipaddress.ip_network(network)
         except ValueError:
             yield "listen.proxy_from", f"{network!r} is neither an address nor a network, such as 10.0.0.0/24 or 2001:db8::/64"
+
+
+def _handover(config: Config) -> Found:
+    path = config.node.handover
+    if not path:
+        return
+    size = len(os.fsencode(path))
+    if size > MAX_SOCKET_PATH:
+        yield "node.handover", f"{path} has {size} bytes, allowed are {MAX_SOCKET_PATH} for the path of a Unix socket"
+    if not hasattr(socket, "SO_PEERCRED"):
+        yield (
+            "node.handover",
+            "this system does not say who is on the other side of a Unix socket; take sockets from a service manager",
+        )
 
 
 def _heartbeat(config: Config) -> Found:
@@ -275,6 +294,7 @@ def _quick_clients(config: Config) -> Found:
 
 _ERRORS = (
     _tls_files,
+    _handover,
     _addresses,
     _proxies,
     _heartbeat,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.error import CannotListenError
@@ -15,6 +18,7 @@ from streampush.composition import Parts
 from streampush.config import Config
 from streampush.config_rules import is_loopback
 from streampush.errors import ConfigError
+from streampush.handover.incumbent import Share
 from streampush.handover.inherited import ENVIRONMENT, REST, STREAM, Inherited
 from streampush.rest.http import ApiSite
 from streampush.server.listener import StreamPort
@@ -40,6 +44,28 @@ def check_exposure(config: Config, sockets: Mapping[str, socket.socket]) -> None
         raise ConfigError(ENVIRONMENT, "LISTEN_FDS", problem)
 
 
+def fitting(config: Config, found: Inherited) -> Inherited:
+    """Those of the sockets that a node with these settings serves; the others are closed.
+
+    Left out is what it does not serve at all, and what was bound after settings that have changed since. Raises ConfigError as
+    `check_exposure`.
+    """
+    wanted = {STREAM: (config.listen.address, config.listen.port), REST: (config.rest.address, config.rest.port)}
+    kept = {}
+    for name, sock in found.sockets.items():
+        if name in served_names(config) and (name not in found.bound or _is_at(sock, *wanted[name])):
+            kept[name] = sock
+        else:
+            sock.close()
+    check_exposure(config, kept)
+    return replace(found, sockets=kept)
+
+
+def _is_at(sock: socket.socket, address: str, port: int) -> bool:
+    host, found = sock.getsockname()[:2]
+    return port in (0, found) and ipaddress.ip_address(address) == ipaddress.ip_address(host)
+
+
 class NodePorts:
     """Takes the ports of `parts`. Nothing is accepted before the reactor runs.
 
@@ -56,6 +82,33 @@ class NodePorts:
         self.stream: StreamPort | None = None
         self.rest: IListeningPort | None = None
         self.rest_site: ApiSite | None = None
+
+    def inherit(self, inherited: Inherited) -> None:
+        """Sockets to serve in place of bound ones, as far as they are not known from the start. Before `take`."""
+        self._inherited = inherited
+
+    def shares(self) -> list[Share]:
+        """The sockets that are listened on, for a process that follows."""
+        sockets = [(STREAM, self.stream.fileno())] if self.stream is not None else []
+        if self.rest is not None:
+            rest: Any = self.rest
+            sockets.append((REST, rest.fileno()))
+        foreign = self._inherited.sockets.keys() - self._inherited.bound
+        return [Share(name, descriptor, name in foreign) for name, descriptor in sockets]
+
+    def copies(self) -> Inherited:
+        """The same sockets a second time: they listen until these are closed too."""
+        shares = self.shares()
+        sockets = {share.name: socket.socket(fileno=os.dup(share.descriptor)) for share in shares}
+        return Inherited(sockets, "this process", bound=frozenset(share.name for share in shares if not share.foreign))
+
+    async def stop_accepting(self) -> None:
+        """Closes the listening sockets, for this process; connections that are open do not notice."""
+        if self.stream is not None:
+            await self.stream.stopListening()
+        stopped = self.rest.stopListening() if self.rest is not None else None
+        if stopped is not None:
+            await stopped
 
     @property
     def is_open(self) -> bool:
@@ -112,11 +165,7 @@ class NodePorts:
         named = zip((STREAM, REST), self.where(), strict=True)
         sockets = [f"{name} on {where}" for name, where in named if name in inherited.sockets]
         if sockets:
-            self._log.info(
-                "listening sockets come from {source}, whatever address and port are set: {sockets}",
-                source=inherited.source,
-                sockets=", ".join(sockets),
-            )
+            self._log.info("listening sockets come from {source}: {sockets}", source=inherited.source, sockets=", ".join(sockets))
 
 
 def _where(port: Any) -> str:

@@ -63,7 +63,8 @@ class StreampushService(Service):
         self.ports = NodePorts(reactor, config, parts, inherited or Inherited())
         self._old_hangup: Any = None
         self._old_switch_interval = sys.getswitchinterval()
-        self._hurried = False
+        self.hurried = False
+        self._has_successor = False
 
     def setServiceParent(self, parent: Any) -> None:
         """Under twistd the parent is the application, and what it has as ILogObserver becomes the process's log."""
@@ -92,13 +93,26 @@ class StreampushService(Service):
             raise SystemExit(1) from None
 
     def startService(self) -> None:
-        """Everything runs when this returns; the node is ready when its first probe has come through."""
+        """As `begin`, but that a store that cannot be used is one line on stderr and exit status 1."""
         if not self.ports.is_open:
             self.privilegedStartService()
+        try:
+            self.begin()
+        except ConfigError as error:
+            print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
+            raise SystemExit(1) from None
+
+    def begin(self) -> None:
+        """Everything runs when this returns; the node is ready when its first probe has come through. Its ports were taken.
+
+        The store is opened in the process that will use it: behind the fork to the background, with the rights that are kept.
+        Raises ConfigError if it cannot be used.
+        """
         self._parts.port = self.port
         self._old_switch_interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
-        self._open_store()
+        self._parts.keeping.start()
+        self._parts.hear()
         super().startService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         if self._observer is not None:
             self._observer.start()
@@ -131,14 +145,9 @@ class StreampushService(Service):
         if self._parts.away.apps.all:
             self._tell_apps()
 
-    def _open_store(self) -> None:
-        """The store is opened in the process that will use it: behind the fork to the background, with the rights that are kept."""
-        try:
-            self._parts.keeping.start()
-            self._parts.hear()
-        except ConfigError as error:
-            print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
-            raise SystemExit(1) from None
+    def ready(self) -> tuple[bool, tuple[str, ...]]:
+        """Whether the node is ready, and why not."""
+        return self._parts.health.ready(self._reactor.seconds())
 
     def _hangup(self, signum: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self.reload)
@@ -186,13 +195,18 @@ class StreampushService(Service):
         """Drains: no new connections, GoAway 1004 to every peer, and at most `drain_timeout` for them to go."""
         return Deferred.fromCoroutine(self._stop())
 
+    def give_way(self) -> Deferred[None]:
+        """Stops for a process that serves, or will serve, on the same sockets: nothing is refused, what is new is left to it."""
+        self._has_successor = True
+        return self.stopService()
+
     def _hurry(self, signum: int, frame: FrameType | None) -> None:
         """Whoever sends a second signal does not want to wait."""
         self._reactor.callFromThread(self.hurry)
 
     def hurry(self) -> None:
         """The stop that is under way waits no longer, neither for devices to leave nor for answers of Apple's."""
-        self._hurried = True
+        self.hurried = True
         self.node.cut()
         self._parts.away.cut()
 
@@ -200,17 +214,14 @@ class StreampushService(Service):
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         hurried = {number: signal.signal(number, self._hurry) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            await self._drain()
+            await (self._drain_for_successor() if self._has_successor else self._drain())
             self.node.stop()
             self.service.stop()
             await self._stop_pushes()
         finally:
             for number, before in hurried.items():
                 signal.signal(number, before)
-        if self.ports.rest is not None:
-            stopped = self.ports.rest.stopListening()
-            if stopped is not None:
-                await stopped
+        await self.ports.stop_accepting()
         if not await self.service.settle():
             self._log.error("the store is away: what devices acknowledged last is not stored, they get it again")
         await self._stop_parts()
@@ -232,9 +243,25 @@ class StreampushService(Service):
             await self.ports.stream.stopListening()
         await self.node.drain("the server stops")
 
+    async def _drain_for_successor(self) -> None:
+        """REST goes on for those who are connected, answer by answer, until the devices have left: no publisher is refused."""
+        why = "another process takes over"
+        self._parts.draining.reason = why
+        self._parts.probe.stop()
+        await self.ports.stop_accepting()
+        site = self.ports.rest_site
+        if site is not None:
+            site.streams.stop(why)
+            site.begin_leaving()
+        self._log.info("draining {connections} connections, another process takes over", connections=len(self.node.connections))
+        await self.node.drain(why)
+        if site is not None:
+            await site.finish()
+        self.service.refuse_publishing(why)
+
     async def _stop_pushes(self) -> None:
         stopped = self._parts.away.stop()
-        if self._hurried:
+        if self.hurried:
             self._parts.away.cut()
         await stopped
 

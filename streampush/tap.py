@@ -20,6 +20,7 @@ from streampush.loading import load_config, read_config, refuse
 from streampush.node_ports import check_exposure, served_names
 from streampush.node_service import StreampushService
 from streampush.observe.log import make_observer_factory
+from streampush.seat import Seat
 
 
 class Options(usage.Options):
@@ -84,6 +85,12 @@ def makeService(options: Options) -> IService:
     clock: Any = reactor
     run_timers_steadily(clock)
     observer = make_observer_factory(config.log, _log_file(options.parent), clock)()
-    return StreampushService(
-        reactor, config, observer, options.warnings, read_again=options.read_again, inherited=options.inherited
-    )
+    if not config.node.handover:
+        return StreampushService(
+            reactor, config, observer, options.warnings, read_again=options.read_again, inherited=options.inherited
+        )
+
+    def make_node() -> StreampushService:
+        return StreampushService(reactor, config, None, options.warnings, read_again=options.read_again)
+
+    return Seat(reactor, config, make_node, observer=observer, inherited=options.inherited)

@@ -17,7 +17,7 @@ import errno
 import os
 import socket
 from collections.abc import Container, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from streampush.errors import ConfigError
@@ -52,11 +52,23 @@ _UNIT: Final = ".socket"
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """Listening sockets by name, and where they come from, in words for the log. `notice`: what an operator should know."""
+    """Listening sockets by name, and where they come from, in words for the log. `notice`: what an operator should know.
+
+    `bound`: names of those that were opened after the settings, by a process before this one. For all others settings of address
+    and port do not count.
+    """
 
     sockets: dict[str, socket.socket] = field(default_factory=dict)
     source: str = ""
     notice: str = ""
+    bound: frozenset[str] = frozenset()
+
+    def again(self) -> Inherited:
+        """Copies of the sockets. (`socket.dup` would make them block, here and in every process that shares them.)"""
+        sockets = {name: socket.socket(fileno=os.dup(sock.fileno())) for name, sock in self.sockets.items()}
+        for sock in sockets.values():
+            sock.setblocking(False)
+        return replace(self, sockets=sockets)
 
     def close(self) -> None:
         """Closes this process's copies; for other processes the sockets listen on."""

@@ -15,6 +15,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 LINGER = 2.0
 """Seconds for which a refused client may go on sending before it is cut, and in which one that makes room may take its last
 answer."""
+
+FIRST_REQUEST = 0.5
+"""Seconds that a connection has for its request when another process takes over: it may have been opened the moment before."""
+
+LAST_ANSWER = 5.0
+"""Seconds that requests under way have then."""
 
 
 class ApiChannel(HTTPChannel):
@@ -69,6 +76,17 @@ class ApiChannel(HTTPChannel):
         if self._counted:
             self._counted = False
             self.site.leave(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._between_requests
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        if self.site.is_leaving:
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            return False
+        return bool(super().checkPersistence(request, version))  # type: ignore[no-untyped-call]  # not annotated
 
     def cut(self) -> None:
         """Makes room for another connection at once. An answer that was just written still goes out: what was done for it may be
@@ -294,6 +312,11 @@ class ApiSite(Site):
         """Connections that wait for their client, not for us; the longest first."""
         self.leaving: set[ApiChannel] = set()
         """Connections that have made room and are not counted any more, with an answer on its way."""
+        self.is_leaving = False
+        """Each answer is the last of its connection: the next one is another process's."""
+        self._open: set[ApiChannel] = set()
+        self._left_at = 0.0
+        self._all_gone: Deferred[None] | None = None
 
     def enter(self, channel: ApiChannel) -> bool:
         """Whether a new connection is let in. When there are too many, the one that has waited longest for its client is cut for
@@ -311,6 +334,7 @@ class ApiSite(Site):
             longest.cut()
             self.intake.connect()
         self.waiting[channel] = None
+        self._open.add(channel)
         return True
 
     def may_linger(self) -> bool:
@@ -320,7 +344,42 @@ class ApiSite(Site):
     def leave(self, channel: ApiChannel) -> None:
         """A connection that was let in is gone."""
         self.waiting.pop(channel, None)
+        self._open.discard(channel)
         self.intake.disconnect()
+        if self._all_gone is not None and not self._open:
+            gone, self._all_gone = self._all_gone, None
+            gone.callback(None)
+
+    def begin_leaving(self) -> None:
+        """Another process accepts from now on: clients are told so with each answer, and connect again."""
+        self.is_leaving = True
+        self._left_at = self.reactor.seconds()
+
+    def finish(self) -> Deferred[None]:
+        """Fires when nobody is connected any more. Who asks nothing is cut, FIRST_REQUEST seconds behind `begin_leaving` at the
+        earliest; who waits for an answer gets it, for LAST_ANSWER seconds."""
+        if not self._open:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        self._all_gone = done
+        wait = max(0.0, self._left_at + FIRST_REQUEST - self.reactor.seconds())
+        calls = [self.reactor.callLater(wait, self._cut_idle), self.reactor.callLater(wait + LAST_ANSWER, self._cut_all)]
+
+        def over(result: None) -> None:
+            for call in calls:
+                if call.active():
+                    call.cancel()
+
+        return done.addCallback(over)
+
+    def _cut_idle(self) -> None:
+        for channel in tuple(self._open):
+            if channel.is_idle:
+                channel.cut()
+
+    def _cut_all(self) -> None:
+        for channel in tuple(self._open):
+            channel.cut()
 
     def acceptableProtocols(self) -> list[bytes]:
         """Only what is bounded here, also if an HTTP/2 library happens to be installed."""

@@ -1,0 +1,190 @@
+"""Processes that hand their listening sockets over, devices and a publisher that must not notice."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import queue
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from streampush.handover.successor import Succession, ask
+from tests.cli.commands import PROGRAM
+from tests.integration.harness import TOML
+from tests.integration.test_startup import LaunchTestCase
+
+TIMEOUT = 30.0
+
+KEY = "sp_handover"
+
+EXTRA = f"""
+[[rest.keys]]
+name = "web"
+sha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"
+publish = ["*"]
+"""
+
+
+class Process:
+    """`twistd streampush` as a process, or what it has started; its log is read as it comes."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.records: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.seen: list[dict[str, Any]] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.records.put(json.loads(line))
+        self.records.put(None)
+
+    def until(self, words: str, field: str = "event") -> dict[str, Any]:
+        """The next record whose text has these words in it."""
+        while True:
+            record = self.records.get(timeout=TIMEOUT)
+            assert record is not None, f"the log ended before {words!r}: {[one['message'] for one in self.seen[-12:]]}"
+            self.seen.append(record)
+            if words in str(record.get(field, "")):
+                return record
+
+    def until_it_serves(self) -> tuple[int, int]:
+        """Its ports, of the stream protocol and of REST."""
+        record = self.until("serves devices")
+        return int(record["port"]), int(record["rest"].rpartition(":")[2])
+
+    def ended(self) -> int:
+        """Its status when it has ended by itself."""
+        return self.process.wait(TIMEOUT)
+
+
+class Publisher(threading.Thread):
+    """Publishes over REST, one message behind the other, half of them on a connection of its own; notes what went wrong."""
+
+    def __init__(self, port: int, channel: str) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+        self._channel = channel
+        self._over = threading.Event()
+        self.stored: list[str] = []
+        self.refused: list[str] = []
+
+    def run(self) -> None:
+        kept: http.client.HTTPConnection | None = None
+        number = 0
+        while not self._over.wait(0.005):
+            number += 1
+            if kept is not None and number % 2:
+                kept.close()
+                kept = None
+            if kept is None:
+                kept = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT)
+            try:
+                closes = self._publish(kept, str(number))
+            except (http.client.RemoteDisconnected, ConnectionResetError):  # a kept connection that was idle: HTTP's own race
+                if number % 2:
+                    self.refused.append(f"{number}: cut without an answer on a new connection")
+                closes = True
+            except OSError as error:
+                self.refused.append(f"{number}: {error!r}")
+                closes = True
+            if closes:
+                kept.close()
+                kept = None
+        if kept is not None:
+            kept.close()
+
+    def _publish(self, connection: http.client.HTTPConnection, text: str) -> bool:
+        body = json.dumps({"channel": self._channel, "payload": text})
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        connection.request("POST", "/v1/publish", body, headers)
+        answer = connection.getresponse()
+        said = answer.read()
+        if answer.status == 200:
+            self.stored.append(text)
+        else:
+            self.refused.append(f"{text}: {answer.status} {said!r}")
+        return answer.will_close
+
+    def finish(self) -> None:
+        self._over.set()
+        self.join(TIMEOUT)
+
+
+class HandoverTestCase(LaunchTestCase):
+    store: tuple[str, ...] = ()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.toml.write_text(TOML + EXTRA)
+        self.path = str(self.root / "handover.sock")
+
+    def node(self, *options: str) -> Process:
+        """A process that serves, or will, where the other one does."""
+        return Process(self.launch("--set", "node.handover=handover.sock", *self.store, *options))
+
+    def ask(self) -> Succession:
+        """This process asks, as a successor."""
+        found = ask(self.path)
+        assert found is not None
+        self.addCleanup(found.received.close)
+        self.addCleanup(found.close)
+        return found
+
+    def healthy(self, port: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+        connection.request("GET", "/healthz")
+        self.assertEqual(connection.getresponse().status, 200)
+        connection.close()
+
+    def shake_hands(self, port: int) -> None:
+        context = ssl.create_default_context(cafile=str(self.files.ca))
+        device = self.files.device("tablet-1", "alice")
+        context.load_cert_chain(device.certificate, device.key)
+        sock = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+        with sock, context.wrap_socket(sock, server_hostname="localhost"):
+            return
+
+    def device(self, name: str, port: int) -> subprocess.Popen[bytes]:
+        """A device of the reference client's, which prints a JSON object for each message."""
+        words = ["listen", "--dir", str(self.root), "--device", name, "--json", "--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        )
+
+        def end() -> None:
+            if process.poll() is None:
+                process.kill()
+            process.communicate(timeout=TIMEOUT)
+
+        self.addCleanup(end)
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        self.assertTrue(said.startswith(b"connected to"), said)
+        return process
+
+    def payloads(self, device: subprocess.Popen[bytes], last: str) -> list[str]:
+        """What the device was given, up to this payload."""
+        assert device.stdout is not None
+        got: list[str] = []
+        for line in device.stdout:
+            got.append(json.loads(line)["payload"])
+            if got[-1] == last:
+                return got
+        raise AssertionError(f"the device ended behind {got[-3:]}")
+
+    def kill(self, process: Process) -> None:
+        process.process.send_signal(signal.SIGKILL)
+        process.process.wait(TIMEOUT)
