@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from prometheus_client import CollectorRegistry
+
+from streampush.observe.bus_figures import BusFigures
 from tests.deploy.files import alerts, all_files, dashboard
 from tests.integration.harness import NodeTestCase, run
 
@@ -27,8 +30,10 @@ class ExportedTests(NodeTestCase):
     def exported(self) -> dict[str, list[dict[str, str]]]:
         """The labels of each sample by its name; names of families that have none yet, too."""
         assert self.node is not None
+        with_redis = CollectorRegistry()
+        BusFigures(with_redis)
         names: dict[str, list[dict[str, str]]] = {}
-        for family in self.node.registry.collect():
+        for family in (*self.node.registry.collect(), *with_redis.collect()):
             ends = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
             for end in ends:
                 names.setdefault(family.name + end, [])
