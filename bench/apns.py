@@ -64,18 +64,20 @@ class Files:
             return facts
 
 
-def in_flight(report: Report, files: Files, subjects: tuple[str, ...], pushes: int, rounds: int) -> None:
+def in_flight(
+    report: Report, files: Files, subjects: tuple[str, ...], pushes: int, rounds: int, mode: str = "flight", what: str = "push"
+) -> None:
     runs: dict[str, list[Facts]] = {subject: [] for subject in subjects}
     for _ in range(rounds):
         for subject in subjects:
-            runs[subject].append(files.run(subject, "flight", pushes if subject == OURS else max(1000, pushes // 20)))
+            runs[subject].append(files.run(subject, mode, pushes if subject == OURS else max(1000, pushes // 20)))
     for subject, facts in runs.items():
         shown = {"in_flight": 1000, "failed": max(each["other"] + each["not_sent"] for each in facts)}
-        report.result("push CPU", subject, "us", [each["cpu_us"] for each in facts], **shown)
-        report.result("pushes", subject, "pushes/s", [each["per_second"] for each in facts], **shown)
+        report.result(f"{what} CPU", subject, "us", [each["cpu_us"] for each in facts], **shown)
+        report.result(f"{what}, pushes", subject, "pushes/s", [each["per_second"] for each in facts], **shown)
     if AIOAPNS in runs:
         theirs, ours = ([each["cpu_us"] for each in runs[subject]] for subject in (AIOAPNS, OURS))
-        report.ratio("push CPU", AIOAPNS, OURS, ratios(theirs, ours))
+        report.ratio(f"{what} CPU", AIOAPNS, OURS, ratios(theirs, ours))
 
 
 def latencies(report: Report, files: Files, subject: str, mode: str, number: int, delay_ms: float, figure: str) -> None:
@@ -106,6 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = Files(Path(folder))
         in_flight(report, files, subjects, options.pushes, options.rounds)
+        in_flight(report, files, subjects, options.pushes, options.rounds, "kept", "push with expiration and collapse id")
         for subject in subjects:
             latencies(report, files, subject, "one", ONE_BY_ONE, 0.0, "one push at a time")
             latencies(report, files, subject, "paced:1000", 1000 * options.seconds, DELAY_MS, "1000 pushes a second")

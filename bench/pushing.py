@@ -1,7 +1,8 @@
 """One client under measurement, in a process of its own: python -m bench.pushing SUBJECT PORT CA KEY MODE NUMBER CORE.
 
-Prints one JSON object. MODE: "flight" (NUMBER pushes with 1000 under way), "one" (NUMBER pushes one by one), "paced:RATE" (NUMBER
-pushes at that rate), "flood" (more than can be sent, for NUMBER seconds). Each push has a payload of its own, made from an alert.
+Prints one JSON object. MODE: "flight" (NUMBER pushes with 1000 under way), "kept" (the same, each with an expiration and a collapse
+id, as the server sends its own), "one" (NUMBER pushes one by one), "paced:RATE" (NUMBER pushes at that rate), "flood" (more than
+can be sent, for NUMBER seconds). Each push has a payload of its own, made from an alert.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from bench.report import percentile
 IN_FLIGHT = 1000
 TOPIC = "com.example.app"
 TOKENS = [f"{number:064x}" for number in range(10_000)]
+COLLAPSE_IDS = [f"{number:026d}" for number in range(10_000)]
+KEPT_FOR = 30 * 86_400
+"""Seconds for which the push service may keep a push, in the mode "kept"."""
 WARM_UP = 3000
+AT_ONCE = ("flight", "kept")
+"""Modes with a thousand pushes under way, all the time."""
 FLOOD = 500
 """Pushes that are offered every millisecond: far more than can be sent."""
 
@@ -74,7 +80,7 @@ class Ours:
 
         def _policy(mode: str) -> ConcurrencyPolicy:
             # A thousand are to be under way, also where this machine is slow: else the client would take its own pace for Apple's.
-            return ConcurrencyPolicy(start=IN_FLIGHT, slow_slack=60.0) if mode == "flight" else ConcurrencyPolicy()
+            return ConcurrencyPolicy(start=IN_FLIGHT, slow_slack=60.0) if mode in AT_ONCE else ConcurrencyPolicy()
 
         run_timers_steadily(reactor)
         self._reactor: Any = reactor
@@ -82,6 +88,7 @@ class Ours:
         self._push_type, self._alert, self._payload = ApnsPush, Alert, alert_payload
         self._delivered_type, self._not_sent_type = Delivered, NotSent
         self._mode, self._number = mode, number
+        self._keeps = mode == "kept"
         self._ids = [str(uuid4()) for _ in range(10_000)]
         self._at = 0
         self.result = Result()
@@ -91,13 +98,13 @@ class Ours:
         self._then: Callable[[], None] = self._measure
 
     def run(self) -> None:
-        self._reactor.callWhenRunning(self._begin, WARM_UP if self._mode in ("flight", "flood") else 200)
+        self._reactor.callWhenRunning(self._begin, WARM_UP if self._mode in (*AT_ONCE, "flood") else 200)
         self._reactor.run()
 
     def _begin(self, count: int) -> None:
         self.result.begin()
         self._left = count
-        if self._mode in ("flight", "flood"):
+        if self._mode in (*AT_ONCE, "flood"):
             first = min(count, IN_FLIGHT)
             self._left -= first
             for _ in range(first):
@@ -125,12 +132,12 @@ class Ours:
 
     def _push(self) -> Any:
         at = self._at = (self._at + 1) % 10_000
-        push = self._push_type(
-            TOKENS[at],
-            self._payload(self._alert(title="Order 4711", body=f"Your parcel {at} is there.")),
-            TOPIC,
-            apns_id=self._ids[at],
-        )
+        payload = self._payload(self._alert(title="Order 4711", body=f"Your parcel {at} is there."))
+        if self._keeps:
+            kept: dict[str, Any] = {"expiration": int(time.time()) + KEPT_FOR, "collapse_id": COLLAPSE_IDS[at]}
+            push = self._push_type(TOKENS[at], payload, TOPIC, apns_id=self._ids[at], **kept)
+        else:
+            push = self._push_type(TOKENS[at], payload, TOPIC, apns_id=self._ids[at])
         self._under_way += 1
         return self._client.push(push, deadline=self._reactor.seconds() + 30.0)
 
@@ -225,18 +232,19 @@ class Aioapns:
         self._client.pool.protocol_class = Local
         self._request = NotificationRequest
         self._ids = [str(uuid4()) for _ in range(10_000)]
-        await self._some(200, 1 if self._mode != "flight" else IN_FLIGHT)
+        await self._some(200, IN_FLIGHT if self._mode in AT_ONCE else 1)
         self.result.begin()
         if self._mode.startswith("paced"):
             await self._paced(float(self._mode.split(":")[1]))
         else:
-            await self._some(self._number, IN_FLIGHT if self._mode == "flight" else 1)
+            await self._some(self._number, IN_FLIGHT if self._mode in AT_ONCE else 1)
         self.result.end()
 
     async def _push(self, began: float) -> None:
         at = self._at = (self._at + 1) % 10_000
         message = {"aps": {"alert": {"title": "Order 4711", "body": f"Your parcel {at} is there."}}}
-        answer = await self._client.send_notification(self._request(TOKENS[at], message, notification_id=self._ids[at]))
+        kept: dict[str, Any] = {"time_to_live": KEPT_FOR, "collapse_key": COLLAPSE_IDS[at]} if self._mode == "kept" else {}
+        answer = await self._client.send_notification(self._request(TOKENS[at], message, notification_id=self._ids[at], **kept))
         if answer.is_successful:
             self.result.delivered += 1
             self.result.latencies.append(time.monotonic() - began)

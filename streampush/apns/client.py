@@ -252,7 +252,9 @@ class ApnsClient:
             self._end(sending, NotSent(Why.STOPPING))
             return
         # As `Detours.try_or_wait` does, in the same order, for most pushes: nobody waits, nothing is stopped, there is time.
-        slow = self._queues.queued or standing.stopped_by is not None or push.topic in standing.topics or push.expiration
+        expiration = push.expiration
+        is_late = expiration and self._wall() >= expiration
+        slow = is_late or self._queues.queued or standing.stopped_by is not None or push.topic in standing.topics
         if not slow and now < sending.until and type(ticket := self._pace.enter_first(push.device_token, now)) is Ticket:
             self._submit(sending, ticket, now)
         else:

@@ -136,7 +136,8 @@ class Detours:
             self._stand_still(sending)
             return True
         answer: Ticket | Wait | GiveUp
-        if sending.made or push.expiration or now >= sending.until:
+        is_late = now >= sending.until or (push.expiration and self._wall() >= push.expiration)
+        if is_late or sending.made:
             answer = self._pace.enter(push.device_token, sending.attempt(), now, self._wall())
         else:  # nearly always
             answer = self._pace.enter_first(push.device_token, now)

@@ -45,6 +45,8 @@ _is_apns_id = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a
 _SHOWN_AT_MOST = 10**18
 """What is above it tells nobody anything, and may have hundreds of digits."""
 
+_is_plain_word = re.compile(r"[0-9A-Za-z]+").fullmatch  # most collapse ids: an id of ours, or a hash
+
 _OPENING, _CLOSING = b"{}"
 _COLLAPSE_ID = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
@@ -152,8 +154,9 @@ def check_push(push: ApnsPush) -> None:
         shown = expiration if abs(expiration) <= _SHOWN_AT_MOST else "that"
         problem = f"{shown} is no Unix time in seconds from 0 to {MAX_EXPIRATION}"
         raise BadPush("expiration", problem + (", is it in milliseconds?" if expiration > 0 else ""))
-    if push.collapse_id:
-        _check_collapse_id(push.collapse_id)
+    collapse_id = push.collapse_id
+    if collapse_id and not (len(collapse_id) <= MAX_COLLAPSE_ID and _is_plain_word(collapse_id)):
+        _check_collapse_id(collapse_id)
     apns_id = push.apns_id
     if apns_id and not _is_apns_id(apns_id):
         check_apns_id(apns_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from streampush.apns.http2 import hpack
 from streampush.apns.provider_token import ProviderToken
-from streampush.apns.push import ApnsPush
+from streampush.apns.push import MAX_COLLAPSE_ID, ApnsPush
 
 MAX_CACHED = 1000
 """Beginnings that are kept, 400 bytes each. An app has a few topics, each with some push types and priorities."""
@@ -17,7 +17,8 @@ _PATH = b"/3/device/"
 _PATH_NAME = hpack.name_prefix(b":path", never_indexed=True)
 _APNS_ID = hpack.name_prefix(b"apns-id") + hpack.integer(36, 7)
 _EXPIRATION = hpack.name_prefix(b"apns-expiration")
-_COLLAPSE_ID = hpack.name_prefix(b"apns-collapse-id")
+_COLLAPSE_ID = tuple(hpack.name_prefix(b"apns-collapse-id") + hpack.integer(size, 7) for size in range(MAX_COLLAPSE_ID + 1))
+"""By the length of the value."""
 
 
 class RequestHeads:
@@ -27,12 +28,13 @@ class RequestHeads:
     `stamp` grows whenever pushes begin to carry another provider token.
     """
 
-    __slots__ = ("_bearer", "_epoch", "_fields", "_paths", "_pseudo", "_token", "stamp")
+    __slots__ = ("_bearer", "_epoch", "_fields", "_last_expiration", "_paths", "_pseudo", "_token", "stamp")
 
     def __init__(self, authority: str, token: ProviderToken | None) -> None:
         self._pseudo = hpack.block([(b":method", b"POST"), (b":scheme", b"https"), (b":authority", authority.encode())])
         self._paths: dict[int, bytes] = {}
         self._fields: dict[tuple[str, str, int], bytes] = {}
+        self._last_expiration = -1, b""
         self._token = token
         self._bearer = b""
         self._epoch = -1
@@ -81,12 +83,17 @@ class RequestHeads:
             fields, path = self._begin(kind), self._path(len(token))
         if push.expiration is None and not push.collapse_id:
             return b"".join((path, token, fields, apns_id.encode()))
-        parts = [path, token, fields, apns_id.encode()]
-        if push.expiration is not None:
-            parts += (_EXPIRATION, hpack.string(b"%d" % push.expiration))
-        if push.collapse_id:
-            parts += (_COLLAPSE_ID, hpack.string(push.collapse_id.encode()))
-        return b"".join(parts)
+        expiration = b"" if push.expiration is None else self._expiration(push.expiration)
+        if not push.collapse_id:
+            return b"".join((path, token, fields, apns_id.encode(), expiration))
+        collapse_id = push.collapse_id.encode()
+        return b"".join((path, token, fields, apns_id.encode(), expiration, _COLLAPSE_ID[len(collapse_id)], collapse_id))
+
+    def _expiration(self, seconds: int) -> bytes:
+        """Its field: that of most pushes of a second is the same."""
+        if seconds != self._last_expiration[0]:
+            self._last_expiration = seconds, _EXPIRATION + hpack.string(b"%d" % seconds)
+        return self._last_expiration[1]
 
     def _path(self, size: int) -> bytes:
         """All in front of a device token of that many digits. As many entries as there are lengths."""

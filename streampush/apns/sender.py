@@ -22,6 +22,7 @@ from streampush.apns.errors import BadPush
 from streampush.apns.outcome import Delivered, NotSent, Outcome, Refused, Rejected, UnknownPolicy, Why, may_be_repeated
 from streampush.apns.ports import ApnsMetrics
 from streampush.apns.push import ApnsPush, Priority, PushType
+from streampush.apns.quick_deferred import QuickDeferred
 from streampush.apns.reasons import Action, treatment
 from streampush.apns.sending import Sending
 from streampush.apns.shares import Shares
@@ -121,22 +122,19 @@ class ApnsSender:
             self._metrics.order_put_off(app.name)
             return PushAnswer(PushOutcome.NOT_SENT, BUSY, again_in=pause)
         sent_at = self._wall()
+        result: Deferred[Outcome] = QuickDeferred()
         try:
             push = self._push(order, app, sent_at)
-            outcome = await self._sent(client, push, now + SEND_TIMEOUT)
+            self._under_way[order.push_id] = client, client.send(push, now + SEND_TIMEOUT, result.callback)
+            try:
+                outcome = await result
+            finally:
+                del self._under_way[order.push_id]
         except BadPush as error:
             return PushAnswer(PushOutcome.NOT_SENT, str(error))
         finally:
             self._shares.leave(app.name, self._clock.seconds())
         return self._answer(order, app, outcome, int(sent_at * 1000))
-
-    async def _sent(self, client: ApnsClient, push: ApnsPush, deadline: float) -> Outcome:
-        result: Deferred[Outcome] = Deferred()
-        self._under_way[push.apns_id] = client, client.send(push, deadline, result.callback)
-        try:
-            return await result
-        finally:
-            del self._under_way[push.apns_id]
 
     def withdraw(self, push_id: str) -> None:
         """See PushSender."""
@@ -180,11 +178,11 @@ class ApnsSender:
     def _answer(self, order: PushOrder, app: App, outcome: Outcome, sent_at_ms: int) -> PushAnswer:
         registered_at_ms = order.token.registered_at_ms
         dead_at_ms = self._verdicts.dead_at_ms(app, outcome, registered_at_ms=registered_at_ms, sent_at_ms=sent_at_ms)
+        if isinstance(outcome, Delivered):
+            return PushAnswer(PushOutcome.DELIVERED, "", order.push_id)
         again = self._again_in(app, outcome)
         again_in = None if again is None else again * (1 + self._random.uniform(0.0, SPREAD))
         match outcome:
-            case Delivered():
-                return PushAnswer(PushOutcome.DELIVERED, apns_id=order.push_id)
             case Rejected(status, reason):
                 said = reason or f"status {status}"
                 held = treatment(status, reason).action is Action.STOP_CREDENTIAL

@@ -84,7 +84,7 @@ class FallbackRule:
 
 def own_keys(message_id: str, channel: str) -> bytes:
     """The member of ours in the payload, as JSON."""
-    return f'"{OWN_KEY}":{{"id":{_encode(message_id)},"channel":{_encode(channel)}}}'.encode()
+    return f'"{OWN_KEY}":{{"id":{_quote(message_id)},"channel":{_quote(channel)}}}'.encode()
 
 
 def max_alert_bytes(channel: str) -> int:

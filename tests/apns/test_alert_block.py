@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streampush.apns.alert_block import NO_DEFAULTS, payload_of
+from streampush.apns.alert_block import NO_DEFAULTS, alert_of, payload_of, with_defaults
+from streampush.apns.payload import alert_payload
 from streampush.apns.push import MAX_PAYLOAD, PushType, check_payload
 from streampush.config import INTERRUPTION_LEVELS, ApnsAppConfig
 from streampush.errors import Refused
@@ -136,3 +137,26 @@ def test_whatever_the_defaults_the_push_fits_apples_limit(alert: Alert, app: Apn
     except Refused:
         return
     check_payload(payload_of(split(form)[1], MESSAGE_ID, channel, app)[1], MAX_PAYLOAD)
+
+
+plain = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30)
+
+
+@settings(max_examples=300)
+@given(plain, plain, st.just("") | texts, apps)
+def test_a_block_of_title_body_and_sound_is_the_payload_that_any_other_way_gives(
+    title: str, body: str, sound: str, app: ApnsAppConfig
+) -> None:
+    block = split(canonical(Alert(title=title, body=body, sound=sound), "device:phone"))[1]
+    others = alert_payload(with_defaults(alert_of(json.loads(block)), app))
+    assert payload_of(block, MESSAGE_ID, "device:phone", app) == (
+        PushType.ALERT,
+        others[:-1] + b"," + alerts.own_keys(MESSAGE_ID, "device:phone") + b"}",
+    )
+
+
+def test_a_sound_of_the_app_is_left_out_of_a_short_block_where_it_does_not_fit() -> None:
+    room = max_alert_bytes("device:phone") - len('{"title":"t","body":""}')
+    app = ApnsAppConfig(sound="ping.caf")
+    assert "sound" not in pushed(Alert(title="t", body="b" * room), app=app)[1]["aps"]
+    assert pushed(Alert(title="t", body="b" * (room - 50)), app=app)[1]["aps"]["sound"] == "ping.caf"

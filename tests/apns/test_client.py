@@ -160,6 +160,16 @@ def test_what_expires_while_it_waits_is_not_sent() -> None:
     world.stop()
 
 
+def test_what_has_expired_is_not_sent_and_what_has_not_yet_is() -> None:
+    world = ClientWorld()
+    over = world.push(1, expiration=int(world.wall()))[0]
+    fresh = world.push(1, expiration=int(world.wall()) + 2)[0]
+    world.advance(1)
+    assert over.outcome == NotSent(Why.EXPIRED)
+    assert isinstance(fresh.outcome, Delivered)
+    world.stop()
+
+
 def test_a_deadline_that_has_passed_is_an_answer_at_once() -> None:
     world = ClientWorld()
     world.advance(5)
