@@ -109,6 +109,18 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
         await answers[0]
         assert await self.cursor(store, "d", "device:d") == Cursor("epoch", 600, 0, 7)
 
+    async def test_a_cursor_that_is_forgotten_between_two_steps_stays_so(self) -> None:
+        store = await self.device_with(600, "news", want_receipt=True)
+        other = self.same_store(LIMITS, self.prefix)
+        answers = [
+            Deferred.fromCoroutine(work)
+            for work in (store.record([CursorMove("d", "news", "epoch", 600, 0, 0, 5)]), other.forget_cursor("d", "news"))
+        ]
+        for answer in answers:
+            await answer
+        assert await self.cursor(store, "d", "news") is None
+        assert (await self.record_of(store, "m1")).counts == {DELIVERED: 1}
+
     async def test_hundreds_of_cleared_messages_are_recalled_with_a_notice_each(self) -> None:
         store = await self.device_with(150, clear_on_processed=True)
         notices = await store.record([CursorMove("d", "device:d", "epoch", 150, 150, 0, 5)])

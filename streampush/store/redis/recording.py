@@ -37,15 +37,15 @@ class RedisRecording:
         is done in several, in the same order; each begins where the one before it ended, the receipts of an entry are always of
         one step with the cursor that has passed it, and so are its recall and its dead letter."""
         left = _Left(moves, marks, undeliverable)
-        dead: list[Any] = []
+        told: list[Any] = [[], False]
         notices: list[Appended] = []
         now_ms = self._wall_ms()
         history = entries.history(self._limits, now_ms)
         while left:
-            *done, dead, epoch, rows = await self._scripts.run(
-                "record", *left.next(), dead, now_ms, self._max_cursors, self._max_dead_letters, history
+            done, goes_on, told, epoch, rows = await self._scripts.run(
+                "record", *left.next(), told, now_ms, self._max_cursors, self._max_dead_letters, history
             )
-            left.done(*done)
+            left.done(done, goes_on)
             notices += (entries.appended(row, epoch.decode(), Durability.MEMORY) for row in rows)  # nobody waits for replicas
         return notices
 
@@ -73,9 +73,9 @@ class _Left:
             room -= len(taken[-1])
         return taken
 
-    def done(self, marks: int, undeliverable: int, moves: int, goes_on: int) -> None:
+    def done(self, counts: Sequence[int], goes_on: int) -> None:
         """So many of each are done; the next mark goes on at that offset, 0: at its beginning."""
-        for place, count in enumerate((marks, undeliverable, moves)):
+        for place, count in enumerate(counts):
             self._begun[place] += count
         if goes_on:
             self._kinds[0][self._begun[0]][_FIRST] = goes_on

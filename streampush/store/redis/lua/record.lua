@@ -1,9 +1,10 @@
 --! needs appending epoch log recording
--- marks, undeliverable, moves, dead ({device, channel, offset} of topics, from earlier runs for the same call), now, max_cursors,
--- max_dead_letters, history.
--- Gives how many marks, undeliverable and moves are done; where the next mark goes on, 0: at its beginning; dead; epoch; notices
--- of the recalls that it led to, as appending.take_back gives them.
-local marks, undeliverable, moves, dead, now, max_cursors, max_letters, history = log.spread(args)
+-- marks, undeliverable, moves, what earlier runs for the same call told: {dead: {device, channel, offset} of topics, whether the
+-- first move goes on}, now, max_cursors, max_dead_letters, history.
+-- Gives {how many marks, undeliverable and moves are done}, where the next mark goes on, 0: at its beginning, what to tell the next
+-- run, epoch, and notices of the recalls that it led to, as appending.take_back gives them.
+local marks, undeliverable, moves, told, now, max_cursors, max_letters, history = log.spread(args)
+local dead = told[1]
 epoch.now()  -- raises, if there is none, before anything is written
 
 local done = {0, 0, 0}
@@ -34,6 +35,7 @@ local function do_undeliverable()
   end
 end
 
+-- Gives whether a move is left on its way.
 local function do_moves()
   local is_dead = {}
   for _, one in ipairs(dead) do
@@ -41,20 +43,22 @@ local function do_moves()
   end
   for number, move in ipairs(moves) do
     if recording.left <= 0 then
-      return
+      return number == 1 and told[2]
     end
-    local is_done = recording.move(move, now, max_cursors, function(device, channel, offset)
+    local goes_on = number == 1 and told[2]
+    local is_done = recording.move(move, goes_on, now, max_cursors, function(device, channel, offset)
       return is_dead[table.concat({device, channel, offset}, '\0')]
     end)
     if not is_done then
-      return
+      return true
     end
     done[3] = number
   end
+  return false
 end
 
-local goes_on = do_marks()
+local mark_goes_on = do_marks()
 do_undeliverable()
-do_moves()
+local move_goes_on = do_moves()
 local notices = #recording.places > 0 and appending.take_back(recording.places, history) or {}
-return pack({done[1], done[2], done[3], goes_on, dead, epoch.now(), notices})
+return pack({done, mark_goes_on, {dead, move_goes_on}, epoch.now(), notices})

@@ -109,8 +109,9 @@ function recording.bury(one, now, at_most)
 end
 
 --- Moves a cursor: {device, channel, epoch, offset, processed, attempts, at, begun}. Gives whether it is where it shall be; if not,
---- the same move goes on from where it is. `is_dead(device, channel, offset)`: of a topic, whether it was dead-lettered just now.
-function recording.move(move, now, max_cursors, is_dead)
+--- the same move goes on from where it is, unless the cursor was forgotten meanwhile. `is_dead(device, channel, offset)`: of a
+--- topic, whether it was dead-lettered just now.
+function recording.move(move, goes_on, now, max_cursors, is_dead)
   local device, channel, of_epoch, offset, processed, attempts = log.spread(move)
   recording.left = recording.left - recording.ITEM
   if recording.is_past(of_epoch) then
@@ -118,6 +119,9 @@ function recording.move(move, now, max_cursors, is_dead)
   end
   local known = cursors.get(device, channel)
   local from = known and known.epoch == of_epoch and known or {offset = 0, processed = 0}
+  if goes_on and from ~= known then
+    return true
+  end
   if offset < from.offset then
     cursors.touch(device, channel)
     return true
