@@ -21,10 +21,11 @@ class UnknownNode(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A node has so many connections more than its share."""
+    """A node has so many connections more than its share, which is `keep`."""
 
     node: str
     connections: int
+    keep: int
 
 
 class Nodes:
@@ -53,7 +54,7 @@ class Nodes:
         if moves and not dry_run:
             move_id = self._new_id()
             for move in moves:
-                await self._store.order_move(move.node, move_id, move.connections)
+                await self._store.order_move(move.node, move_id, move.keep)
         return moves
 
     async def _ordered(self, name: str, *, drain: bool) -> KnownNode:
@@ -74,12 +75,13 @@ def plan(nodes: Sequence[NodeRecord]) -> list[Move]:
     connections, caps = sum(node.connections for node in serving), sum(node.cap for node in serving)
     surplus = {node.name: node.connections - _ceil(connections * node.cap, caps) for node in serving}
     wanting = sum(max(0, connections * node.cap // caps - node.connections) for node in serving)
+    there = {node.name: node.connections for node in serving}
     moves = []
     for name, above in sorted(surplus.items(), key=lambda item: (-item[1], item[0])):
         number = min(above, wanting)
         if number > 0:
             wanting -= number
-            moves.append(Move(name, number))
+            moves.append(Move(name, number, there[name] - number))
     return moves
 
 

@@ -289,9 +289,9 @@ class NodeStore(Protocol):
         """The node is to drain, or to serve again; False if no node of this name lives. It hears of it when it next announces
         itself."""
 
-    async def order_move(self, name: str, move_id: str, connections: int) -> bool:
-        """The node is to send so many connections elsewhere, in place of what an earlier `move_id` asked for; False if no node of
-        this name lives."""
+    async def order_move(self, name: str, move_id: str, keep: int) -> bool:
+        """The node is to keep so many connections and send the others elsewhere, in place of what an earlier `move_id` asked for;
+        False if no node of this name lives."""
 
 
 class OutboxStore(Protocol):

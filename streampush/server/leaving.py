@@ -116,12 +116,12 @@ class Leaving:
         """All are to leave, those too that come meanwhile, until `cease`."""
         self._begin(Why.DRAIN, DRAINED)
 
-    def move(self, connections: int) -> None:
-        """So many are to leave, whichever. Ignored during a drain or a stop, when all do."""
+    def shrink(self, keep: int) -> None:
+        """So many are to stay, and the others to leave, whichever. Ignored during a drain or a stop, when all do."""
         if self._why in (Why.DRAIN, Why.STOP):
             return
         self._move_until = self._clock() + MOVE_TIME
-        self._begin(Why.MOVE, MOVED, connections)
+        self._begin(Why.MOVE, MOVED, keep)
 
     def stop(self, detail: str, seconds: float) -> None:
         """All are to leave, and what is left will be cut in so many seconds."""
@@ -138,14 +138,13 @@ class Leaving:
             self._call.cancel()
             self._call = None
 
-    def _begin(self, why: Why, detail: str, at_most: int | None = None) -> None:
+    def _begin(self, why: Why, detail: str, keep: int = 0) -> None:
         self.cease()
         self._why = why
         self._detail = detail
         self._gather()
-        if at_most is not None:
-            while len(self._queue) > at_most:
-                self._queue.pop()
+        for _ in range(min(keep, len(self._queue))):
+            self._queue.pop()
         self._log.info(
             "{connections} connections are to leave ({why}), {rate} of them a second",
             connections=len(self._queue),

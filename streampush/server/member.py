@@ -86,4 +86,4 @@ class NodeMember:
             self._drained("")
             self._leaving.cease()
         if order.move_id and order.move_id != before.move_id:
-            self._leaving.move(order.move)
+            self._leaving.shrink(order.keep)

@@ -40,8 +40,8 @@ class OneProcessNodes:
     async def order_drain(self, name: str, *, drain: bool) -> bool:
         return self._order(name, lambda order: replace(order, drain=drain))
 
-    async def order_move(self, name: str, move_id: str, connections: int) -> bool:
-        return self._order(name, lambda order: replace(order, move_id=move_id, move=connections))
+    async def order_move(self, name: str, move_id: str, keep: int) -> bool:
+        return self._order(name, lambda order: replace(order, move_id=move_id, keep=keep))
 
     def _order(self, name: str, change: Callable[[NodeOrder], NodeOrder]) -> bool:
         known = self._living().get(name)

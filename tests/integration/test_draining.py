@@ -101,7 +101,7 @@ class DrainingTests(Draining):
     @run
     async def test_a_move_sends_its_number_and_no_more(self) -> None:
         clients = [await self.device(f"phone-{number}") for number in range(5)]
-        await self.order(NodeOrder(move_id="m1", move=2), OTHER)
+        await self.order(NodeOrder(move_id="m1", keep=3), OTHER)
         await self.until(lambda: self.metric("streampush_sent_elsewhere_total", why="rebalance") == 2)
         await self.turns(0.3)
         told = [client for client in clients if any(isinstance(message, m.GoAway) for _, message in client.messages)]

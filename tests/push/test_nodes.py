@@ -24,10 +24,10 @@ def node(name: str, connections: int, cap: int = 100, state: NodeState = NodeSta
         ([], []),
         ([node("a", 50)], []),
         ([node("a", 50), node("b", 50)], []),
-        ([node("a", 60), node("b", 0)], [Move("a", 30)]),
+        ([node("a", 60), node("b", 0)], [Move("a", 30, 30)]),
         ([node("a", 51), node("b", 50)], []),
-        ([node("a", 90, 300), node("b", 0, 100)], [Move("a", 22)]),
-        ([node("a", 90), node("b", 90), node("c", 0)], [Move("a", 30), Move("b", 30)]),
+        ([node("a", 90, 300), node("b", 0, 100)], [Move("a", 22, 68)]),
+        ([node("a", 90), node("b", 90), node("c", 0)], [Move("a", 30, 60), Move("b", 30, 60)]),
         ([node("a", 60), node("b", 0, state=NodeState.DRAINING)], []),
         ([node("a", 60), node("b", 0, state=NodeState.STARTING)], []),
         ([node("a", 60), node("b", 0, cap=0)], []),
@@ -75,10 +75,10 @@ class NodesTests(SynchronousTestCase):
 
     def test_rebalancing_tells_those_above_their_share(self) -> None:
         moves = self.successResultOf(Deferred.fromCoroutine(self.nodes.rebalance(dry_run=False)))
-        self.assertEqual(moves, [Move("node-1", 30)])
-        self.assertEqual(self.orders(), [NodeOrder(move_id="id", move=30), NodeOrder()])
+        self.assertEqual(moves, [Move("node-1", 30, 30)])
+        self.assertEqual(self.orders(), [NodeOrder(move_id="id", keep=30), NodeOrder()])
 
     def test_a_dry_run_tells_nobody(self) -> None:
         moves = self.successResultOf(Deferred.fromCoroutine(self.nodes.rebalance(dry_run=True)))
-        self.assertEqual(moves, [Move("node-1", 30)])
+        self.assertEqual(moves, [Move("node-1", 30, 30)])
         self.assertEqual(self.orders(), [NodeOrder(), NodeOrder()])

@@ -77,7 +77,7 @@ def test_a_rebalance_says_what_it_moves() -> None:
     for body, dry_run in (({"dry_run": True}, True), (None, False)):
         document: Any = there.request("POST", "/v1/nodes/rebalance", body).json()
         check(document, SCHEMAS["Rebalanced"])
-        assert document == {"moves": [{"node": "node-1", "connections": 30}], "dry_run": dry_run}
+        assert document == {"moves": [{"node": "node-1", "connections": 30, "keep": 30}], "dry_run": dry_run}
 
 
 def test_a_rebalance_refuses_what_it_does_not_know() -> None:

@@ -151,21 +151,30 @@ class LeavingTests(SynchronousTestCase):
     # -------------------------------------------------------------------------------------------------------------- move
 
     def test_a_move_sends_so_many_and_ends(self) -> None:
-        self.leaving.move(7)
+        self.leaving.shrink(93)
         self.pass_time(2.0)
         self.assertEqual((len(self.told()), self.leaving.why), (7, None))
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(set(self.metrics.whys), {"rebalance"})
 
+    def test_the_same_move_again_moves_nobody_more(self) -> None:
+        self.leaving.shrink(93)
+        self.pass_time(2.0)
+        self.leaving.shrink(93)
+        self.pass_time(2.0)
+        self.leaving.shrink(200)
+        self.pass_time(2.0)
+        self.assertEqual(len(self.told()), 7)
+
     def test_a_move_that_has_no_room_for_long_is_given_up(self) -> None:
         self.hear(replace(OTHER, cap=3))
-        self.leaving.move(7)
+        self.leaving.shrink(93)
         self.pass_time(MOVE_TIME + 1.0)
         self.assertEqual((len(self.told()), self.leaving.left, self.leaving.why), (3, 0, None))
 
     def test_a_move_does_not_end_a_drain(self) -> None:
         self.leaving.drain()
-        self.leaving.move(7)
+        self.leaving.shrink(93)
         self.assertEqual(self.leaving.why, Why.DRAIN)
 
     # -------------------------------------------------------------------------------------------------------------- stop

@@ -178,10 +178,10 @@ class NodeMemberTests(SynchronousTestCase):
 
     def test_a_move_is_done_once(self) -> None:
         for _ in range(3):
-            self.member.obey(NodeOrder(move_id="m1", move=2))
+            self.member.obey(NodeOrder(move_id="m1", keep=8))
             self.clock.pump([0.1] * 5)
         self.assertEqual(self.left(), 2)
-        self.member.obey(NodeOrder(move_id="m2", move=3))
+        self.member.obey(NodeOrder(move_id="m2", keep=5))
         self.clock.pump([0.1] * 5)
         self.assertEqual(self.left(), 5)
 

@@ -86,10 +86,10 @@ class NodeContract(ContractBase):
         store = self.make_store(LIMITS)
         await self.announce(store)
         assert await store.order_move("n1", "m1", 7)
-        assert await self.announce(store) == NodeOrder(move_id="m1", move=7)
+        assert await self.announce(store) == NodeOrder(move_id="m1", keep=7)
         assert await store.order_move("n1", "m2", 5)
         assert await store.order_drain("n1", drain=True)
-        assert await self.announce(store) == NodeOrder(drain=True, move_id="m2", move=5)
+        assert await self.announce(store) == NodeOrder(drain=True, move_id="m2", keep=5)
 
     async def test_an_order_is_for_one_node(self) -> None:
         store = self.make_store(LIMITS)

@@ -256,8 +256,8 @@ class SlowStore:
     async def order_drain(self, name: str, *, drain: bool) -> bool:
         return await self._begin("order_drain", lambda: self._store.order_drain(name, drain=drain))
 
-    async def order_move(self, name: str, move_id: str, connections: int) -> bool:
-        return await self._begin("order_move", lambda: self._store.order_move(name, move_id, connections))
+    async def order_move(self, name: str, move_id: str, keep: int) -> bool:
+        return await self._begin("order_move", lambda: self._store.order_move(name, move_id, keep))
 
     async def outbox_add(self, kind: str, key: str, body: bytes, not_before_ms: int) -> bool:
         return await self._begin("outbox_add", lambda: self._store.outbox_add(kind, key, body, not_before_ms))

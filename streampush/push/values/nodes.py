@@ -38,14 +38,15 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class NodeOrder:
-    """What is wished of one run of a node: whether it is to drain, and how many connections it is to send elsewhere.
+    """What is wished of one run of a node: whether it is to drain, and how many connections it is to keep when it rebalances.
 
-    `move_id` tells one rebalancing from the next; empty: there was none.
+    `move_id` tells one rebalancing from the next; empty: there was none. What is kept is named, not what is sent elsewhere, so that
+    an order that is given twice does not move twice.
     """
 
     drain: bool = False
     move_id: str = ""
-    move: int = 0
+    keep: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,12 +43,12 @@ class RedisNodes:
     async def order_drain(self, name: str, *, drain: bool) -> bool:
         return bool(await self._scripts.run("order_drain", name, drain, self._wall_ms()))
 
-    async def order_move(self, name: str, move_id: str, connections: int) -> bool:
-        return bool(await self._scripts.run("order_move", name, move_id, connections, self._wall_ms()))
+    async def order_move(self, name: str, move_id: str, keep: int) -> bool:
+        return bool(await self._scripts.run("order_move", name, move_id, keep, self._wall_ms()))
 
 
-def _order(drain: bool, move_id: bytes, move: int) -> NodeOrder:
-    return NodeOrder(drain, move_id.decode(), move)
+def _order(drain: bool, move_id: bytes, keep: int) -> NodeOrder:
+    return NodeOrder(drain, move_id.decode(), keep)
 
 
 def _record(name: str, started_at_ms: int, state: bytes, address: bytes, version: bytes, *figures: Any) -> NodeRecord:

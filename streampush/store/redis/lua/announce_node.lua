@@ -1,5 +1,5 @@
 --! needs nodes
--- name, started at, facts, until, now: what is wished of the node, {drain, move id, connections to move}.
+-- name, started at, facts, until, now: what is wished of the node, {drain, move id, connections to keep}.
 local name, started, facts, ends, now = args[1], args[2], args[3], args[4], args[5]
 local node = nodes.living(name, now)
 local order = {false, '', 0}

@@ -1,4 +1,4 @@
--- now: {name, started at, facts, drain, move id, connections to move} of each that lives. The others are forgotten.
+-- now: {name, started at, facts, drain, move id, connections to keep} of each that lives. The others are forgotten.
 local living = {}
 local all = call('HGETALL', P .. 'nodes')
 for index = 1, #all, 2 do

@@ -1,5 +1,5 @@
 --! needs nodes
--- name, move id, connections, now: whether the node lives, and so will hear of it
+-- name, move id, connections to keep, now: whether the node lives, and so will hear of it
 local node = nodes.living(args[1], args[4])
 if not node then
   return pack(false)

@@ -1,5 +1,5 @@
 -- The nodes of the deployment.
---   nodes  hash  name: {until, started at, facts (what only Python reads), drain, move id, connections to move}
+--   nodes  hash  name: {until, started at, facts (what only Python reads), drain, move id, connections to keep}
 local nodes = {}
 
 --- What is known of the node, if it lives; nil if not.
