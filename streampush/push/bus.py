@@ -65,7 +65,7 @@ class Hearing(Protocol):
         """Another node, or the store, asks for this."""
 
     def back(self) -> None:
-        """Orders may have been lost until now."""
+        """Orders may have been lost until now, and the store may have lost who is connected."""
 
 
 class NoBus:

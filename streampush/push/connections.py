@@ -99,6 +99,12 @@ class Connections:
         if newest > generation:
             self._connected[device_id].attachment.close(Code.REPLACED, "replaced by a session on another node")
 
+    def lost(self, device_id: str, generation: int) -> None:
+        """The store has lost the session of this generation: without it the device would count as away."""
+        connected = self._connected.get(device_id)
+        if connected is not None:
+            self._presence.lost(device_id, generation, connected.attachment.feeds)
+
     def generations(self) -> list[tuple[str, int]]:
         """The devices here whose sessions the store knows, with their generations."""
         known = ((device_id, self._presence.generation(device_id)) for device_id in self._connected)

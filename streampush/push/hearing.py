@@ -80,7 +80,7 @@ class NodeHearing:
             await self._connections.rebind(device_id, user_id)
 
     def back(self) -> None:
-        """See bus.Hearing: devices may have connected elsewhere meanwhile."""
+        """See bus.Hearing: devices may have connected elsewhere meanwhile, and count as away if the store lost their sessions."""
         self._look_again = True
         if not self._looking:
             self._looking = True
@@ -99,5 +99,9 @@ class NodeHearing:
             self._looking = False
 
     async def _look_at(self, sessions: Sequence[tuple[str, int]]) -> None:
-        for device_id, generation in await self._store.newer_sessions(sessions):
-            self._connections.replaced(device_id, generation)
+        asked = dict(sessions)
+        for device_id, newest in await self._store.newer_sessions(sessions):
+            if newest:
+                self._connections.replaced(device_id, newest)
+            else:
+                self._connections.lost(device_id, asked[device_id])

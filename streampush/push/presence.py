@@ -105,6 +105,15 @@ class Presence:
         entry.changes[channel] = follows
         self._work(device_id, entry)
 
+    def lost(self, device_id: str, generation: int, channels: Collection[str]) -> None:
+        """The store has lost the device's session of this generation, which follows these channels: it is begun anew. Ignored if
+        that is not the present one."""
+        entry = self._entries.get(device_id)
+        if entry is not None and self.generation(device_id) == generation:
+            entry.stored = None
+            entry.changes = dict.fromkeys(channels, True)
+            self._work(device_id, entry)
+
     def generation(self, device_id: str) -> int:
         """The generation of the device's session, as far as the store has answered; 0: none."""
         entry = self._entries.get(device_id)

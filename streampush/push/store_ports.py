@@ -255,8 +255,8 @@ class PresenceStore(Protocol):
         """The device's session, if it is present."""
 
     async def newer_sessions(self, sessions: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
-        """Of these devices and generations those that are not the device's newest any more, with the generation that is. Some
-        hundreds at a time."""
+        """Of these devices and generations those that are not the device's newest any more, with the generation that is; 0: the
+        store has none that is so new, because it was ended, or lost. Some hundreds at a time."""
 
     async def user_sessions(self, user_id: str, limit: int) -> Sequence[Session]:
         """Sessions of the user's devices, in order of device ids."""

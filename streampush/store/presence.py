@@ -87,8 +87,8 @@ class PresenceTable:
 
     def newer(self, sessions: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         """See push.store_ports.PresenceStore.newer_sessions."""
-        found = ((device_id, self._devices.get(device_id), generation) for device_id, generation in sessions)
-        return [(name, one.generation) for name, one, generation in found if one is not None and one.generation > generation]
+        newest = [(device_id, self._generation(device_id), generation) for device_id, generation in sessions]
+        return [(name, here if here > asked else 0) for name, here, asked in newest if here != asked]
 
     def node(self, device_id: str) -> str:
         """Where the device is connected, empty: it is away."""
@@ -109,6 +109,10 @@ class PresenceTable:
     def _newest(self, device_id: str, generation: int) -> _Present | None:
         present = self._devices.get(device_id)
         return present if present is not None and present.generation == generation else None
+
+    def _generation(self, device_id: str) -> int:
+        present = self._devices.get(device_id)
+        return 0 if present is None else present.generation
 
     def _lives(self, node: str) -> bool:
         until_ms = self._leases.get(node)

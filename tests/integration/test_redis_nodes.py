@@ -66,6 +66,27 @@ class TwoNodesTests(RedisNodesCase):
         await self.until(lambda: parts.health.ready(reactor.seconds())[0])  # type: ignore[attr-defined]
 
 
+class RedisEmptiedTests(RedisNodesCase):
+    def redis(self) -> RedisServer:
+        server = RedisServer().start()
+        self.addCleanup(server.stop)
+        return server
+
+    @run
+    async def test_a_device_that_stays_is_present_again_when_redis_has_lost_everything(self) -> None:
+        phone = await self.device()
+        assert self.node is not None
+        keeping = self.node._parts.keeping
+        self.server.kill()
+        self.server.start()
+        await self.until(lambda: keeping.link.made == 2)
+        while (await keeping.store.channel_presence("device:phone-1", 9)).device_ids != ("phone-1",):
+            await self.turns(0.01)
+        session = await keeping.store.session("phone-1")
+        assert session is not None and session.node == "one"
+        assert phone.lost is None
+
+
 class RedisAwayTests(RedisNodesCase):
     def shared(self, name: str) -> tuple[str, ...]:
         return (*super().shared(name), "store.publish_timeout=0.5")

@@ -94,6 +94,34 @@ def test_an_order_that_was_lost_is_made_good_when_the_bus_is_back() -> None:
     assert (older.closed, newer.closed, other.closed) == (Code.REPLACED, None, None)
 
 
+def test_sessions_that_the_store_has_lost_are_begun_anew_when_the_bus_is_back() -> None:
+    nodes = Nodes("a", "b")
+    lost, kept = nodes["a"].connect("d", "news"), nodes["b"].connect("e", "news")
+    nodes.run(nodes.store.forget_node("a"))
+    assert not nodes.run(nodes["b"].service.describe_device("d")).connected
+    for node in nodes:
+        node.hearing.back()
+    nodes.carry()
+    assert nodes.run(nodes["b"].service.describe_device("d")).connected
+    assert nodes.run(nodes.store.channel_presence("news", 9)).device_ids == ("d", "e")
+    assert (lost.closed, kept.closed) == (None, None)
+    lost.leave()
+    assert nodes.run(nodes.store.session("d")) is None
+
+
+def test_a_device_that_has_left_while_the_store_was_asked_is_not_begun_anew() -> None:
+    nodes = Nodes("a")
+    phone = nodes["a"].connect("d")
+    ((_, generation),) = nodes["a"].service.connections.generations()
+    phone.leave()
+    nodes["a"].service.connections.lost("d", generation)
+    again = nodes["a"].connect("d")
+    nodes["a"].service.connections.lost("d", generation)  # that of before
+    nodes.settle()
+    assert nodes["a"].service.connections.generations() == [("d", generation + 1)]
+    assert again.closed is None
+
+
 def test_an_order_for_a_device_that_is_gone_or_newer_here_is_harmless() -> None:
     nodes = Nodes("a")
     phone = nodes["a"].connect("d")

@@ -182,7 +182,8 @@ class PresenceContract(ContractBase):
         gone = await self.connect(store, "c")
         await store.end_session("c", gone, LOST)
         asked = [("a", older), ("a", newer), ("b", alone), ("c", gone), ("never", 1)]
-        assert list(await store.newer_sessions(asked)) == [("a", newer)]
+        assert list(await store.newer_sessions(asked)) == [("a", newer), ("c", 0), ("never", 0)]
+        assert list(await store.newer_sessions([("b", alone + 1)])) == [("b", 0)]
         assert list(await store.newer_sessions([])) == []
 
     # ------------------------------------------------------------------------------------------------------------- nodes

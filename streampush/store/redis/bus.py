@@ -119,6 +119,11 @@ class RedisBus:
         if subscriber is not None:
             await subscriber.close()
 
+    def look_again(self) -> None:
+        """Another Redis answers the store from now on, which may have forgotten something."""
+        if self._hearing is not None:
+            self._hearing.back()
+
     def reason(self, now: float) -> str:
         """A check for observe.health: why nothing is heard of other nodes."""
         if self._subscriber is None:

@@ -173,6 +173,7 @@ class RedisKeeping:
         await self._look_at_disk(connection)
         for script in self._scripts.values():
             await _answer(connection, "SCRIPT", "LOAD", script.text)
+        self.bus.look_again()
 
     async def _look_at_disk(self, connection: RedisConnection) -> None:
         """What an answer of this Redis is worth, as far as it says: LOCAL_FSYNC if each write is on its disk before."""
