@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from unittest import SkipTest
 
@@ -110,6 +111,28 @@ class ReplicaTests(RedisTestCase, ContractBase):
         answer = await self.make_store(timeout=PATIENT).append(self.keyed())
         assert (answer.duplicate, answer.offset, answer.durability) == (True, 1, Durability.REPLICATED)
         assert (await second.head("news")).top_offset == 1
+
+    async def test_what_stores_nothing_writes_something_that_can_be_waited_for(self) -> None:
+        """Some versions of Redis would wait behind any command; what WAIT promises is about what its connection wrote."""
+        await self.ready()
+        store = self.make_store(timeout=PATIENT)
+        draft = replace(self.keyed(), version=2)
+        assert draft.idempotency is not None
+        await store.append(draft)
+        await store.recall("m", "notice", self.now_ms)
+        for work in (
+            lambda: store.append(draft),
+            lambda: store.first_answer(draft.idempotency),  # type: ignore[arg-type]  # it has one
+            lambda: store.append(self.draft(version=1)),
+            lambda: store.recall("m", "again", self.now_ms),
+        ):
+            before = await self.written()
+            await work()
+            assert await self.written() > before
+
+    async def written(self) -> int:
+        """How often something was written for nothing else."""
+        return int(await self.link.command("HGET", "{replicas}:totals", "awaited"))
 
     async def test_a_version_that_was_overtaken_is_told_when_the_newer_one_is_on_a_replica(self) -> None:
         await self.ready()
