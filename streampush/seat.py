@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import FrameType
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -27,7 +28,9 @@ from streampush.config import Config
 from streampush.errors import ConfigError
 from streampush.handover.incumbent import Incumbent, Share
 from streampush.handover.inherited import Inherited
+from streampush.handover.notify import ServiceNotices
 from streampush.handover.successor import HandoverRefused, Succession, ask
+from streampush.handover.upgrades import Launch, Upgrades
 from streampush.node_ports import fitting
 from streampush.node_service import StreampushService
 from streampush.observe.log import LineObserver
@@ -49,7 +52,8 @@ class Seat(Service):
     """One node under twistd, and then perhaps another one.
 
     `make_node` gives a node that has looked at its files and has not begun anything. `inherited`: sockets that were found at the
-    start. Raises ConfigError if files do not fit.
+    start. `launch`: how this process was started, for upgrades; without it there are none. `environ` says whether systemd wants to
+    be told of the start. Raises ConfigError if files do not fit.
     """
 
     _log = Logger(namespace="streampush.handover")
@@ -63,6 +67,8 @@ class Seat(Service):
         *,
         observer: LineObserver | None = None,
         inherited: Inherited | None = None,
+        launch: Launch | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.config = config
         self.release_time = config.session.drain_timeout + LETTING_GO
@@ -72,6 +78,10 @@ class Seat(Service):
         self._inherited = inherited or Inherited()
         self.node: StreampushService | None = make_node()  # before anybody is asked: most faults are found here
         self._incumbent = Incumbent(reactor, config.node.handover, self)
+        unable = "" if config.node.handover else "node.handover is not set: a successor would not find this process"
+        self._upgrades = Upgrades(reactor, self._incumbent, launch or Launch((), {}, "", "nobody knows how"), unable)
+        self._notices = ServiceNotices(environ or {})
+        self._old_signal: Any = None
         self._succession: Succession | None = None
         self._kept: Inherited | None = None
         self._released: Deferred[None] | None = None
@@ -92,7 +102,7 @@ class Seat(Service):
         """Asks who serves, and takes the ports. What cannot be had is one line on stderr and exit status 1."""
         assert self.node is not None
         try:
-            self._succession = ask(self.config.node.handover)
+            self._succession = ask(self.config.node.handover) if self.config.node.handover else None
             self.node.ports.inherit(fitting(self.config, self._found()))
             self.node.ports.take()
         except (ConfigError, HandoverRefused) as error:
@@ -125,9 +135,15 @@ class Seat(Service):
         super().startService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         if self._observer is not None:
             self._observer.start()
-        if self._succession is not None:
+        self._old_signal = signal.signal(signal.SIGUSR2, self._upgrade)
+        if self._succession is None:
+            self._reactor.callWhenRunning(self._notices.serving)
+        else:
             self._give_up_at = self._reactor.seconds() + READY_TIMEOUT
             self._reactor.callWhenRunning(self._look)
+
+    def _upgrade(self, signum: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._upgrades.order)
 
     def _wait(self) -> None:
         assert self._succession is not None
@@ -136,6 +152,8 @@ class Seat(Service):
             self._log.warn("process {pid} died while it was followed", pid=pid)
 
     def _answer(self) -> None:
+        if not self.config.node.handover:
+            return
         try:
             self._incumbent.start()
         except OSError as error:
@@ -205,20 +223,25 @@ class Seat(Service):
         if self.node is not None or not self.running:
             return
         assert self._kept is not None
-        sockets = self._kept.again()
         try:
-            node = self._make_node()
-            node.ports.inherit(sockets)
-            node.ports.take()
-            node.begin()
+            self.node = self._begin_anew(self._kept)
         except ConfigError as error:
-            sockets.close()
             self._log.error("this process cannot serve again yet, it tries on: {problem}", problem=str(error))
             self._resume_call = self._reactor.callLater(RESUME_INTERVAL, self.resume)
             return
-        self.node = node
         self._kept.close()
         self._kept = None
+
+    def _begin_anew(self, kept: Inherited) -> StreampushService:
+        node = self._make_node()
+        node.ports.inherit(kept.again())
+        try:
+            node.ports.take()
+            node.begin()
+        except ConfigError:
+            Deferred.fromCoroutine(node.ports.stop_accepting())
+            raise
+        return node
 
     def _cancel_resume(self) -> None:
         if self._resume_call is not None and self._resume_call.active():
@@ -228,6 +251,7 @@ class Seat(Service):
     def leave(self, successor: int) -> None:
         """For the incumbent: the successor serves."""
         self._is_followed = True
+        self._notices.followed_by(successor)
         self._reactor.stop()
 
     # ---------------------------------------------------------------------------------------------------------------- stopping
@@ -238,13 +262,16 @@ class Seat(Service):
 
     async def _stop(self) -> None:
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        if not self._is_followed:
+            self._notices.stopping()
         self._cancel_resume()
+        self._upgrades.stop()
         if self._look_call is not None:
             self._look_call.cancel()
             self._look_call = None
         if self._released is not None:
             await self._released
-        self._incumbent.stop()
+        await self._incumbent.stop()
         if self.node is not None:
             await (self.node.give_way() if self._is_followed else self.node.stopService())
             self.node = None
@@ -252,5 +279,7 @@ class Seat(Service):
             self._succession.tell_failed("it was stopped before it was ready")
         if self._kept is not None:
             self._kept.close()
+        if self._old_signal is not None:
+            signal.signal(signal.SIGUSR2, self._old_signal)
         if self._observer is not None:
             self._observer.stop()

@@ -16,6 +16,7 @@ from streampush.config import Config
 from streampush.config_files import check_files
 from streampush.errors import ConfigError
 from streampush.handover.inherited import Inherited, put_back, read_initial_environment, take_inherited
+from streampush.handover.upgrades import this_launch
 from streampush.loading import load_config, read_config, refuse
 from streampush.node_ports import check_exposure, served_names
 from streampush.node_service import StreampushService
@@ -76,6 +77,16 @@ def _log_file(twistd: usage.Options | None) -> TextIO:
     return open(name, "a", encoding="utf-8", buffering=1)
 
 
+def _obstacle(twistd: usage.Options | None) -> str:
+    """Why twistd would not start a second process with the same options beside this one; empty if it would."""
+    options: dict[str, Any] = dict(twistd or {})
+    if options.get("pidfile"):
+        return "twistd has a pid file, and starts no second process with it: restart it once with --pidfile="
+    if not options.get("nodaemon"):
+        return "twistd went to the background, where nobody would see the new process: restart it once with --nodaemon"
+    return ""
+
+
 def makeService(options: Options) -> IService:
     """For twistd."""
     from twisted.internet import reactor
@@ -85,12 +96,16 @@ def makeService(options: Options) -> IService:
     clock: Any = reactor
     run_timers_steadily(clock)
     observer = make_observer_factory(config.log, _log_file(options.parent), clock)()
-    if not config.node.handover:
-        return StreampushService(
-            reactor, config, observer, options.warnings, read_again=options.read_again, inherited=options.inherited
-        )
 
     def make_node() -> StreampushService:
         return StreampushService(reactor, config, None, options.warnings, read_again=options.read_again)
 
-    return Seat(reactor, config, make_node, observer=observer, inherited=options.inherited)
+    return Seat(
+        reactor,
+        config,
+        make_node,
+        observer=observer,
+        inherited=options.inherited,
+        launch=this_launch(os.environ, _obstacle(options.parent)),
+        environ=os.environ,
+    )

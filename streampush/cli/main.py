@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "streampush.cli.messages:status",
     "store": "streampush.cli.store:store",
     "undrain": "streampush.cli.nodes:undrain",
+    "upgrade": "streampush.cli.upgrade:upgrade",
 }
 """Where each subcommand is."""
 

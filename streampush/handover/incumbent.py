@@ -26,6 +26,9 @@ MAX_ASKERS: Final = 8
 FIRST_WORD: Final = 5.0
 """Seconds for the first message of a connection."""
 
+LAST_WORD: Final = 1.0
+"""Seconds in which a connection must take what was said last."""
+
 HELD_TIMEOUT: Final = 30.0
 """Seconds that a successor may take to prepare with the sockets in its hands; it has looked at its settings before it asks."""
 
@@ -75,10 +78,11 @@ class Incumbent:
         self._port: _UnixPort | None = None
         self._successor: Asker | None = None
         self._askers: set[Asker] = set()
+        self._all_gone: Deferred[None] | None = None
         self.on_lost: Callable[[int, str], None] = lambda pid, reason: None
         self.on_taken: Callable[[int], None] = lambda pid: None
         self.extra_shares: Callable[[Peer], Sequence[Share]] = lambda peer: ()
-        self.ordered: Callable[[Asker], None] = lambda asker: asker.tell("refused", reason="this process starts no successor")
+        self.on_order: Callable[[Asker], None] = lambda asker: asker.tell("refused", reason="this process starts no successor")
 
     @property
     def stage(self) -> Stage:
@@ -89,16 +93,29 @@ class Incumbent:
         """Answers from now on; whoever had the path before is not asked any more. Raises OSError."""
         self._port = _UnixPort(self._reactor, self._place.claim(), self._accepted)
 
-    def stop(self) -> None:
-        """Answers no more, and whoever is connected is cut. A successor that is not ready goes on by itself."""
+    async def stop(self) -> None:
+        """Answers no more. Whoever is connected hears what was said to the end, and is cut. A successor that is not ready goes on
+        by itself."""
         if self._port is not None:
             self._place.leave()
             self._port.stop()
             self._port = None
         self._steps = Steps()
         self._successor = None
+        if not self._askers:
+            return
+        gone: Deferred[None] = Deferred()
+        self._all_gone = gone
         for asker in tuple(self._askers):
             asker.cut()
+        late = self._reactor.callLater(LAST_WORD, self._cut_all)
+        await gone
+        if late.active():
+            late.cancel()
+
+    def _cut_all(self) -> None:
+        for asker in tuple(self._askers):
+            asker.abort()
 
     # ----------------------------------------------------------------------------------------------------------- connections
 
@@ -122,7 +139,7 @@ class Incumbent:
         if message.kind == "ask":
             self._asked(asker)
         elif message.kind == "upgrade":
-            self.ordered(asker)
+            self.on_order(asker)
         elif asker is self._successor and message.kind in ("held", "taken"):
             self._happened(Event.HELD if message.kind == "held" else Event.TAKEN)
         elif asker is self._successor and message.kind == "failed":
@@ -132,6 +149,9 @@ class Incumbent:
 
     def _gone(self, asker: Asker, reason: str) -> None:
         self._askers.discard(asker)
+        if self._all_gone is not None and not self._askers:
+            gone, self._all_gone = self._all_gone, None
+            gone.callback(None)
         if asker is self._successor:
             self._lose(reason)
 
@@ -244,6 +264,11 @@ class Asker(TwistedProtocol):
         self.limit(None)
         self._gone(self, self._why)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether anybody would hear what it is told."""
+        return self.transport is not None and bool(self.transport.connected)
+
     def limit(self, seconds: float | None) -> None:
         """Gives it so long for its next word; None: as long as it likes."""
         if self._deadline is not None and self._deadline.active():
@@ -270,6 +295,10 @@ class Asker(TwistedProtocol):
         """Closes, behind what was written."""
         self.limit(None)
         self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self.transport.abortConnection()
 
 
 class _Single(Factory):

@@ -43,8 +43,8 @@ MAX_ENVIRONMENT: Final = 4 * 1024 * 1024
 ENVIRONMENT: Final = "the environment"
 """Stands for a file in messages, as for settings."""
 
-_VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-_VARIABLE_BYTES: Final = tuple(name.encode("ascii") for name in _VARIABLES)
+VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_VARIABLE_BYTES: Final = tuple(name.encode("ascii") for name in VARIABLES)
 _NAMES_OF_NOBODY: Final = ("", "unknown")
 _UNIT: Final = ".socket"
 """systemd names a socket after its unit where no FileDescriptorName= is given."""
@@ -84,7 +84,7 @@ def take_inherited(
     `wanted`: the names that are served here. Removes the variables from `environ`. Raises ConfigError for a socket of another name
     or kind, for two of a name, and for descriptors that are not there: a socket that nobody accepts from lets its clients hang.
     """
-    given = {name: environ.pop(name, "") for name in _VARIABLES}
+    given = {name: environ.pop(name, "") for name in VARIABLES}
     count = _count(given["LISTEN_FDS"])
     if count == 0:
         return Inherited()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import unittest
 
 from streampush.handover.wire import encode
 from tests.integration.handing_over import HandoverTestCase, Publisher
+from tests.redis_server import NOT_HERE, PROGRAM, RedisServer
 
 
 class SuccessionTests(HandoverTestCase):
@@ -67,6 +69,46 @@ class SuccessionTests(HandoverTestCase):
         self.assertEqual(second.until("the store is in memory")["level"], "warn")
         self.assertEqual(first.ended(), 0)
         self.healthy(rest)
+
+
+@unittest.skipUnless(PROGRAM, NOT_HERE)
+class SharedStoreTests(HandoverTestCase):
+    """Redis is everybody's: both processes serve for a moment, and nobody waits."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.redis = RedisServer().start()
+        self.addCleanup(self.redis.stop)
+        self.store = ("--set", "store.backend=redis", "--set", f"store.url={self.redis.url}")
+
+    def test_under_load_nobody_is_refused_and_nothing_is_lost(self) -> None:
+        first = self.node()
+        port, rest = first.until_it_serves()
+        device = self.device("phone-1", port)
+        publisher = Publisher(rest, "device:phone-1")
+        publisher.start()
+        second = self.node()
+        self.assertEqual(second.until("taken over from")["pid"], first.pid)
+        self.assertEqual(first.ended(), 0)
+        sent = len(publisher.stored)
+        while len(publisher.stored) < sent + 20:
+            self.shake_hands(port)
+        publisher.finish()
+        self.assertEqual(publisher.refused, [])
+        got = self.payloads(device, publisher.stored[-1])
+        self.assertEqual([text for text in publisher.stored if text not in got], [])
+
+    def test_a_successor_that_is_lost_at_its_turn_leaves_the_first_as_it_was(self) -> None:
+        first = self.node()
+        port, rest = first.until_it_serves()
+        with socket.create_connection(("127.0.0.1", rest)) as kept:
+            succession = self.ask()
+            self.assertTrue(succession.wait_until_free())
+            succession.close()
+            first.until("this process goes on")
+            kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self.assertIn(b"200 OK", kept.recv(4096))
+        self.shake_hands(port)
 
 
 class LostSuccessorTests(HandoverTestCase):
