@@ -37,6 +37,8 @@ class Look:
         self.same("to be freed", set(self.zset("exp")), {spot for log in logs for spot in log["spots"]})
         ages = {channel.encode(): log["age"] for channel, log in zip(sorted(channels), logs, strict=True) if log["age"]}
         self.same("ages", self.zset("age"), ages)
+        self.same("letters", int(totals.get("letters", 0)), self.letters())
+        self.receipts(places)
         self.same("keys", int(totals.get("keys", 0)), self.keys())
         held = sum(log["size"] for log in logs) + self.waiting_bytes() + self.work_bytes() + self.letter_bytes()
         self.same("bytes", int(totals.get("bytes", 0)), held)
@@ -104,6 +106,39 @@ class Look:
 
     def letter_bytes(self) -> int:
         return sum(int(size) for size in self.table("letterbytes").values())
+
+    def letters(self) -> int:
+        """How many dead letters there are."""
+        count = 0
+        sizes = {}
+        for name in self.names:
+            if name.startswith("letter:"):
+                device = name.removeprefix("letter:")
+                letters = {message_id: unpack(letter) for message_id, letter in self.table(name).items()}
+                count += len(letters)
+                sizes[device.encode()] = b"%d" % sum(letter[1] for letter in letters.values())
+                places = {letter[0] + message_id: letter[6] for message_id, letter in letters.items()}
+                self.same(f"order of {name}", self.zset(f"letters:{device}"), places)
+                bodies = set(self.table(f"letterpay:{device}"))
+                self.same(f"bodies of {name} without it", bodies - set(letters), set())
+        self.same("bytes of letters", self.table("letterbytes"), sizes)
+        return count
+
+    def receipts(self, places: dict[bytes, tuple[bytes, int]]) -> None:
+        """What became of messages is that of messages in logs, and pushes are found by their ids."""
+        pushes = {}
+        for name in self.names:
+            kind, _, message_id = name.partition(":")
+            if kind in ("rcp", "cnt"):
+                channel, offset = places.get(message_id.encode(), (b"", 0))
+                is_addressed = channel.startswith((b"device:", b"user:"))
+                self.same(f"{name} is of a message in a log", offset > 0 and is_addressed is (kind == "rcp"), True)
+            if kind == "rcp":
+                for device, row in self.table(name).items():
+                    push = unpack(row)[5]
+                    if push and push[3]:
+                        pushes[push[3]] = [message_id.encode(), device]
+        self.same("pushes", {apns_id: unpack(found) for apns_id, found in self.table("apns").items()}, pushes)
 
     # ----------------------------------------------------------------------------------------------------------- reading
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from hashlib import sha1
 from itertools import chain, count
 from random import Random
 from typing import Any
@@ -10,7 +11,7 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from streampush.store.redis.scripts import Scripts, load_scripts
+from streampush.store.redis.scripts import Script, Scripts, load_scripts
 from streampush.store.redis.store import RedisStore
 from tests.redis_server import NOT_HERE, PROGRAM, shared_server
 from tests.store.blocking_redis import BlockingRedis
@@ -23,14 +24,27 @@ _NUMBERS = count(1)
 
 
 class AlikeTests(SynchronousTestCase):
-    def test_the_store_in_memory_and_the_one_in_redis_answer_alike(self) -> None:
+    def setUp(self) -> None:
         if PROGRAM is None:
             raise SkipTest(NOT_HERE)
-        redis = BlockingRedis(shared_server().port)
-        self.addCleanup(redis.close)
+        self.redis = BlockingRedis(shared_server().port)
+        self.addCleanup(self.redis.close)
+
+    def pair(self, scripts: dict[str, Script], seed: int) -> RedisPair:
+        return RedisPair(self.redis, Scripts(self.redis, f"alike-{os.getpid()}-{next(_NUMBERS)}", scripts), Random(seed))
+
+    def test_the_store_in_memory_and_the_one_in_redis_answer_alike(self) -> None:
         scripts = load_scripts()
         for seed in range(SEEDS):
-            RedisPair(redis, Scripts(redis, f"alike-{os.getpid()}-{next(_NUMBERS)}", scripts), Random(seed)).run()
+            self.pair(scripts, seed).run()
+
+    def test_they_do_so_when_one_step_of_what_devices_reach_passes_one_entry(self) -> None:
+        scripts = load_scripts()
+        text = scripts["record"].text.replace("recording.STEP = 500", "recording.STEP = 4")
+        assert text != scripts["record"].text
+        scripts["record"] = Script("record", text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+        for seed in range(SEEDS, SEEDS + 8):
+            self.pair(scripts, seed).run()
 
 
 class RedisPair(Pair):
