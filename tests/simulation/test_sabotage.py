@@ -264,7 +264,7 @@ def test_a_follower_that_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_connection_that_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Admission, "released", lambda self, address: None)
+    monkeypatch.setattr(Admission, "released", lambda self, address, *, told=False: None)
     found("I5")
 
 
