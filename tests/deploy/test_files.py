@@ -73,9 +73,16 @@ def test_a_unit_is_given_the_time_that_a_stop_takes(service: str) -> None:
     assert int(seconds.removesuffix("s")) > settings_of(service).session.drain_timeout + 1 + 10 + 10
 
 
-def test_instances_have_ports_of_their_own() -> None:
+def test_instances_have_names_and_ports_of_their_own() -> None:
     config = settings_of("streampush@.service")
     assert (config.node.name, config.listen.port, config.rest.port) == ("host-1", 7441, 7481)
+
+
+@pytest.mark.parametrize("service", ["streampush.service", "streampush@.service"])
+def test_upgrades_are_asked_for_where_the_unit_may_write(service: str) -> None:
+    [folder] = unit(service)["Service.RuntimeDirectory"]
+    assert Path(settings_of(service).node.handover).parent == Path("/run") / folder.replace("%i", "1")
+    assert unit(service)["Service.Type"] == ["notify"]  # or systemd would take the end of the old process for the service's
 
 
 def test_sockets_have_the_names_and_ports_that_the_service_serves() -> None:
