@@ -36,7 +36,9 @@ from streampush.push.service import PushService, Surroundings
 from streampush.push.steady import SteadyClock
 from streampush.push.values import NodeRecord
 from streampush.rest.api import make_site
+from streampush.rest.asking import Asker
 from streampush.rest.http import ApiSite
+from streampush.rest.reports import OwnReports, RelayedReports, Reports
 from streampush.rest.tls import RestTls
 from streampush.server.admission import CODE_OF, Admission
 from streampush.server.capacity import HandshakeCapacity
@@ -57,6 +59,13 @@ from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
 from streampush.store.keeping import Keeping, MemoryKeeping, SqliteKeeping
 from streampush.store.retrying import Retries
+from streampush.supervised import Supervised
+
+SUPERVISOR_DEADLINE = 4.0
+"""Seconds for the supervisor's answer for all workers; it waits 2 s for one that hangs."""
+
+MAX_MERGED_METRICS = 32 * 1024 * 1024
+"""Bytes of the metrics of all workers; each has some 50 KiB."""
 
 
 class Parts:
@@ -67,9 +76,10 @@ class Parts:
 
     _log = Logger(namespace="streampush")
 
-    def __init__(self, reactor: Any, config: Config, system_ns: Callable[[], int]) -> None:
+    def __init__(self, reactor: Any, config: Config, system_ns: Callable[[], int], supervised: Supervised | None = None) -> None:
         self.config = config
         self._reactor = reactor
+        self._supervised = supervised
         self.node_name = config.node.name or socket.gethostname()
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry, version("streampush"))
@@ -91,6 +101,7 @@ class Parts:
         self.draining = Flag()
         probed = ProbeWatch(config.probe.interval, config.probe.failures)
         self.health = Health({"draining": self.draining, "store": self.keeping.reason, "probe": probed})
+        self.reports = OwnReports(self.health, self.registry, reactor.seconds)
         self.probe = self._make_probe(probed)
         self.port = config.listen.port  # for devices; 0 until the kernel has given one
         self.membership = self._make_membership()
@@ -145,7 +156,16 @@ class Parts:
             self.metrics,
             apns=self.away,
             known_nodes=self.nodes,
+            reports=self._all_reports(),
         )
+
+    def _all_reports(self) -> Reports:
+        """Of all workers, if this is one of several."""
+        if self._supervised is None:
+            return self.reports
+        path = self._supervised.supervisor
+        asker = Asker(self._reactor, path, deadline=SUPERVISOR_DEADLINE, max_bytes=MAX_MERGED_METRICS)
+        return RelayedReports(self.reports, asker)
 
     # ------------------------------------------------------------------------------ composing: each needs those made before it
 

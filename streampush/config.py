@@ -49,6 +49,8 @@ def choice(default: str, allowed: tuple[str, ...], why: str) -> Any:
 class NodeConfig:
     name: str = setting("", "", "names this node in Welcome, logs and the probe; empty: the host's name")
     handover: str = setting("", "file", "a Unix socket, where a new process asks for the listening sockets; empty: no upgrades")
+    workers: int = setting(0, "processes", "that a supervisor starts on the same ports, about one a core; 0: one, without", 0, 64)
+    worker_timeout: float = setting(15.0, "s", "a worker that answers its supervisor nothing for so long is killed", 0.5, 600)
 
 
 @dataclass(frozen=True, slots=True)

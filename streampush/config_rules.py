@@ -25,6 +25,9 @@ MAX_CHANNEL_BYTES = 255
 MAX_SOCKET_PATH = 90
 """Bytes. The kernel takes 107; a new socket has a longer name until it replaces the old one (`handover.place`)."""
 
+SHARED_BACKEND = "redis"
+"""The store that several processes can have together."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PLACEHOLDER = re.compile(r"\{(.*?)\}")
 _ALLOWED_PLACEHOLDERS = ("device", "user")
@@ -119,6 +122,15 @@ def _handover(config: Config) -> Found:
             "node.handover",
             "this system does not say who is on the other side of a Unix socket; take sockets from a service manager",
         )
+
+
+def _workers(config: Config) -> Found:
+    workers, backend = config.node.workers, config.store.backend
+    if workers and config.node.handover:
+        yield "node.handover", "not with node.workers: workers are renewed one by one with SIGTERM, which the supervisor outlives"
+    if workers > 1 and backend != SHARED_BACKEND:
+        text = f"{workers} workers need a store that they share, store.backend = {SHARED_BACKEND!r}"
+        yield "node.workers", f"{text}; with {backend!r} there can be one"
 
 
 def _heartbeat(config: Config) -> Found:
@@ -297,6 +309,7 @@ _ERRORS = (
     _handover,
     _addresses,
     _proxies,
+    _workers,
     _heartbeat,
     _reconnect,
     _sizes,

@@ -21,6 +21,8 @@ from streampush.errors import ConfigError
 from streampush.handover.inherited import Inherited
 from streampush.node_ports import NodePorts
 from streampush.observe.log import LineObserver
+from streampush.supervised import Supervised
+from streampush.supervision import Supervision
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that waits for the interpreter gets it; Python's own value is ten times that. The store's threads
@@ -33,7 +35,7 @@ class StreampushService(Service):
     `port` and `rest_port` are the ports that the kernel gave. `system_ns` is the system's wall clock, Unix nanoseconds.
     `read_again` gives the settings anew for a reload, or raises ConfigError; without it those of the start are reloaded.
     `inherited`: listening sockets that another process opened, served in place of those of the settings. Raises ConfigError if
-    files do not fit.
+    files do not fit. `supervised`: the node is a worker, and ends when its supervisor says so, or is gone.
     """
 
     _log = Logger(namespace="streampush")
@@ -49,12 +51,13 @@ class StreampushService(Service):
         system_ns: Callable[[], int] = time.time_ns,
         read_again: Callable[[], Config] | None = None,
         inherited: Inherited | None = None,
+        supervised: Supervised | None = None,
     ) -> None:
         self.config = config
         self._read_again = read_again or (lambda: config)
         self._reactor = reactor
         self._observer = observer
-        self._parts = parts = Parts(reactor, config, system_ns)
+        self._parts = parts = Parts(reactor, config, system_ns, supervised)
         self._warnings = (*warnings, *((parts.warning,) if parts.warning else ()))
         self.registry = parts.registry
         self.store = parts.keeping.store
@@ -65,6 +68,7 @@ class StreampushService(Service):
         self._old_switch_interval = sys.getswitchinterval()
         self.hurried = False
         self._has_successor = False
+        self._supervision = Supervision(reactor, supervised, parts.reports, self.hurry) if supervised is not None else None
 
     def setServiceParent(self, parent: Any) -> None:
         """Under twistd the parent is the application, and what it has as ILogObserver becomes the process's log."""
@@ -124,6 +128,8 @@ class StreampushService(Service):
         self._parts.lease.start()
         self._parts.membership.start()
         self._parts.spawn(self._parts.probe.start())
+        if self._supervision is not None:
+            self._supervision.start()
         self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
         for warning in self._warnings:
             self._log.warn("{problem}", problem=warning)
@@ -201,8 +207,10 @@ class StreampushService(Service):
         return self.stopService()
 
     def _hurry(self, signum: int, frame: FrameType | None) -> None:
-        """Whoever sends a second signal does not want to wait."""
-        self._reactor.callFromThread(self.hurry)
+        """Whoever sends a second signal does not want to wait. A worker gets SIGTERM from systemd, too, and is hurried by its
+        supervisor."""
+        if self._supervision is None or signum != signal.SIGTERM:
+            self._reactor.callFromThread(self.hurry)
 
     def hurry(self) -> None:
         """The stop that is under way waits no longer, neither for devices to leave nor for answers of Apple's."""
@@ -212,6 +220,8 @@ class StreampushService(Service):
 
     async def _stop(self) -> None:
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        if self._supervision is not None and self._supervision.is_alone:
+            self._has_successor = True  # the next process of this worker, or the other workers
         hurried = {number: signal.signal(number, self._hurry) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             await (self._drain_for_successor() if self._has_successor else self._drain())
@@ -273,3 +283,5 @@ class StreampushService(Service):
         self._parts.clock_watch.stop()
         self._parts.retries.stop()
         await self._parts.keeping.stop()
+        if self._supervision is not None:
+            await self._supervision.stop()

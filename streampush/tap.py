@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import socket
 import sys
 import time
-from typing import Any, TextIO
+from collections.abc import Sequence
+from typing import Any, Final, TextIO
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -22,12 +25,18 @@ from streampush.node_ports import check_exposure, served_names
 from streampush.node_service import StreampushService
 from streampush.observe.log import make_observer_factory
 from streampush.seat import Seat
+from streampush.supervised import Supervised
+from streampush.supervisor.service import Supervisor
+from streampush.supervisor.shares import command as worker_command
+
+TWISTD: Final = "from twisted.scripts.twistd import run; run()"
+"""What `twistd` is: a worker is started by the interpreter that runs its supervisor, wherever that finds its own twistd."""
 
 
 class Options(usage.Options):
     """twistd -n --pidfile= streampush --config FILE"""
 
-    synopsis = "[--config FILE] [--set section.key=value ...]"
+    synopsis = "[--config FILE] [--workers N] [--set section.key=value ...]"
     optParameters = [  # noqa: RUF012 - twisted.python.usage reads a class attribute
         ["config", "c", "streampush.toml", "The TOML file; `streampush init DIR` writes one, `streampush check FILE` checks it."],
     ]
@@ -43,6 +52,15 @@ class Options(usage.Options):
     def opt_set(self, assignment: str) -> None:
         """Overrides one setting of the file, as section.key=value; may be given more than once."""
         self["set"].append(assignment)
+
+    def opt_workers(self, number: str) -> None:
+        """A supervisor starts so many processes on the same ports, as node.workers does."""
+        self["set"].append(f"node.workers={number}")
+
+    @property
+    def path(self) -> str:
+        """The TOML file's, absolute."""
+        return self._path
 
     def read_again(self) -> Config:
         """The settings as they are now, from the same places. Raises ConfigError."""
@@ -88,14 +106,30 @@ def _obstacle(twistd: usage.Options | None) -> str:
 
 
 def makeService(options: Options) -> IService:
-    """For twistd."""
+    """For twistd: a node, or the supervisor of several workers that are nodes."""
     from twisted.internet import reactor
 
     config = options.settings
     assert config is not None
     clock: Any = reactor
     run_timers_steadily(clock)
-    observer = make_observer_factory(config.log, _log_file(options.parent), clock)()
+    supervised = Supervised.take(os.environ)
+    out = _log_file(options.parent)
+    if config.node.workers:
+        return _make_supervisor(options, config, clock, out)
+    if supervised is not None:
+        os.setpgrp()  # what is typed at the supervisor's terminal is for the supervisor
+    observer = make_observer_factory(config.log, out, clock, node=config.node.name if supervised is not None else "")()
+    if supervised is not None:
+        return StreampushService(
+            reactor,
+            config,
+            observer,
+            options.warnings,
+            read_again=options.read_again,
+            inherited=options.inherited,
+            supervised=supervised,
+        )
 
     def make_node() -> StreampushService:
         return StreampushService(reactor, config, None, options.warnings, read_again=options.read_again)
@@ -108,4 +142,31 @@ def makeService(options: Options) -> IService:
         inherited=options.inherited,
         launch=this_launch(os.environ, _obstacle(options.parent)),
         environ=os.environ,
+    )
+
+
+def _make_supervisor(options: Options, config: Config, reactor: Any, out: TextIO) -> IService:
+    node_name = config.node.name or socket.gethostname()
+    twistd: dict[str, Any] = dict(options.parent or {})
+    chosen = twistd.get("reactor")
+
+    def command(settings: Sequence[str]) -> list[str]:
+        reactor_name = chosen if chosen != "default" else None
+        return worker_command(sys.executable, TWISTD, reactor_name, options.path, (*options["set"], *settings))
+
+    def give_up() -> None:
+        atexit.register(os._exit, 1)  # twistd has no way to end with a status of our own
+        reactor.stop()
+
+    return Supervisor(
+        reactor,
+        config,
+        make_observer_factory(config.log, out, reactor, node=node_name)(),
+        options.warnings,
+        inherited=options.inherited,
+        node_name=node_name,
+        command=command,
+        environ=dict(os.environ),
+        log=out.fileno(),
+        give_up=give_up,
     )

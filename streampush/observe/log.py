@@ -245,12 +245,21 @@ class LineObserver:
             self._writing = False
 
 
-def make_observer_factory(config: LogConfig, out: TextIO, clock: IReactorTime) -> Callable[[], LineObserver]:
+def of_node(form: Formatter, node: str) -> Formatter:
+    """The same lines with the node's name in a field `node`, in text in front: for processes that write to one place."""
+    if form is json_line:
+        return lambda event: json_line(event if "node" in event else {**event, "node": node})
+    return lambda event: f"{node} {line}" if (line := form(event)) else ""
+
+
+def make_observer_factory(config: LogConfig, out: TextIO, clock: IReactorTime, *, node: str = "") -> Callable[[], LineObserver]:
     """A factory of observers for `twistd`'s logger component, after `[log]` of the configuration.
 
-    `out` must not be `sys.stdout` as Twisted replaces it; the caller calls the observer's `start` and `stop`.
+    `out` must not be `sys.stdout` as Twisted replaces it; the caller calls the observer's `start` and `stop`. `node` is named in
+    each line, if it is given.
     """
-    form = json_line if config.format == "json" else text_line
+    plain = json_line if config.format == "json" else text_line
+    form = of_node(plain, node) if node else plain
 
     def make() -> LineObserver:
         sampler: Sampler[Kind] = Sampler(config.sample_burst, config.sample_window)

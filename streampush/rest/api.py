@@ -12,8 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from klein import Klein
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -34,6 +33,7 @@ from streampush.rest.keys import Caller, Keys
 from streampush.rest.ports import ApnsApi, NoApps, NodesApi, NoNodes, PushApi, Readiness, RestMetrics
 from streampush.rest.problems import EVENTS, JSON, Answer, Problem, Stream, Streamed, json_answer, problem_of, unexpected
 from streampush.rest.queries import parse_query
+from streampush.rest.reports import OwnReports, Reports
 
 ROUTES = (
     Route("POST", "/v1/publish", "publish", "publish"),
@@ -60,8 +60,7 @@ class Api:
     def __init__(
         self,
         service: PushApi,
-        health: Readiness,
-        registry: CollectorRegistry,
+        reports: Reports,
         config: RestConfig,
         clock: IReactorTime,
         metrics: RestMetrics,
@@ -73,8 +72,7 @@ class Api:
         self._service = service
         self._apns = apns
         self._nodes = nodes
-        self._health = health
-        self._registry = registry
+        self._reports = reports
         self._config = config
         self._clock = clock
         self._metrics = metrics
@@ -241,14 +239,13 @@ class Api:
         return Answer(200, self._openapi, JSON)
 
     async def _show_metrics(self, call: Call) -> Answer:
-        return Answer(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+        return await self._reports.metrics()
 
     async def _alive(self, call: Call) -> Answer:
-        return json_answer({"alive": True})
+        return await self._reports.alive()
 
     async def _ready(self, call: Call) -> Answer:
-        ready, reasons = self._health.ready(self._clock.seconds())
-        return json_answer({"ready": ready, "reasons": list(reasons)}, 200 if ready else 503)
+        return await self._reports.ready()
 
 
 async def _run(operation: Operation, call: Call) -> Answer:
@@ -290,11 +287,14 @@ def make_site(
     max_connections: int = MAX_CONNECTIONS,
     apns: ApnsApi | None = None,
     known_nodes: NodesApi | None = None,
+    reports: Reports | None = None,
 ) -> ApiSite:
-    """The factory for a plain or a TLS endpoint. `clock` is the reactor; `health` is asked with its seconds."""
+    """The factory for a plain or a TLS endpoint. `clock` is the reactor; `health` is asked with its seconds. `reports` answer for
+    more than this process."""
     metrics = metrics or Uncounted()
     keys = Keys(config.keys)
     streams = EventStreams(service.receipts, config, clock, metrics)
-    api = Api(service, health, metrics_registry, config, clock, metrics, keys, streams, apns or NoApps(), known_nodes or NoNodes())
+    reports = reports or OwnReports(health, metrics_registry, clock.seconds)
+    api = Api(service, reports, config, clock, metrics, keys, streams, apns or NoApps(), known_nodes or NoNodes())
     intake = Intake(keys, config.max_body, max_connections=max_connections)
     return ApiSite(api.app().resource(), intake, metrics, clock, config.request_timeout, streams)

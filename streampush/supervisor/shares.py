@@ -1,0 +1,47 @@
+"""What one worker of several is told beside the configuration of all. Pure functions of a Config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from streampush.config import Config
+
+
+def settings(config: Config, node_name: str, number: int) -> tuple[str, ...]:
+    """As "section.key=value", for worker `number` (from 1 on) of the node with this name.
+
+    What bounds memory and descriptors of the node is shared out. What bounds the work of a core (accept_rate, handshakes under way)
+    is not: each worker has its own core.
+    """
+    workers, admission = config.node.workers, config.admission
+    return (
+        "node.workers=0",
+        "node.handover=",
+        f"node.name={worker_name(node_name, number)}",
+        f"admission.max_connections={_share(admission.max_connections, workers)}",
+        f"admission.max_per_address={_uneven_share(admission.max_per_address, workers)}",
+    )
+
+
+def worker_name(node_name: str, number: int) -> str:
+    """The name of a worker as a node."""
+    return f"{node_name}-{number}"
+
+
+def _share(total: int, workers: int) -> int:
+    return math.ceil(total / workers)
+
+
+def _uneven_share(total: int, workers: int) -> int:
+    """A share for connections of one address, which the kernel spreads by a hash: with three standard deviations of room, or who
+    keeps to the limit of all would be refused by that worker which got some more than the others."""
+    mean = total / workers
+    return min(total, math.ceil(mean + 3 * math.sqrt(mean)))
+
+
+def command(python: str, program: str, reactor: str | None, config_file: str, overrides: Sequence[str]) -> list[str]:
+    """How a worker is launched: as its supervisor was, in the foreground, without a pidfile. `overrides` are for `--set`."""
+    chosen = ["--reactor", reactor] if reactor else []
+    sets = [word for override in overrides for word in ("--set", override)]
+    return [python, "-c", program, *chosen, "--nodaemon", "--pidfile=", "streampush", "--config", config_file, *sets]
