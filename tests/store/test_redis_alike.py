@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from hashlib import sha1
 from itertools import chain, count
+from pathlib import Path
 from random import Random
 from typing import Any
 from unittest import SkipTest
@@ -18,7 +20,9 @@ from tests.store.blocking_redis import BlockingRedis
 from tests.store.redis_order import Look
 from tests.store.test_alike import LIMITS, Pair, answer
 
-SEEDS = 20
+SEEDS = 12
+
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 _NUMBERS = count(1)
 
@@ -46,9 +50,28 @@ class AlikeTests(SynchronousTestCase):
         for seed in range(SEEDS, SEEDS + 8):
             self.pair(scripts, seed).run()
 
+    def test_they_do_so_with_the_rights_that_the_documentation_gives_to_a_user_of_redis(self) -> None:
+        (rights,) = re.findall(r"^ACL SETUSER streampush on >PASSWORD (.*)$", OPERATIONS.read_text(), re.MULTILINE)
+        user = f"user-{os.getpid()}"
+        rules = rights.replace("{streampush}", "{alike-*").split()
+        assert self.redis.command("ACL", "SETUSER", user, "on", ">pw", *rules).result == b"OK"
+        self.addCleanup(self.redis.command, "ACL", "DELUSER", user)
+        theirs = BlockingRedis(shared_server().port)
+        self.addCleanup(theirs.close)
+        assert theirs.command("AUTH", user, "pw").result == b"OK"
+        scripts = load_scripts()
+        for seed in range(3):
+            prefix = f"alike-{os.getpid()}-{next(_NUMBERS)}"
+            RedisPair(self.redis, Scripts(theirs, prefix, scripts), Random(seed)).run()
+        needed = (["CLIENT", "SETNAME", "x"], ["ROLE"], ["INFO", "server"], ["CONFIG", "GET", "appendonly"], ["PING"])
+        for command in (*needed, ["SCRIPT", "LOAD", "return 1"], ["WAIT", 0, 1]):
+            assert not isinstance(theirs.command(*command).result, Exception), command
+        for command in (["KEYS", "*"], ["FLUSHALL"], ["GET", "other"], ["CONFIG", "SET", "maxmemory", "1"], ["SHUTDOWN"]):
+            assert "NOPERM" in str(theirs.command(*command).result), command
+
 
 class RedisPair(Pair):
-    """With a store in Redis."""
+    """With a store in Redis, which is looked at over `redis`."""
 
     def __init__(self, redis: BlockingRedis, scripts: Scripts, random: Random) -> None:
         super().__init__(random)
