@@ -9,8 +9,9 @@ from prometheus_client.metrics_core import Metric
 
 from streampush.observe.tallies import Tally
 
-HEARD = ("publication", "hint", "order", "echo")
-"""Kinds of messages that come: with the whole publication, with its place only, orders about devices, this node's own echo."""
+HEARD = ("publication", "hint", "receipt", "order", "echo")
+"""Kinds of messages that come: with the whole publication, with its place only, that something became of a message that is watched
+here, orders about devices, this node's own echo."""
 
 LOST = ("connection", "silent", "refused")
 SENT = ("order", "echo", "lost")

@@ -1,7 +1,8 @@
-"""What nodes tell each other: that something was appended, and what the node that a device is connected to is to do with it.
+"""What nodes tell each other: that something was appended, that something became of a message, and what the node that a device is
+connected to is to do with it.
 
-All of it is a hint. It may be lost, repeated or late: the log is the truth of what was published, the store's session that of
-where a device is. So nothing is wrong without a bus but time, and one process has none.
+All of it is a hint. It may be lost, repeated or late: the log is the truth of what was published, its receipts of what became of
+that, the store's session of where a device is. So nothing is wrong without a bus but time, and one process has none.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class Bus(Protocol):
     def interest(self, channel: str, follows: bool) -> None:
         """Somebody on this node follows the channel from now on, or nobody does."""
 
+    def watch(self, message_id: str, watched: bool) -> None:
+        """Somebody on this node wants to know what becomes of the message, or nobody does any more."""
+
     def tell(self, node: str, order: Order) -> None:
         """Sends an order to another node."""
 
@@ -60,6 +64,9 @@ class Hearing(Protocol):
 
     def seen(self, channel: str, epoch: str, top: int) -> None:
         """The state of a log that is followed here."""
+
+    def changed(self, message_id: str) -> None:
+        """Something may have become of a message that is watched here."""
 
     def ordered(self, order: Order) -> None:
         """Another node, or the store, asks for this."""
@@ -75,6 +82,9 @@ class NoBus:
 
     def interest(self, channel: str, follows: bool) -> None:
         """Nobody else appends."""
+
+    def watch(self, message_id: str, watched: bool) -> None:
+        """Nobody else has devices."""
 
     def tell(self, node: str, order: Order) -> None:
         """There is nobody else."""

@@ -49,6 +49,10 @@ class NodeHearing:
         """See bus.Hearing."""
         self._fanout.seen(channel, epoch, top)
 
+    def changed(self, message_id: str) -> None:
+        """See bus.Hearing."""
+        self._service.receipts.changed(message_id)
+
     def ordered(self, order: Order) -> None:
         """See bus.Hearing."""
         if order.kind is OrderKind.REPLACED:

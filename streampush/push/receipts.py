@@ -3,8 +3,9 @@
 Theory of operation. What connections, recalls and newer versions do to messages is heard of here *after* it is stored, and only
 as a hint: the message is read again, and its watchers get the whole of its progress. A watcher tells what it has not told yet.
 So a lost, repeated or reordered hint does no harm, nothing is told that is not stored, and a watcher without room just looks
-later. Hints of a moment are gathered, and a message that many hints are about is read once; a few reads run at a time, so a
-slow store makes receipts late, not memory large. While nobody watches, a hint costs one look at an empty table.
+later. Of what other nodes do the bus gives hints, which is told what is watched here. Hints of a moment are gathered, and a message
+that many hints are about is read once; a few reads run at a time, so a slow store makes receipts late, not memory large. While
+nobody watches, a hint costs one look at an empty table.
 
 A message's time runs out without a hint: for that there is an alarm.
 """
@@ -39,7 +40,8 @@ READS = 4
 class Receipts:
     """What became of messages, on demand and as it happens. `max_watched`: messages watched at once on this node.
 
-    `clock` gives monotonic seconds, `wall_ms` Unix milliseconds, `alarm` belongs to this object alone.
+    `clock` gives monotonic seconds, `wall_ms` Unix milliseconds, `alarm` belongs to this object alone. `watching` is told of each
+    message that begins and ends to be watched: see bus.Bus.watch.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Receipts:
         spawn: Spawner,
         alarm: Alarm,
         retry_later: Callable[[Callable[[], None]], object],
+        watching: Callable[[str, bool], None] = lambda message_id, watched: None,
     ) -> None:
         self._store = store
         self._max_watched = max_watched
@@ -60,6 +63,7 @@ class Receipts:
         self._spawn = spawn
         self._alarm = alarm
         self._retry_later = retry_later
+        self._watching = watching
         self._by_id: dict[str, Watch] = {}
         self._logs: dict[tuple[str, str], WatchedLog] = {}
         self._due: dict[str, None] = {}  # message ids, in the order of their first hints
@@ -131,6 +135,7 @@ class Receipts:
             if len(self._by_id) >= self._max_watched:
                 raise Refused(Code.OVERLOADED, f"{self._max_watched} messages are watched on this node", retry_after=1.0)
             watch = self._by_id[message_id] = Watch(message_id)
+            self._watching(message_id, True)
         watch.watchers[watcher] = None
         return watch
 
@@ -150,6 +155,7 @@ class Receipts:
         self._due.pop(watch.message_id, None)
         self._alarm.cancel(watch.message_id)
         self._take_out(watch)
+        self._watching(watch.message_id, False)
 
     def _take_out(self, watch: Watch) -> None:
         key = watch.channel, watch.epoch
@@ -214,7 +220,7 @@ class Receipts:
             self._touch(publication.channel, appended.epoch, 0, publication.offset)
 
     def changed(self, message_id: str) -> None:
-        """The message was taken back, or removed."""
+        """The message was taken back or removed, or another node says that something became of it."""
         watch = self._by_id.get(message_id)
         if watch is not None:
             self._hint(watch)

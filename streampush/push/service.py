@@ -129,6 +129,7 @@ class PushService:
             spawn=around.spawn,
             alarm=Alarm(around.clock, around.call_later),
             retry_later=around.retry_later,
+            watching=around.bus.watch,
         )
 
     def _make_fanout(self) -> FanOut:

@@ -6,10 +6,12 @@ from twisted.internet import reactor
 
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
-from streampush.protocol.terms import Durability
+from streampush.protocol.terms import Durability, Milestone, Outcome
 from tests.integration.harness import run
 from tests.integration.redis_nodes import RedisNodesCase
+from tests.integration.test_receipts import RECEIPTS, ReceiptTestCase
 from tests.redis_server import RedisServer
+from tests.support import publisher_issued
 
 
 class TwoNodesTests(RedisNodesCase):
@@ -64,6 +66,37 @@ class TwoNodesTests(RedisNodesCase):
         other = self.another("two", "probe.interval=0.2")
         parts = other._parts
         await self.until(lambda: parts.health.ready(reactor.seconds())[0])  # type: ignore[attr-defined]
+
+
+class ReceiptsOfNodesTests(RedisNodesCase, ReceiptTestCase):
+    """The publisher is at the node one, the device at the other."""
+
+    @run
+    async def test_a_publisher_gets_receipts_of_a_device_of_the_other_node(self) -> None:
+        with self.on(self.another("two")):
+            phone = await self.device()
+        backend = await self.connect(publisher_issued("backend"))
+        await backend.greet(RECEIPTS)
+        backend.send(m.Publish("device:phone-1", b"hello", want_receipt=True), 7)
+        published = await backend.expect(m.PublishOk)
+        await self.acknowledged(phone, Outcome.PROCESSED)
+        milestones = []
+        while Milestone.PROCESSED not in milestones:
+            receipt = await backend.expect(m.Receipt)
+            assert (receipt.message_id, receipt.device_id) == (published.message_id, "phone-1")
+            milestones.append(receipt.milestone)
+        assert milestones[-2:] == [Milestone.DELIVERED, Milestone.PROCESSED]
+
+    @run
+    async def test_events_come_of_a_device_of_the_other_node(self) -> None:
+        with self.on(self.another("two")):
+            phone = await self.device()
+        events = await self.listen(await self.published())
+        await self.until(lambda: "written" in events.milestones)
+        await self.acknowledged(phone, Outcome.PROCESSED)
+        await events.done
+        assert events.milestones == ["accepted", "stored", "written", "delivered", "processed"]
+        assert events.named("end") == [{"reason": "complete"}]
 
 
 class RedisEmptiedTests(RedisNodesCase):

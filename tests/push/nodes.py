@@ -3,20 +3,33 @@ bus carries it on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
-from streampush.config import DeliveryConfig, StoreConfig
+from streampush.config import DeliveryConfig, PublishConfig, StoreConfig
 from streampush.protocol.codes import Code
+from streampush.protocol.terms import Outcome
 from streampush.push.bus import Order, OrderKind
 from streampush.push.hearing import NodeHearing
-from streampush.push.values import Accepted, Appended, ConnectionInfo, Draft, Published, Session, SubscribeRequest
+from streampush.push.values import (
+    Accepted,
+    Appended,
+    ConnectionInfo,
+    CursorMove,
+    Draft,
+    Mark,
+    Published,
+    Session,
+    SubscribeRequest,
+    Undeliverable,
+)
 from streampush.store.memory import MemoryStore
 from tests.push.world import RecordingLink, World, device
 from tests.store.slow import Call, SlowStore
 
 T = TypeVar("T")
-Hint = Appended | tuple[str, Order]
+Hint = Appended | tuple[str, Order] | str
+"""A publication, an order for a node, or the id of a message that something became of."""
 
 
 class TellingStore(MemoryStore):
@@ -25,12 +38,24 @@ class TellingStore(MemoryStore):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.hints: list[Hint] = []
+        self._ids: dict[tuple[str, int], str] = {}
 
     async def append(self, draft: Draft) -> Accepted:
         accepted = await super().append(draft)
         if accepted.appended is not None:
             self.hints.append(accepted.appended)
+            self._ids[accepted.channel, accepted.offset] = accepted.message_id
         return accepted
+
+    async def record(
+        self, moves: Sequence[CursorMove], marks: Sequence[Mark] = (), undeliverable: Sequence[Undeliverable] = ()
+    ) -> Sequence[Appended]:
+        notices = await super().record(moves, marks, undeliverable)
+        places = [(move.channel, 1, move.offset) for move in moves]
+        places += [(mark.channel, mark.first, mark.last) for mark in marks]
+        for channel, first, last in places:
+            self.hints += [self._ids[channel, offset] for offset in range(first, last + 1) if (channel, offset) in self._ids]
+        return notices
 
     async def begin_session(self, session: Session) -> int:
         older = await self.session(session.device_id)
@@ -47,18 +72,23 @@ class NodeBus:
 
     def __init__(self, hints: list[Hint]) -> None:
         self.followed: set[str] = set()
+        self.watched: set[str] = set()
         self._hints = hints
 
     def interest(self, channel: str, follows: bool) -> None:
         assert (channel in self.followed) is not follows
         (self.followed.add if follows else self.followed.discard)(channel)
 
+    def watch(self, message_id: str, watched: bool) -> None:
+        assert (message_id in self.watched) is not watched
+        (self.watched.add if watched else self.watched.discard)(message_id)
+
     def tell(self, node: str, order: Order) -> None:
         self._hints.append((node, order))
 
 
 class Phone:
-    """A device that was welcomed by a node, and acknowledges nothing."""
+    """A device that was welcomed by a node, and acknowledges nothing by itself."""
 
     def __init__(self, node: Node, device_id: str, user_id: str, channels: tuple[str, ...]) -> None:
         world = self._world = node.world
@@ -81,6 +111,10 @@ class Phone:
     def closed(self) -> Code | None:
         return None if self._link.closed is None else self._link.closed[0]
 
+    def acknowledge(self, channel: str, offset: int) -> None:
+        self._attachment.acknowledge(channel, offset, Outcome.DELIVERED)
+        self._world.settle()
+
     def leave(self) -> None:
         self._world.service.detach(self._attachment, 0, "")
         self._world.settle()
@@ -89,10 +123,10 @@ class Phone:
 class Node:
     """One of them."""
 
-    def __init__(self, name: str, store: TellingStore, slow: SlowStore | None) -> None:
+    def __init__(self, name: str, store: TellingStore, slow: SlowStore | None, publish: PublishConfig | None) -> None:
         self.name = name
         self.bus = NodeBus(store.hints)
-        self.world = World(store=slow or store, node=name, bus=self.bus, delivery=DeliveryConfig(subscribe=("*",)))
+        self.world = World(store=slow or store, node=name, bus=self.bus, delivery=DeliveryConfig(subscribe=("*",)), publish=publish)
         self.service = self.world.service
         self.hearing = NodeHearing(
             self.service,
@@ -116,10 +150,10 @@ class Node:
 class Nodes:
     """All of them, by name. `presence_answers` False: sessions begin at once, and nodes are told by `answer_presence`."""
 
-    def __init__(self, *names: str, presence_answers: bool = True) -> None:
+    def __init__(self, *names: str, presence_answers: bool = True, publish: PublishConfig | None = None) -> None:
         self.store = TellingStore(StoreConfig(), lambda: 1_000_000, lambda: "epoch")
         self._held: list[Call] = []
-        self._nodes = {name: Node(name, self.store, None if presence_answers else self._slow()) for name in names}
+        self._nodes = {name: Node(name, self.store, None if presence_answers else self._slow(), publish) for name in names}
 
     def _slow(self) -> SlowStore:
         def begun(call: Call) -> None:
@@ -179,6 +213,10 @@ class Nodes:
             ]
             for heard in listeners:
                 heard(hint)
+        elif isinstance(hint, str):
+            for node in self:
+                if hint in node.bus.watched:
+                    node.hearing.changed(hint)
         else:
             self._nodes[hint[0]].hearing.ordered(hint[1])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable
 from itertools import count
 from typing import Any
 
@@ -12,9 +13,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from streampush.observe.bus_figures import BusFigures
-from streampush.protocol.terms import Durability
+from streampush.protocol.terms import Durability, Milestone
 from streampush.push.bus import Order, OrderKind
-from streampush.push.values import Appended, DeviceRecord, Session
+from streampush.push.values import (
+    Appended,
+    CursorMove,
+    DeviceRecord,
+    Mark,
+    PushOutcome,
+    PushRecord,
+    PushResult,
+    Session,
+    Undeliverable,
+)
 from streampush.redis_url import parse_url
 from streampush.store.redis.bus import RedisBus
 from streampush.store.redis.connecting import Connector
@@ -36,6 +47,7 @@ class Ear:
         self.appended: list[Appended] = []
         self.seen_tops: list[tuple[str, int]] = []
         self.orders: list[Order] = []
+        self.changes: list[str] = []
         self.times_back = 0
 
     def heard(self, appended: Appended) -> None:
@@ -43,6 +55,9 @@ class Ear:
 
     def seen(self, channel: str, epoch: str, top: int) -> None:
         self.seen_tops.append((channel, top))
+
+    def changed(self, message_id: str) -> None:
+        self.changes.append(message_id)
 
     def ordered(self, order: Order) -> None:
         self.orders.append(order)
@@ -143,6 +158,77 @@ class BusTests(RedisTestCase, ContractBase):
         await self.until(lambda: len(ear.appended) == 3)
         heard = [(one.publication.message_id, one.publication.recalls) for one in ear.appended]
         assert heard == [("m", ""), ("notice", "m"), ("late", "")]
+
+    async def watching(self, *message_ids: str) -> Ear:
+        """One that hears of these messages, and has read each."""
+        bus, ear = self.bus("n")
+        for message_id in message_ids:
+            bus.watch(message_id, True)
+        await self.until(lambda: len(ear.changes) >= len(message_ids))
+        assert sorted(ear.changes) == sorted(message_ids)
+        ear.changes.clear()
+        return ear
+
+    async def told(self, ear: Ear, work: Awaitable[object]) -> list[str]:
+        """What is heard of messages when this is done: what was published before the last hint is there with it."""
+        await work
+        await self.link.command("PUBLISH", f"{{{self.prefix}}}:msg:last", b"")
+        await self.until(lambda: ear.changes[-1:] == ["last"])
+        *told, _ = ear.changes
+        ear.changes.clear()
+        return told
+
+    async def test_what_becomes_of_a_message_is_told_once_by_each_script(self) -> None:
+        await self.store.remember_device(DeviceRecord("d"))
+        for number in (1, 2):
+            await self.store.append(self.draft("device:d", message_id=f"m{number}"))
+        ear = await self.watching("m1", "last")
+        epoch = (await self.store.head("device:d")).epoch
+        written = [Mark("d", "device:d", epoch, 1, 2, Milestone.WRITTEN, NOW_MS)]
+        assert await self.told(ear, self.store.record([], written)) == ["m1"]
+        assert await self.told(ear, self.store.record([], written)) == []  # the first time stands
+        both = CursorMove("d", "device:d", epoch, 2, 1, at_ms=NOW_MS)
+        assert await self.told(ear, self.store.record([both])) == ["m1"]
+        push = PushRecord("m1", "d", PushResult(NOW_MS, PushOutcome.DELIVERED))
+        assert await self.told(ear, self.store.record_pushes([push, push])) == ["m1"]
+        assert await self.told(ear, self.store.recall("m2", "notice", NOW_MS)) == []
+        assert await self.told(ear, self.store.recall("m1", "another", NOW_MS)) == ["m1"]
+
+    async def test_what_becomes_of_a_message_of_a_topic_is_told(self) -> None:
+        fields: dict[str, Any] = {"want_receipt": True, "collapse_key": "k"}
+        await self.store.append(self.draft("news", message_id="m", **fields))
+        ear = await self.watching("m", "last")
+        epoch = (await self.store.head("news")).epoch
+        moves = [CursorMove(device_id, "news", epoch, 1, at_ms=NOW_MS) for device_id in "def"]
+        assert await self.told(ear, self.store.record(moves)) == ["m"]
+        dead = Undeliverable("g", "news", epoch, 1, 5, "rejected", NOW_MS)
+        assert await self.told(ear, self.store.record([], (), [dead])) == ["m"]
+        assert await self.told(ear, self.store.append(self.draft("news", message_id="newer", **fields))) == ["m"]
+
+    async def test_what_becomes_of_a_scheduled_message_is_told(self) -> None:
+        for message_id in ("fired", "recalled"):
+            await self.store.append(self.draft("news", message_id=message_id, deliver_at_ms=NOW_MS + 5))
+        ear = await self.watching("fired", "recalled", "last")
+        assert await self.told(ear, self.store.recall("recalled", "notice", NOW_MS)) == ["recalled"]
+        assert await self.told(ear, self.store.fire_due(NOW_MS + 5, 10)) == ["fired"]
+
+    async def test_nothing_is_heard_of_a_message_that_is_watched_no_more(self) -> None:
+        bus, ear = self.bus("n")
+        for message_id in ("m", "other", "last"):
+            bus.watch(message_id, True)
+        await self.until(lambda: len(ear.changes) == 3)
+        bus.watch("other", False)
+        bus.watch("later", True)
+        await self.until(lambda: len(ear.changes) == 4)
+        ear.changes.clear()
+        await self.link.command("PUBLISH", f"{{{self.prefix}}}:msg:other", b"")
+        assert await self.told(ear, self.link.command("PUBLISH", f"{{{self.prefix}}}:msg:m", b"")) == ["m"]
+
+    async def test_messages_that_are_watched_are_looked_at_when_the_connection_was_made_again(self) -> None:
+        ear = await self.watching("m", "ö")
+        await self.killed("pubsub")
+        await self.until(lambda: len(ear.changes) == 2)
+        assert sorted(ear.changes) == ["m", "ö"]
 
     async def test_orders_reach_their_node(self) -> None:
         one, first = await self.following("one")

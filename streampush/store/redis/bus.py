@@ -1,9 +1,10 @@
 """The way from and to other nodes, over Redis: one connection that subscribes to what is followed here; see push.bus.
 
 Theory of operation. Scripts that append PUBLISH what is new on a name of its channel, so a publication goes only to nodes where
-somebody follows it. Subscribing takes a moment, and the connection may be lost: whenever a subscription begins, the channel's log
-is compared with what is known of it here. The node has a name of its own, too, for orders, and for an echo that it sends itself
-every few seconds: a connection that is there and carries nothing is found by that, and another one is made.
+somebody follows it. Those that note what became of a message PUBLISH on a name of that message, without a word: who watches it
+reads it again. Subscribing takes a moment, and the connection may be lost: whenever a subscription begins, the channel's log is
+compared with what is known of it here, or the message is read. The node has a name of its own, too, for orders, and for an echo
+that it sends itself every few seconds: a connection that is there and carries nothing is found by that, and another one is made.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ ECHOES_MISSED = 3
 """In a row, before the connection counts as dead."""
 
 CHUNK = 500
-"""Channels of one SUBSCRIBE, and of one look at the logs."""
+"""Names of one SUBSCRIBE, and channels of one look at the logs."""
 
 
 class BusMetrics(Protocol):
     """What is counted of the bus."""
 
     def bus_heard(self, kind: str, size: int) -> None:
-        """A message of so many bytes came: "publication", "hint", "order" or "echo"."""
+        """A message of so many bytes came: "publication", "hint", "receipt", "order" or "echo"."""
 
     def bus_lost(self, kind: str) -> None:
         """The connection was lost ("connection") or carried nothing ("silent"), or could not be made ("refused")."""
@@ -82,11 +83,12 @@ class RedisBus:
         self._durability = durability
         self._echo_interval = echo_interval
         self._wakes = f"{scripts.prefix}wake:".encode()
+        self._watches = f"{scripts.prefix}msg:".encode()
         self._orders = f"{scripts.prefix}node:"
         self._own = f"{self._orders}{node}".encode()
         self._hearing: Hearing | None = None
-        self._followed: set[str] = set()
-        self._changes: dict[str, bool] = {}
+        self._wanted: set[bytes] = set()
+        self._changes: dict[bytes, bool] = {}
         self._confirmed: list[str] = []
         self._flushing: IDelayedCall | None = None
         self._subscriber: RedisSubscriber | None = None
@@ -135,9 +137,16 @@ class RedisBus:
 
     def interest(self, channel: str, follows: bool) -> None:
         """See push.bus.Bus."""
-        (self._followed.add if follows else self._followed.discard)(channel)
+        self._want(self._wakes + channel.encode(), follows)
+
+    def watch(self, message_id: str, watched: bool) -> None:
+        """See push.bus.Bus."""
+        self._want(self._watches + message_id.encode(), watched)
+
+    def _want(self, name: bytes, wanted: bool) -> None:
+        (self._wanted.add if wanted else self._wanted.discard)(name)
         if self._subscriber is not None:
-            self._changes[channel] = follows
+            self._changes[name] = wanted
             self._flush_soon()
 
     def tell(self, node: str, order: Order) -> None:
@@ -177,7 +186,7 @@ class RedisBus:
             self._log.info("other nodes are heard again")
         self._reason = self._told = ""
         subscriber.subscribe([self._own])
-        self._changes = dict.fromkeys(self._followed, True)
+        self._changes = dict.fromkeys(self._wanted, True)
         self._flush_soon()
         self._hearing.back()
 
@@ -229,10 +238,10 @@ class RedisBus:
         if subscriber is None:
             return
         chunk = [next(changes) for changes in [iter(self._changes.items())] for _ in range(min(CHUNK, len(self._changes)))]
-        for channel, _ in chunk:
-            del self._changes[channel]
-        follow = [self._wakes + channel.encode() for channel, follows in chunk if follows]
-        leave = [self._wakes + channel.encode() for channel, follows in chunk if not follows]
+        for name, _ in chunk:
+            del self._changes[name]
+        follow = [name for name, wanted in chunk if wanted]
+        leave = [name for name, wanted in chunk if not wanted]
         if follow:
             subscriber.subscribe(follow)
         if leave:
@@ -248,6 +257,8 @@ class RedisBus:
         if name.startswith(self._wakes):
             self._confirmed.append(name[len(self._wakes) :].decode())
             self._flush_soon()
+        elif name.startswith(self._watches) and self._hearing is not None:
+            self._hearing.changed(name[len(self._watches) :].decode())
 
     async def _look(self, channels: list[str], subscriber: RedisSubscriber) -> None:
         try:
@@ -270,6 +281,9 @@ class RedisBus:
         try:
             if name.startswith(self._wakes):
                 self._woken(self._hearing, name[len(self._wakes) :].decode(), message)
+            elif name.startswith(self._watches):
+                self._metrics.bus_heard("receipt", len(message))
+                self._hearing.changed(name[len(self._watches) :].decode())
             elif name == self._own:
                 self._asked(self._hearing, message)
         except Exception:  # noqa: BLE001 - what one of us cannot read must not end the hearing of all; it is logged

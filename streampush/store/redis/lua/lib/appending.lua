@@ -1,4 +1,4 @@
---! needs epoch totals log retention outbox devices
+--! needs epoch totals log retention receipts outbox devices
 -- What is new in the logs. Whoever calls has seen to it that nothing can be refused any more.
 --   col:CHANNEL  hash  collapse key: {newest offset, newest version, its offset}; '' and 0: none. The empty key: versions without
 -- A `draft` is {channel, facts, headers, payload, fallback, bytes that it needs} as streampush/store/redis/entries.py packs it.
@@ -97,6 +97,7 @@ function appending.supersede(state, offset, entry)
     local earlier = log.entry(state.channel, newest[1])
     earlier.superseded_by = offset
     appending.leave_out(state, newest[1], earlier)
+    receipts.tell(earlier.message_id)
   end
   newest[1] = offset
   if entry.version ~= '' then
@@ -132,6 +133,7 @@ function appending.take_back(places, history)
     entry.recalled_at = place[4]
     appending.leave_out(state, place[2], entry)
     log.save(state)
+    receipts.tell(entry.message_id)
   end
   local notices = {}
   for number, place in ipairs(places) do

@@ -4,7 +4,8 @@
 --   cnt:ID  hash  of a topic's message; number of a milestone's column, or name of a push's outcome: how many devices
 --   apns    hash  apns_id: {message id, device}, of the pushes that stand in rows
 -- All of it goes with the entry.
-local receipts = {WRITTEN = 1, DELIVERED = 2, PROCESSED = 3, REJECTED = 4, DEAD_LETTERED = 5, PUSH = 6}
+-- Who watches a message is told that something became of it: PUBLISH msg:ID, of no content, once in a script.
+local receipts = {told = {}, WRITTEN = 1, DELIVERED = 2, PROCESSED = 3, REJECTED = 4, DEAD_LETTERED = 5, PUSH = 6}
 
 -- Devices that have a row in the receipts of one message; later ones have none.
 receipts.MAX_ROWS = 10000
@@ -23,6 +24,14 @@ function receipts.row(message_id, device)
   return {false, false, false, false, false, false}, false
 end
 
+--- Something became of the message: nodes where somebody watches it read it again.
+function receipts.tell(message_id)
+  if not receipts.told[message_id] then
+    receipts.told[message_id] = true
+    call('PUBLISH', P .. 'msg:' .. message_id, '')
+  end
+end
+
 --- Keeps a row that `receipts.row` gave; gives whether there was room for it.
 function receipts.keep(message_id, device, row, known)
   local key = P .. 'rcp:' .. message_id
@@ -30,6 +39,7 @@ function receipts.keep(message_id, device, row, known)
     return false
   end
   call('HSET', key, device, pack(row))
+  receipts.tell(message_id)
   return true
 end
 
@@ -45,6 +55,7 @@ end
 --- So many devices more, by the number of a milestone's column or the name of an outcome.
 function receipts.count(message_id, field, more)
   call('HINCRBY', P .. 'cnt:' .. message_id, field, more)
+  receipts.tell(message_id)
 end
 
 --- How a push to the device ended; the newest stands, of equal ones the last.

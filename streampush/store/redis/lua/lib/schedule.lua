@@ -1,4 +1,4 @@
---! needs log totals
+--! needs log receipts totals
 -- Publications that wait for their time.
 --   sched      zset  when it is due: number of its arrival and message id, so that of equal times the first is first
 --   schedules  hash  message id: {its name in sched, draft}
@@ -28,6 +28,7 @@ function schedule.remove(message_id)
   if not packed then
     return nil
   end
+  receipts.tell(message_id)
   local name, draft = log.spread(unpack(packed))
   call('ZREM', P .. 'sched', name)
   call('HDEL', P .. 'schedules', message_id)
