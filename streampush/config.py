@@ -63,6 +63,9 @@ class ListenConfig:
     )
     proxy_from: tuple[str, ...] = setting((), "networks", "who may say so; all others are refused while proxy_protocol is on")
     proxy_timeout: float = setting(5.0, "s", "for the header, which a proxy sends with the connect", 0.1, 300)
+    steering: str = choice(
+        "connection", ("connection", "address"), "which worker gets a connection; address: always the same, where its TLS resumes"
+    )
     proxy_waiting: int = setting(256, "connections", "whose header is not there yet; more are refused", 1, 100_000)
 
 

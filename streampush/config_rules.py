@@ -296,6 +296,12 @@ def _open_proxies(config: Config) -> Found:
             yield "listen.proxy_from", f"{network} is everybody: each of them can claim any address"
 
 
+def _steered_proxies(config: Config) -> Found:
+    listen = config.listen
+    if listen.steering == "address" and listen.proxy_protocol != "off":
+        yield "listen.steering", "all connections come from the addresses of the proxies: few workers would get them all"
+
+
 def _quick_clients(config: Config) -> Found:
     beat = config.heartbeat
     if beat.min_ping_interval > beat.interval + beat.reply_timeout:
@@ -319,4 +325,4 @@ _ERRORS = (
     _rights,
     app_errors,
 )
-_WARNINGS = (_useless_keys, _open_proxies, _tight_sizes, _quick_clients)
+_WARNINGS = (_useless_keys, _open_proxies, _steered_proxies, _tight_sizes, _quick_clients)

@@ -336,6 +336,7 @@ def test_placeholders_are_for_devices(tmp_path: Path) -> None:
         ("[delivery]\nreceive_window_bytes = 2048\n" + KEY, "delivery.receive_window_bytes"),
         ("[heartbeat]\nmin_ping_interval = 41\n" + KEY, "heartbeat.min_ping_interval"),
         ("[listen]\nproxy_from = ['10.0.0.1']\n" + KEY, "listen.proxy_from"),
+        ("[listen]\nsteering = 'address'\nproxy_protocol = 'v1'\nproxy_from = ['::1']\n" + KEY, "listen.steering"),
         ("[listen]\nproxy_protocol = 'v2'\nproxy_from = ['::/0']\n" + KEY, "listen.proxy_from"),
     ],
 )

@@ -23,6 +23,7 @@ from streampush.config import Config
 from streampush.errors import ConfigError
 from streampush.handover.inherited import REST, STREAM
 from streampush.node_ports import REST_BACKLOG
+from streampush.supervisor.steering import BY_ADDRESS, steer_by_address
 
 
 @dataclass(slots=True)
@@ -78,6 +79,8 @@ def bind_all(config: Config, workers: int, inherited: Mapping[str, socket.socket
                     pair.append(Queue(port.name, inherited[port.name].dup(), port.backlog, is_shared=True))
             else:
                 _bind_port(config.file, port, queues)
+                if port.name == STREAM and config.listen.steering == BY_ADDRESS:
+                    _steer(config.file, queues)
     except ConfigError:
         close_all(queues)
         raise
@@ -113,6 +116,11 @@ def _refuse_if_taken(family: socket.AddressFamily, where: object) -> None:
     """Raises OSError if anybody listens there: with SO_REUSEPORT a second server of the same user would share its connections."""
     with _socket(family) as sock:
         sock.bind(where)  # type: ignore[arg-type]  # as getaddrinfo gave it
+
+
+def _steer(file: str, queues: list[list[Queue]]) -> None:
+    if not steer_by_address(queues[0][0].socket, len(queues)):
+        raise ConfigError(file, "listen.steering", f"{BY_ADDRESS!r} needs Linux, whose kernel lets a program pick the worker")
 
 
 def _bound(family: socket.AddressFamily | int, where: object) -> socket.socket:

@@ -6,21 +6,25 @@ import math
 from collections.abc import Sequence
 
 from streampush.config import Config
+from streampush.supervisor.steering import BY_ADDRESS
 
 
 def settings(config: Config, node_name: str, number: int) -> tuple[str, ...]:
     """As "section.key=value", for worker `number` (from 1 on) of the node with this name.
 
-    What bounds memory and descriptors of the node is shared out. What bounds the work of a core (accept_rate, handshakes under way)
-    is not: each worker has its own core.
+    What bounds memory and descriptors of the node is shared out; the limit of an address is not where each address has one worker.
+    What bounds the work of a core (accept_rate, handshakes under way) is not: each worker has its own core.
     """
     workers, admission = config.node.workers, config.admission
+    per_address = admission.max_per_address
+    if config.listen.steering != BY_ADDRESS:
+        per_address = _uneven_share(per_address, workers)
     return (
         "node.workers=0",
         "node.handover=",
         f"node.name={worker_name(node_name, number)}",
         f"admission.max_connections={_share(admission.max_connections, workers)}",
-        f"admission.max_per_address={_uneven_share(admission.max_per_address, workers)}",
+        f"admission.max_per_address={per_address}",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -138,4 +139,27 @@ def test_ipv6() -> None:
     made = bind_all(config(address="::1"), 2)
     assert [pair[0].socket.family for pair in made] == [socket.AF_INET6] * 2
     assert port_of(made[0][0]) == port_of(made[1][0])
+    close_all(made)
+
+
+def test_connections_of_an_address_go_to_one_worker_where_they_are_steered_by_it() -> None:
+    asked = config()
+    made = bind_all(replace(asked, listen=replace(asked.listen, steering="address")), 2)
+    connections = connect(port_of(made[0][0])) + connect(port_of(made[0][1]))
+    counts = [[waiting(queue) for queue in pair] for pair in made]
+    assert sorted(pair[0] for pair in counts) == [0, CONNECTIONS]
+    assert all(pair[1] > 0 for pair in counts)  # REST has no use for it
+    close(connections)
+    close_all(made)
+
+
+def test_a_worker_that_was_parked_gets_addresses_again() -> None:
+    asked = config()
+    made = bind_all(replace(asked, listen=replace(asked.listen, steering="address")), 2)
+    for pair in made:
+        pair[0].park()
+        pair[0].listen()
+        connections = connect(port_of(pair[0]))
+        assert sorted(waiting(queue) for queue, _ in made) == [0, CONNECTIONS]
+        close(connections)
     close_all(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streampush.config import AdmissionConfig, Config, NodeConfig
+from streampush.config import AdmissionConfig, Config, ListenConfig, NodeConfig
 from streampush.supervisor.shares import command, settings
 from streampush.supervisor.times import SILENT_ASKS, Times
 
@@ -28,6 +28,11 @@ def test_the_connection_cap_is_shared_out_and_none_of_it_is_lost(workers: int, c
 @pytest.mark.parametrize(("workers", "limit", "each"), [(1, 1000, 1000), (4, 1000, 298), (2, 1, 1), (4, 4, 4)])
 def test_an_addresss_share_has_room_for_an_uneven_spread(workers: int, limit: int, each: int) -> None:
     assert shares(workers, max_per_address=limit)["admission.max_per_address"] == str(each)
+
+
+def test_an_address_that_has_one_worker_has_its_whole_limit_there() -> None:
+    config = Config(node=NodeConfig(workers=4), listen=ListenConfig(steering="address"))
+    assert "admission.max_per_address=1000" in settings(config, "push", 2)
 
 
 def test_what_bounds_the_work_of_a_core_is_not_shared_out() -> None:
