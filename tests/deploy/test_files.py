@@ -56,7 +56,7 @@ def settings_of(service: str) -> Config:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_options_of_a_unit_are_those_of_the_plugin(service: str) -> None:
-    known = {f"--{option[0]}" for option in Options.optParameters} | {"--set", "--workers"}
+    known = {f"--{name.removesuffix('=')}" for name in Options().longOpt}
     assert {option for option in node_options(service) if option.startswith("-")} <= known
 
 

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry
 
 from streampush.observe.bus_figures import BusFigures
+from streampush.supervisor.figures import SupervisorFigures
+from streampush.supervisor.roster import Roster
+from streampush.supervisor.times import Times
 from tests.deploy.files import alerts, all_files, dashboard
 from tests.integration.harness import NodeTestCase, run
 
@@ -32,8 +35,9 @@ class ExportedTests(NodeTestCase):
         assert self.node is not None
         with_redis = CollectorRegistry()
         BusFigures(with_redis)
+        supervisor = SupervisorFigures(Roster(1, Times.of(self.node.config), lambda: 0.0))
         names: dict[str, list[dict[str, str]]] = {}
-        for family in (*self.node.registry.collect(), *with_redis.collect()):
+        for family in (*self.node.registry.collect(), *with_redis.collect(), *supervisor.collect()):
             ends = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
             for end in ends:
                 names.setdefault(family.name + end, [])
