@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +27,9 @@ ANSWER_TIMEOUT: Final = 10.0
 
 SPARE: Final = 5.0
 """Seconds beyond what the incumbent announced for letting go."""
+
+DYING: Final = 10.0
+"""Seconds for which a process that was killed may take to end; one with much memory takes a moment."""
 
 _CHUNK: Final = 4096
 
@@ -54,6 +58,7 @@ class Succession:
         self._sock = sock
         self._reader = reader
         self._wait = wait
+        self._process = _open_process(peer.pid)
         self.peer = peer
         self.received = received
 
@@ -66,13 +71,14 @@ class Succession:
         try:
             self._sock.sendall(encode("held"))
             message = _receive(self._sock, self._reader, self._wait + SPARE, [])
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise HandoverRefused(f"process {self.peer.pid} has not let go within {self._wait + SPARE:g} s") from None
-            return False
+        except TimeoutError:
+            raise HandoverRefused(f"process {self.peer.pid} has not let go within {self._wait + SPARE:g} s") from None
+        except OSError:
+            message = None
         except HandoverFault as fault:
             raise HandoverRefused(f"process {self.peer.pid}: {fault}") from None
         if message is None:
+            self._wait_for_its_end()
             return False
         if message.kind != "free":
             raise HandoverRefused(f"process {self.peer.pid} hands over no more: {message.text('reason') or message.kind}")
@@ -86,14 +92,24 @@ class Succession:
         """Says that this process will not serve: the other one goes on. Never raises."""
         self._tell("failed", reason=reason)
 
+    def _wait_for_its_end(self) -> None:
+        """The kernel closes the files of a process that dies one by one: its socket may be gone, and a lock still be held."""
+        if self._process is not None:
+            poll = select.poll()
+            poll.register(self._process, select.POLLIN)
+            poll.poll(DYING * 1000)
+
     def close(self) -> None:
         """Leaves without a word, as a process that dies does."""
         self._sock.close()
+        if self._process is not None:
+            os.close(self._process)
+            self._process = None
 
     def _tell(self, kind: str, **fields: str) -> None:
         with contextlib.suppress(OSError):
             self._sock.sendall(encode(kind, **fields))
-        self._sock.close()
+        self.close()
 
 
 def ask(path: str) -> Succession | None:
@@ -124,6 +140,14 @@ def ask(path: str) -> Succession | None:
         for descriptor in descriptors:
             os.close(descriptor)
     return succession
+
+
+def _open_process(pid: int) -> int | None:
+    """A descriptor that can be read from when the process has ended, and all that it had is closed (pidfd_open(2))."""
+    try:
+        return os.pidfd_open(pid)
+    except (OSError, AttributeError):  # it is gone already, or this system has none
+        return None
 
 
 def _connect(sock: socket.socket, path: str) -> bool:

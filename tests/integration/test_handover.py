@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import unittest
 
@@ -213,12 +214,13 @@ class LostIncumbentTests(HandoverTestCase):
     def test_killed_while_it_lets_go_the_successor_goes_on(self) -> None:
         first = self.node("--set", "session.drain_timeout=60")
         port, rest = first.until_it_serves()
-        with socket.create_connection(("127.0.0.1", port)):  # a peer that never says a word, and never leaves
-            second = self.node()
-            first.until("another process takes over", "event")
-            self.kill(first)
-            second.until("died while it was followed")
-            second.until("taken over from")
+        device = self.device("phone-1", port)
+        device.send_signal(signal.SIGSTOP)  # it does not leave
+        second = self.node()
+        first.until("another process takes over")
+        self.kill(first)
+        second.until("died while it was followed")
+        second.until("taken over from")
         self.healthy(rest)
         self.shake_hands(port)
 
