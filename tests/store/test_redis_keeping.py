@@ -23,6 +23,7 @@ from streampush.observe.store_figures import StoreFigures
 from streampush.protocol.terms import Durability
 from streampush.push.values import DeviceRecord
 from streampush.store.redis.keeping import RedisKeeping
+from streampush.store.redis.scripts import LAYOUT
 from tests.redis_server import NOT_HERE, PROGRAM, RedisServer, shared_server
 from tests.store.contract_base import NOW_MS, ContractBase
 from tests.store.folders import quick_folder
@@ -45,8 +46,8 @@ class KeepingTests(TestCase, ContractBase):
         return server.start()
 
     def keeping(self, url: str, **settings: Any) -> RedisKeeping:
-        prefix = f"keeping-{os.getpid()}-{next(_NUMBERS)}"
-        store = StoreConfig(backend="redis", url=url, prefix=prefix, **settings)
+        self.prefix = settings.pop("prefix", f"keeping-{os.getpid()}-{next(_NUMBERS)}")
+        store = StoreConfig(backend="redis", url=url, prefix=self.prefix, **settings)
         config = Config(file="streampush.toml", store=store)
         figures = StoreFigures(self.registry), BusFigures(self.registry)
         keeping = RedisKeeping(reactor, config, lambda: NOW_MS, lambda: "epoch", *figures, "node")
@@ -75,6 +76,16 @@ class KeepingTests(TestCase, ContractBase):
         keeping.start()
         await keeping.store.append(self.draft("news"))
         await self.until(lambda: self.value("streampush_store_held", what="publications") == 1)
+
+    async def test_what_a_newer_version_has_laid_out_is_left_alone(self) -> None:
+        first = self.keeping(shared_server().url, publish_timeout=10)
+        first.start()
+        await first.store.append(self.draft("news"))
+        assert await first.link.command("HINCRBY", f"{{{self.prefix}}}:totals", "layout", 1) == LAYOUT + 1
+        self.registry = CollectorRegistry()  # the other is the first one's
+        second = self.keeping(shared_server().url, prefix=self.prefix)
+        second.start()
+        await self.until(lambda: "newer streampush" in second.reason(0.0))
 
     async def test_without_a_redis_it_starts_and_says_why_it_does_not_work(self) -> None:
         keeping = self.keeping("redis://127.0.0.1:1")

@@ -26,7 +26,7 @@ from streampush.store.redis.bus import BusMetrics, RedisBus
 from streampush.store.redis.connecting import Connector, RedisConnection, Unreachable
 from streampush.store.redis.link import LinkMetrics, RedisLink
 from streampush.store.redis.replication import Replication
-from streampush.store.redis.scripts import Scripts, load_scripts
+from streampush.store.redis.scripts import LAYOUT, Scripts, load_scripts
 from streampush.store.redis.store import RedisStore
 from streampush.tls_clients import UnusablePem, own_options, trust_in
 
@@ -170,10 +170,18 @@ class RedisKeeping:
                 f"this Redis throws keys away when its memory is full (maxmemory-policy {policy}): messages would be lost and "
                 "nobody told; set it to noeviction"
             )
+        await self._look_at_layout(connection)
         await self._look_at_disk(connection)
         for script in self._scripts.values():
             await _answer(connection, "SCRIPT", "LOAD", script.text)
         self.bus.look_again()
+
+    async def _look_at_layout(self, connection: RedisConnection) -> None:
+        """Leaves alone what a later version of this program has laid out in another way."""
+        found = await _answer(connection, "HGET", f"{{{self._config.store.prefix}}}:totals", "layout")
+        if found is not None and int(found) > LAYOUT:
+            text = f"what {connection.place} holds is of a newer streampush (layout {int(found)}, this one knows {LAYOUT})"
+            raise Unreachable(text, refused=True)
 
     async def _look_at_disk(self, connection: RedisConnection) -> None:
         """What an answer of this Redis is worth, as far as it says: LOCAL_FSYNC if each write is on its disk before."""

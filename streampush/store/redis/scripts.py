@@ -23,6 +23,9 @@ _NEEDS = "--! needs "
 _REFUSED = "REFUSED "
 _NOT_BEGUN = "NOEPOCH"
 
+LAYOUT = 1
+"""Which keys there are and what lies in them: a number that rises when scripts of before could not read it any more."""
+
 PRELUDE = """\
 local P = KEYS[1]
 local call = redis.call
@@ -112,7 +115,7 @@ class Scripts:
         """The script's answer: lists, whole numbers, booleans, bytes (of texts, too). Raises Refused, StoreUnavailable."""
         answer = await self._run(name, arguments)
         if self._new_epoch is not None and _says(answer, _NOT_BEGUN):  # it has written nothing
-            await self.run("begin", self._new_epoch())
+            await self.run("begin", self._new_epoch(), LAYOUT)
             answer = await self._run(name, arguments)
         if isinstance(answer, Exception):
             raise self._error(name, str(answer))
