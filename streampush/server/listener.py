@@ -106,8 +106,12 @@ class StreamPort:
         self._reactor.addReader(self)
 
     def stopListening(self) -> defer.Deferred[None]:
-        """Closes the listening socket; connections that are open do not notice. Fires when the port is free."""
-        self.connectionLost(None)
+        """Closes the listening socket; connections that are open do not notice. Fires when the port is free.
+
+        Who was accepted and waits for a proxy's header is heard for as long as he would have been: a process that hands its sockets
+        over refuses nobody.
+        """
+        self._close()
         return defer.succeed(None)
 
     def getHost(self) -> Address:
@@ -140,7 +144,14 @@ class StreamPort:
                 self._take(sock, _address(address))
 
     def connectionLost(self, reason: Failure | None) -> None:
-        """Releases everything; also called by a reactor that shuts down."""
+        """Releases everything; called by a reactor that shuts down."""
+        if self._introductions is not None:
+            self._introductions.stop()
+        self._close()
+
+    # ------------------------------------------------------------------------------------------------------------------- inside
+
+    def _close(self) -> None:
         if self._sock is None:
             return
         self._reactor.removeReader(self)
@@ -149,13 +160,9 @@ class StreamPort:
             self._resting = None
         self._sock.close()
         self._sock = None
-        if self._introductions is not None:
-            self._introductions.stop()
         if self._reserve is not None:
             os.close(self._reserve)
             self._reserve = None
-
-    # ------------------------------------------------------------------------------------------------------------------- inside
 
     def _make_introductions(self, metrics: RefusalMetrics) -> Introductions | None:
         if self._config.proxy_protocol == "off":

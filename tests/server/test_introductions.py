@@ -7,7 +7,9 @@ import tempfile
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from streampush.config import AdmissionConfig, ListenConfig, TlsConfig
@@ -63,7 +65,7 @@ class HeaderTests(ProxiedTestCase):
 
     def end(self, server: TlsServer) -> None:
         """Nothing is left in the reactor, and nobody is counted."""
-        server.port.stopListening()
+        server.port.connectionLost(Failure(CONNECTION_DONE))  # type: ignore[no-untyped-call]
         for protocol in server.accepted:
             protocol.transport.abort()
         self.manual.advance(0)
@@ -192,10 +194,18 @@ class HeaderTests(ProxiedTestCase):
         self.check_refused(server, self.connect(server, HEADER), "draining")
         self.assertEqual(server.metrics.checks, 1)
 
-    def test_those_that_wait_are_closed_when_listening_stops(self) -> None:
+    def test_those_that_wait_are_heard_when_listening_has_stopped(self) -> None:
         server = self.server()
         sock = self.connect(server, HEADER[:20])
         server.port.stopListening()
+        sock.sendall(HEADER[20:])
+        self.turn()
+        self.assertEqual([protocol.peer.host for protocol in server.accepted], [CLIENT])
+
+    def test_those_that_wait_are_closed_with_the_reactor(self) -> None:
+        server = self.server()
+        sock = self.connect(server, HEADER[:20])
+        server.port.connectionLost(Failure(CONNECTION_DONE))  # type: ignore[no-untyped-call]
         self.assertRaises(ConnectionResetError, sock.recv, 1)
 
     def test_introductions_are_not_made_without_the_protocol(self) -> None:
