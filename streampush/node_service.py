@@ -264,7 +264,7 @@ class StreampushService(Service):
             site.streams.stop(why)
             site.begin_leaving()
         self._log.info("draining {connections} connections, another process takes over", connections=len(self.node.connections))
-        await self.node.drain(why)
+        await self.node.drain(why, is_followed=self.config.store.backend == "redis")  # else it waits for our store
         if site is not None:
             await site.finish()
         self.service.refuse_publishing(why)

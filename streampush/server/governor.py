@@ -87,6 +87,10 @@ class Governor:
         self._sent[0] += 1
         return self._elsewhere.take(now, self.rate_elsewhere())
 
+    def wait_here(self, now: float) -> float:
+        """Seconds until the next free slot at this node."""
+        return self._here.wait(now)
+
     def slot_here(self, now: float, earliest: float) -> float:
         """Seconds from now to a slot at this node."""
         return self._here.take(now, self.capacity.per_second, earliest)

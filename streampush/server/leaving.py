@@ -6,7 +6,8 @@ fast the slots follow each other and how many there are is asked of the governor
 or is drained meanwhile changes the plan. Connections for which nobody has room stay.
 
 A stop has an end: half of its time is for telling the connections one by one; then the rest is told at once, with slots that lie
-further ahead. Without another node the slots are for this one, after its restart.
+further ahead. Without another node the slots are for this one, after its restart; or at once, if another process serves on its
+port already.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class Leaving:
         self._tell_all_at = 0.0  # of a stop
         self._closed_at = 0.0  # of a stop: when what is left will be cut
         self._move_until = 0.0
+        self._is_followed = False
         self._call: Timer | None = None
 
     @property
@@ -123,10 +125,11 @@ class Leaving:
         self._move_until = self._clock() + MOVE_TIME
         self._begin(Why.MOVE, MOVED, keep)
 
-    def stop(self, detail: str, seconds: float) -> None:
-        """All are to leave, and what is left will be cut in so many seconds."""
+    def stop(self, detail: str, seconds: float, *, is_followed: bool = False) -> None:
+        """All are to leave, and what is left will be cut in so many seconds. `is_followed`: another process serves on our port."""
         now = self._clock()
-        self._tell_all_at = now + seconds / 2 if self._governor.takers() else now
+        self._is_followed = is_followed
+        self._tell_all_at = now + seconds / 2 if is_followed or self._governor.takers() else now
         self._closed_at = now + seconds
         self._begin(Why.STOP, detail)
 
@@ -186,9 +189,11 @@ class Leaving:
     def _tell_due(self, now: float) -> None:
         """Those whose slots come within LEAD."""
         governor = self._governor
-        room = min(governor.room_elsewhere(), MAX_TOLD)
-        while self._queue and room > 0 and governor.wait_elsewhere(now) <= LEAD:
-            room -= self._tell(self._queue.popleft(), now, elsewhere=True)
+        here = self._is_followed and not governor.takers()
+        room = MAX_TOLD if here else min(governor.room_elsewhere(), MAX_TOLD)
+        wait = governor.wait_here if here else governor.wait_elsewhere
+        while self._queue and room > 0 and wait(now) <= LEAD:
+            room -= self._tell(self._queue.popleft(), now, elsewhere=not here)
 
     def _tell_many(self, now: float, number: int) -> None:
         """The next ones of a stop whose time for telling is over."""
@@ -202,7 +207,8 @@ class Leaving:
         """Whether it had to be told."""
         if connection.leaving:
             return False
-        wait = self._governor.slot_elsewhere(now) if elsewhere else self._governor.slot_here(now, RESTART_PAUSE)
+        pause = 0.0 if self._is_followed else RESTART_PAUSE
+        wait = self._governor.slot_elsewhere(now) if elsewhere else self._governor.slot_here(now, pause)
         close_after = max(0.0, self._closed_at - now) if self._why is Why.STOP else None
         try:
             connection.drain(Code.DRAINING, self._detail, max(1, int(wait * 1000)), close_after)

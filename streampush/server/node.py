@@ -164,11 +164,11 @@ class StreamNode:
 
     # --------------------------------------------------------------------------------------------------------------- drain
 
-    def drain(self, detail: str) -> Deferred[None]:
+    def drain(self, detail: str, *, is_followed: bool = False) -> Deferred[None]:
         """Asks all peers to leave (1004) and fires when they have, at the latest a moment after `drain_timeout`.
 
         New connections are refused meanwhile. Each peer is told a moment of its own at which to come back, or to come to another
-        node, so that they do not come all at once (`leaving`).
+        node, so that they do not come all at once (`leaving`). `is_followed`: another process serves on our port already.
         """
         self._admission.draining = True
         drained: Deferred[None] = Deferred()
@@ -176,7 +176,7 @@ class StreamNode:
             drained.callback(None)
             return drained
         self._drained = drained
-        self.leaving.stop(detail, self._config.session.drain_timeout)
+        self.leaving.stop(detail, self._config.session.drain_timeout, is_followed=is_followed)
         limit = self._config.session.drain_timeout + FORCED_CLOSE
         cut = self._reactor.callLater(limit, self.cut)
 

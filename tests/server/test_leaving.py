@@ -213,6 +213,17 @@ class LeavingTests(SynchronousTestCase):
         after_restart = [guest for guest in self.guests if guest.slot - 1_000.0 >= RESTART_PAUSE]
         self.assertGreaterEqual(len(after_restart), 40)
 
+    def test_clients_of_a_process_that_is_followed_come_at_once_and_one_by_one(self) -> None:
+        self.hear()
+        self.leaving.stop("followed", 10.0, is_followed=True)
+        self.clock.advance(0.0)
+        self.assertLess(len(self.told()), 60)
+        self.pass_time(3.0)
+        slots = sorted(guest.slot - 1_000.0 for guest in self.guests)
+        self.assertEqual(len(self.told()), 100)
+        self.assertLess(slots[0], 0.1)
+        self.assertAlmostEqual(slots[-1], 99 / 50, places=1)
+
     def test_a_stop_takes_over_from_a_drain(self) -> None:
         self.leaving.drain()
         self.pass_time(1.0)
