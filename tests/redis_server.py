@@ -11,6 +11,9 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+import hiredis
 
 PROGRAM = shutil.which("redis-server")
 NOT_HERE = "redis-server is not installed here (.ci/run installs it)"
@@ -45,6 +48,7 @@ class RedisServer:
             "daemonize no",
             'save ""',
             "appendonly no",
+            "repl-diskless-sync-delay 0",  # a replica is served at once
             *self._options,
         )
         path = self.folder / "redis.conf"
@@ -67,6 +71,16 @@ class RedisServer:
             except OSError:
                 time.sleep(0.01)  # it is another process: there is nothing to wait for but its socket
         raise AssertionError("redis-server does not listen")
+
+    def say(self, *parts: str) -> Any:
+        """The answer to one command, over a connection of its own."""
+        reader = hiredis.Reader()
+        words = b"".join(b"$%d\r\n%s\r\n" % (len(part.encode()), part.encode()) for part in parts)
+        with socket.create_connection(("127.0.0.1", self.port), START_TIMEOUT) as connection:
+            connection.sendall(b"*%d\r\n" % len(parts) + words)
+            while (answer := reader.gets()) is False:
+                reader.feed(connection.recv(65536))
+        return answer
 
     def kill(self) -> None:
         """As a machine that goes down."""

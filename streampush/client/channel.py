@@ -137,6 +137,8 @@ class Channel:
         """Delivery goes on where the answer says. `exact`: the application asked for that place, also if it lies behind."""
         if not self.named:
             answer = self._doubted(answer)
+        elif answer.epoch != self.epoch and answer.recovered and answer.offset >= self.sent:
+            return self._goes_on(answer)
         other_log = bool(self.epoch) and self.epoch != answer.epoch
         back = other_log or answer.loss in _GOES_BACK or (exact and answer.offset < self.seen)
         if back:
@@ -157,6 +159,20 @@ class Channel:
         self.acks.clear()
         self.owes = self.processed > 0  # what was said on the last connection may not have arrived
         return Repositioned(answer, back)
+
+    def _goes_on(self, answer: Subscribed) -> Repositioned:
+        """The log has another epoch from now on, and the same publications up to where we are: docs/protocol.md section 11.5."""
+        former, self.epoch = self.epoch, answer.epoch
+        if self.reached.epoch == former:
+            self.reached = replace(self.reached, epoch=answer.epoch)
+        if self.position.epoch == former:
+            self.position = replace(self.position, epoch=answer.epoch)
+        for item in (*self.queue, self.current):
+            if isinstance(item, Item) and item.epoch == former:
+                item.epoch = answer.epoch
+        self.new_epoch = True
+        self.owes = self.processed > 0
+        return Repositioned(answer, back=False)
 
     def _doubted(self, answer: Subscribed) -> Subscribed:
         """The server may have had no position to prove: what we know ourselves must fit."""

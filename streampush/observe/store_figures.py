@@ -53,6 +53,9 @@ class StoreFigures:
             (FAULTS,),
         )
         self._connected = Tally("streampush_redis_connections_total", "Connections to Redis that were made and could be used.")
+        self._failovers = Tally(
+            "streampush_redis_failovers_total", "Times that this node found Redis with another history: promoted, or started anew."
+        )
         registry.register(self)
 
     def store_watched(self, works: Callable[[], bool], waiting: Callable[[], int]) -> None:
@@ -72,6 +75,10 @@ class StoreFigures:
     def store_fault(self, kind: str) -> None:
         """A batch of the store failed."""
         self._faults.add(kind)
+
+    def redis_failed_over(self) -> None:
+        """Redis was found with another history."""
+        self._failovers.add()
 
     def redis_connected(self) -> None:
         """There is a connection to Redis again."""
@@ -96,6 +103,7 @@ class StoreFigures:
         yield self._operations.export()
         yield self._faults.export()
         yield self._connected.export()
+        yield self._failovers.export()
         yield GaugeMetricFamily("streampush_store_works", "1 while the store does its work, else 0.", value=int(self._works()))
         yield GaugeMetricFamily(
             "streampush_store_after_crash",

@@ -306,7 +306,7 @@ class Attachment:
         if feed is None:
             raise Refused(Code.NOT_SUBSCRIBED, "acknowledgement of a channel that is not followed", channel=channel)
         metrics = self.around.metrics
-        if epoch != feed.epoch and (epoch or feed.epoch_changed):
+        if epoch not in (feed.epoch, feed.former_epoch) if epoch else feed.epoch_changed:
             metrics.acknowledgement_ignored("other_epoch")
             return
         if feed.sent < offset <= feed.answerable:

@@ -34,7 +34,8 @@ RUN_BYTES = 64 * 1024
 class Piece:
     """Publications with `before` < offset <= `last`, none missing, as frames; `at`: monotonic seconds of the offer.
 
-    `urgent`: offset of the newest of high priority, 0: none. `receipts`: the publisher of one of them wants a receipt.
+    `urgent`: offset of the newest of high priority, 0: none. `receipts`: the publisher of one of them wants a receipt. `last_id`:
+    the message id of the last one.
     """
 
     epoch: str
@@ -45,6 +46,7 @@ class Piece:
     at: float = 0.0
     urgent: int = 0
     receipts: bool = False
+    last_id: str = ""
 
 
 class Follower(Protocol):
@@ -231,7 +233,7 @@ class FanOut:
 
 def _piece(epoch: str, publications: list[Publication], frames: bytes) -> Piece:
     first, last = publications[0], publications[-1]
-    piece = Piece(epoch, first.offset - 1, last.offset, frames, len(publications))
+    piece = Piece(epoch, first.offset - 1, last.offset, frames, len(publications), last_id=last.message_id)
     for publication in publications:
         if publication.priority is Priority.HIGH:
             piece.urgent = publication.offset

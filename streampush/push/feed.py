@@ -46,12 +46,15 @@ class Feed:
         "durable",
         "epoch",
         "epoch_changed",
+        "former_epoch",
         "gone",
         "held",
         "jumped",
         "keeps_receipts",
         "live",
         "processed",
+        "proven",
+        "proven_id",
         "queued",
         "redeliveries",
         "sent",
@@ -81,7 +84,9 @@ class Feed:
     def begin(self, subscription: Subscription) -> None:
         """Delivery begins behind the subscription's offset; what was before is of no interest any more."""
         self.epoch = subscription.epoch
-        self.sent = self.done = subscription.offset
+        self.former_epoch = ""  # that this one goes on from: acknowledgements may still name it
+        self.sent = self.done = self.proven = subscription.offset
+        self.proven_id = subscription.message_id  # of the publication at `proven`, the last one that was sent or told
         self.jumped = subscription.offset - subscription.unsaved  # up to here the cursor moves without a receipt
         self.processed = subscription.processed
         self.attempts = subscription.attempts
@@ -97,6 +102,15 @@ class Feed:
         answerable, processed = max(self.answerable, self.sent), self.processed
         self.begin(subscription)
         self.answerable, self.processed = answerable, min(processed, self.done)
+
+    def goes_on(self, epoch: str) -> None:
+        """The log has another epoch from now on, and all that was sent is in it: what is behind `proven` is to be read again."""
+        self.former_epoch, self.epoch = self.epoch, epoch
+        self.sent = self.proven
+        self.done = min(self.done, self.sent)
+        self.processed = min(self.processed, self.done)
+        self.stored = (-1, 0, 0)
+        self.store_cursor()
 
     # -------------------------------------------------------------------------------------------------- from the fan-out
 
@@ -115,6 +129,7 @@ class Feed:
             attachment.lags(self)
             return False
         self.wrote(piece.before + 1, piece.last, piece.messages, size, piece.at)
+        self.proven, self.proven_id = piece.last, piece.last_id
         if self.keeps_receipts:
             self._mark(Milestone.WRITTEN, piece.before + 1, piece.last)
         attachment.write(piece.frames, piece.messages, size)
@@ -140,6 +155,7 @@ class Feed:
     def wrote_page(self, publications: Sequence[Publication], size: int, now: float) -> None:
         """As `wrote`, with the receipts: of a topic's message for one more connection, of others for this device."""
         self.wrote(publications[0].offset, publications[-1].offset, len(publications), size, now)
+        self.proven, self.proven_id = publications[-1].offset, publications[-1].message_id
         if not self.keeps_receipts:
             wanted = [publication.offset for publication in publications if publication.want_receipt]
             if wanted and self.attachment.known:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from streampush.errors import StoreUnavailable
 from streampush.protocol.terms import LossReason
 from streampush.push.feed import Feed
+from streampush.push.recovery import departed, kept_place
 from streampush.push.redelivery import NO_ANSWER, Held
-from streampush.push.values import Page, Publication, Subscription
+from streampush.push.values import Page, Position, Publication, Subscription, Want
 
 if TYPE_CHECKING:
     from streampush.push.delivery import Attachment
@@ -171,7 +172,9 @@ class Pump:
         page = await around.store.read(feed.channel, sent, *attachment.page_room())
         if not attachment.follows(feed):
             return Step.DONE
-        if not self._continues(feed, page, sent):
+        if page.head.epoch != feed.epoch and await self._goes_on(feed):
+            return Step.MORE
+        if not attachment.follows(feed) or not self._continues(feed, page, sent):
             return Step.MORE
         publications = self._without_dead(feed, page)
         if not self._write_page(feed, publications):
@@ -243,6 +246,35 @@ class Pump:
             self._tell_loss(feed, page, LossReason.TRIMMED, lost)
         return True
 
+    async def _goes_on(self, feed: Feed) -> bool:
+        """After a failover of the store, or its start from what it had kept: whether the log is what is left of the feed's. If all
+        that was delivered is in it, the feed goes on; else the device is told, and gets what the store knows it not to have."""
+        attachment = self._attachment
+        channel, epoch, position = feed.channel, feed.epoch, Position(feed.epoch, feed.proven, feed.proven_id)
+        (survey,) = await attachment.around.store.survey(attachment.principal.name, [Want(channel, (position.offset,))])
+        if not attachment.follows(feed) or feed.epoch != epoch:
+            return True  # something else has become of it
+        if epoch not in survey.former:
+            return False
+        head, reason = survey.head, departed(survey, position)
+        fanout = attachment.around.fanout
+        fanout.correct(channel, head.epoch, fanout.top(channel, head.epoch), head.top_offset)
+        if reason:
+            self._begin_anew(feed, Subscription(channel, head.epoch, kept_place(survey), head.top_offset, loss=reason))
+        else:
+            feed.goes_on(head.epoch)
+            place = head.epoch, position.offset, head.top_offset
+            attachment.link.repositioned(Subscription(channel, *place, recovered=True, message_id=position.message_id))
+        return True
+
+    def _begin_anew(self, feed: Feed, found: Subscription) -> None:
+        """Delivery begins behind another publication than the last one that was sent, and the device is told why."""
+        feed.release_all()  # offsets of the old log mean nothing in the new one
+        feed.epoch_changed = feed.epoch_changed or found.epoch != feed.epoch
+        feed.begin(found)
+        self._attachment.around.metrics.positions_lost(found.loss.name.lower())
+        self._attachment.link.repositioned(found)
+
     def _lost(self, feed: Feed, page: Page, sent: int) -> bool:
         """Whether the log that the feed was reading is gone; then it begins anew at the front of the one that is there.
 
@@ -255,10 +287,8 @@ class Pump:
         fanout = self._attachment.around.fanout
         fanout.correct(feed.channel, head.epoch, fanout.top(feed.channel, feed.epoch), head.top_offset)
         reason = LossReason.EPOCH_CHANGED if head.epoch != feed.epoch else LossReason.REWOUND
-        feed.release_all()  # offsets of the old log mean nothing in the new one
-        feed.epoch_changed = feed.epoch_changed or head.epoch != feed.epoch
-        feed.begin(Subscription(feed.channel, head.epoch, head.floor_offset, head.top_offset, loss=reason))
-        self._tell_loss(feed, page, reason, 0)
+        place = head.epoch, head.floor_offset, head.top_offset
+        self._begin_anew(feed, Subscription(feed.channel, *place, loss=reason, message_id=head.floor_id))
         return True
 
     def _lost_what_is_held(self, feed: Feed, page: Page) -> None:
@@ -306,7 +336,10 @@ class Pump:
         page = await attachment.around.store.read(feed.channel, offset - 1, 1, 1)
         if not attachment.follows(feed) or feed.first_due(now) != offset or feed.held.get(offset) is not held:
             return Step.MORE  # it was answered meanwhile
-        if self._lost(feed, page, sent):
+        other_log = page.head.epoch != feed.epoch and await self._goes_on(feed)
+        if not attachment.follows(feed):
+            return Step.DONE
+        if other_log or self._lost(feed, page, sent):
             self.lags(feed)
             return Step.MORE
         if held is not None and page.head.floor_offset >= offset:

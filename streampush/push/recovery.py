@@ -83,6 +83,25 @@ def _id_at(survey: Survey, offset: int) -> str:
     return spot.message_id or "" if spot is not None else ""
 
 
+def departed(survey: Survey, position: Position) -> LossReason:
+    """Why a position of a former epoch is not one of the log's: it had got further, or has another publication there. UNSPECIFIED:
+    it is, or has left the log: all that was before an entry with the same id is the same."""
+    if position.offset > survey.head.top_offset:
+        return LossReason.REWOUND
+    if position.offset >= survey.head.floor_offset and position.offset and _id_at(survey, position.offset) != position.message_id:
+        return LossReason.ID_MISMATCH
+    return LossReason.UNSPECIFIED
+
+
+def kept_place(survey: Survey) -> int:
+    """Where delivery to a device whose position is not in the log goes on: the store was put back as a whole, so what its cursor
+    has passed is in the log, too."""
+    cursor, head = survey.cursor, survey.head
+    if cursor is None or cursor.epoch != head.epoch or cursor.offset > head.top_offset:
+        return head.floor_offset
+    return max(cursor.offset, head.floor_offset)
+
+
 def _prove(survey: Survey, position: Position, *, known_id: bool) -> Subscription:
     """`known_id` False: a cursor of our own, which lives and dies with the log and needs no id."""
     head = survey.head
@@ -91,7 +110,11 @@ def _prove(survey: Survey, position: Position, *, known_id: bool) -> Subscriptio
         return Subscription(survey.channel, head.epoch, offset, head.top_offset, False, reason, at_most)
 
     if position.epoch != head.epoch:
-        return lost(LossReason.EPOCH_CHANGED)
+        if not known_id or position.epoch not in survey.former:
+            return lost(LossReason.EPOCH_CHANGED)
+        reason = departed(survey, position)
+        if reason:
+            return lost(reason, offset=kept_place(survey))
     if position.offset > head.top_offset:
         return lost(LossReason.REWOUND)
     if position.offset < head.floor_offset:

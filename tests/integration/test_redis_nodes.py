@@ -125,9 +125,11 @@ class RedisAwayTests(RedisNodesCase):
         return (*super().shared(name), "store.publish_timeout=0.5")
 
     def redis(self) -> RedisServer:
-        server = RedisServer("appendonly yes", "appendfsync always").start()
-        self.addCleanup(server.stop)
-        return server
+        return RedisServer("appendonly yes", "appendfsync always").start()
+
+    async def stop(self) -> None:
+        await super().stop()  # trial's own cleanups come before that, and a node that stops needs its Redis
+        self.server.stop()
 
     @run
     async def test_while_redis_is_away_publishers_are_told_and_devices_stay(self) -> None:

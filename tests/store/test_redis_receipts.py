@@ -264,7 +264,7 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
         store = await self.device_with(3)
         await store.record([CursorMove("d", "device:d", "epoch", 2, 2, 0, 5)])
         await self.link.command("HSET", f"{{{self.prefix}}}:totals", "epoch", "later")
-        await self.link.command("SADD", f"{{{self.prefix}}}:epochs", "epoch")
+        await self.link.command("ZADD", f"{{{self.prefix}}}:epochs", 1, "epoch")
         late = Mark("d", "device:d", "epoch", 3, 3, WRITTEN, 6), Undeliverable("d", "device:d", "epoch", 3, 9, "", 6)
         await store.record([CursorMove("d", "device:d", "epoch", 3, 3, 0, 6)], [late[0]], [late[1]])
         assert await self.cursor(store, "d", "device:d") == Cursor("later", 2, 2)

@@ -71,13 +71,15 @@ class Spot:
 class Survey:
     """All that recovery needs to know of one channel, as of one moment.
 
-    `spots` has the wanted offsets, that of the cursor if its epoch is the log's, and the newest.
+    `spots` has the wanted offsets, that of the cursor if its epoch is the log's, and the newest. `former`: epochs that the log's
+    goes on from, so that offsets of theirs may be its own: the message id proves it.
     """
 
     channel: str
     head: Head
     cursor: Cursor | None
     spots: Mapping[int, Spot]
+    former: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,9 @@ OLDEST = 7
 class RedisMetrics(LinkMetrics, Protocol):
     """What is shown of the store."""
 
+    def redis_failed_over(self) -> None:
+        """Redis has another history than before: a replica was promoted, or it was started anew."""
+
     def store_holds(self, status: StoreStatus) -> None:
         """How much it holds."""
 
@@ -69,6 +72,7 @@ class RedisKeeping:
         self._reactor = reactor
         self._config = config
         self._metrics = metrics
+        self._new_epoch = new_epoch
         self._scripts = load_scripts()
         self._connector = make_connector(reactor, config)
         self._sweep: IDelayedCall | None = None
@@ -174,7 +178,24 @@ class RedisKeeping:
         await self._look_at_disk(connection)
         for script in self._scripts.values():
             await _answer(connection, "SCRIPT", "LOAD", script.text)
+        await self._look_at_history(connection)
         self.bus.look_again()
+
+    async def _look_at_history(self, connection: RedisConnection) -> None:
+        """Whether the data is still of one piece: a replica that was promoted, or a Redis that was started anew, may lack what was
+        written last. Then a new epoch begins, which lets devices be told."""
+        facts = _facts(await _answer(connection, "INFO", "replication"))
+        former = await self._scripts_over(connection).run("replication", facts.get("master_replid", ""), self._new_epoch())
+        if former:
+            self._metrics.redis_failed_over()
+            self._log.error(
+                "this Redis goes on from what another one had, or it itself before a start: what was not on its disk or with its"
+                " replicas then is lost, and whoever had it is told (code 3010); {place}",
+                place=connection.place,
+            )
+
+    def _scripts_over(self, connection: RedisConnection) -> Scripts:
+        return Scripts(connection, self._config.store.prefix, self._scripts, self._new_epoch)
 
     async def _look_at_layout(self, connection: RedisConnection) -> None:
         """Leaves alone what a later version of this program has laid out in another way."""

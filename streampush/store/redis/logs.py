@@ -116,8 +116,9 @@ class RedisLogs:
 
     async def survey(self, device_id: str, wants: Sequence[Want]) -> Sequence[Survey]:
         asked = [[want.channel, list(want.offsets)] for want in wants]
-        found = await self._scripts.run("survey", device_id, asked, self._wall_ms())
-        return [_survey(want.channel, *row) for want, row in zip(wants, found, strict=True)]
+        found, names = await self._scripts.run("survey", device_id, asked, self._wall_ms())
+        former = frozenset(name.decode() for name in names)
+        return [_survey(former, want.channel, *row) for want, row in zip(wants, found, strict=True)]
 
     async def count_readable(self, spans: Sequence[tuple[str, int, int]]) -> Sequence[int]:
         counts: list[int] = await self._scripts.run("count_readable", list(spans), self._wall_ms())
@@ -176,6 +177,6 @@ def _publication(channel: str, offset: int, facts: bytes, body: bytes) -> Public
     return entries.publication(channel, offset, entries.unpack_facts(facts), headers, payload)
 
 
-def _survey(channel: str, head: Sequence[Any], cursor: Any, spots: Sequence[Any]) -> Survey:
+def _survey(former: frozenset[str], channel: str, head: Sequence[Any], cursor: Any, spots: Sequence[Any]) -> Survey:
     known = {offset: Spot(message_id.decode() if message_id else None, expired) for offset, message_id, expired in spots}
-    return Survey(channel, _head(head), Cursor(cursor[0].decode(), *cursor[1:]) if cursor else None, known)
+    return Survey(channel, _head(head), Cursor(cursor[0].decode(), *cursor[1:]) if cursor else None, known, former)

@@ -1,6 +1,7 @@
 --! needs epoch log cursors
 -- See push.store_ports.LogStore.survey. args: device, {{channel, {offset ...}} ...}, now
--- Gives for each channel {head as head.lua, cursor or false, {{offset, message id or false, expired behind it} ...}}.
+-- Gives for each channel {head as head.lua, cursor or false, {{offset, message id or false, expired behind it} ...}}; and the former
+-- epochs.
 local device, wants, now = args[1], args[2], args[3]
 local of_epoch = epoch.now()
 
@@ -70,4 +71,4 @@ for number, want in ipairs(wants) do
   local place = cursor and {cursor.epoch, cursor.offset, cursor.processed, cursor.attempts}
   surveys[number] = {head, place or false, spots(state, offsets)}
 end
-return pack(surveys)
+return pack({surveys, epoch.former()})

@@ -1,0 +1,168 @@
+"""A replica of Redis is promoted, with less than its master had: devices are told, live and when they come back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.protocols.portforward import ProxyFactory
+
+from streampush.protocol import messages as m
+from streampush.protocol.codes import Code
+from streampush.protocol.terms import LossReason
+from tests.integration.harness import WireClient, run
+from tests.integration.redis_nodes import RedisNodesCase
+from tests.redis_server import RedisServer
+from tests.support import device_issued
+
+
+class Relay:
+    """A port that leads to the one that `lead` names; a change ends all connections."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._connections: list[Any] = []
+        self._factory = ProxyFactory("127.0.0.1", server.port)
+        self._factory.noisy = False
+        build = self._factory.buildProtocol
+
+        def remembered(address: Any) -> Any:
+            protocol = build(address)
+            self._connections.append(protocol)
+            return protocol
+
+        self._factory.buildProtocol = remembered
+        factory: Factory = self._factory
+        self._port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.port = self._port.getHost().port
+
+    def lead(self, server: RedisServer) -> None:
+        self._factory.port = server.port
+        self.cut()
+
+    def cut(self) -> None:
+        connections, self._connections = self._connections, []
+        for protocol in connections:
+            protocol.transport.abortConnection()
+
+    async def stop(self) -> None:
+        self.cut()
+        await self._port.stopListening()
+
+
+class FailoverTests(RedisNodesCase):
+    def redis(self) -> RedisServer:
+        self.master = RedisServer().start()
+        self.replica = RedisServer(f"replicaof 127.0.0.1 {self.master.port}").start()
+        self.relay = Relay(self.master)
+        return self.master
+
+    async def stop(self) -> None:
+        await super().stop()  # trial's own cleanups come before that, and a node that stops needs its Redis
+        await self.relay.stop()
+        self.replica.stop()
+        self.master.stop()
+
+    def shared(self, name: str) -> tuple[str, ...]:
+        return (*super().shared(name), f"store.url=redis://127.0.0.1:{self.relay.port}")
+
+    async def published(self, backend: WireClient, *payloads: bytes) -> list[m.PublishOk]:
+        answers = []
+        for payload in payloads:
+            backend.send(m.Publish("device:phone-1", payload), 7)
+            answers.append(await backend.expect(m.PublishOk))
+        return answers
+
+    async def taken(self, phone: WireClient, count: int, epoch: str = "") -> list[m.Delivery]:
+        """So many deliveries, acknowledged."""
+        deliveries = [await self.delivered(phone) for _ in range(count)]
+        if deliveries:
+            phone.send(m.Ack("device:phone-1", deliveries[-1].offset, epoch=epoch))
+        return deliveries
+
+    async def replicated(self, offset: int, acknowledged: int) -> None:
+        """The replica has so many publications, of which so many are acknowledged; from now on it hears nothing more."""
+        for name, field, wanted in (("log:device:phone-1", "top", offset), ("cur:phone-1", "device:phone-1", acknowledged)):
+            while self.on_replica(name, field) != wanted:
+                await deferLater(reactor, 0.01)  # type: ignore[arg-type]  # a module stands for the reactor
+        self.replica.say("REPLICAOF", "NO", "ONE")
+
+    def on_replica(self, name: str, field: str) -> int:
+        found = self.replica.say("HGET", f"{{{self.prefix}}}:{name}", field)
+        if found is None or field == "top":
+            return int(found or 0)
+        cursor: list[Any] = msgpack.unpackb(found, raw=True)
+        return int(cursor[1])
+
+    async def delivered(self, phone: WireClient) -> m.Delivery:
+        """The next delivery; that other channels go on under another epoch is told as well."""
+        while True:
+            _, message = await phone.next()
+            if isinstance(message, m.Delivery):
+                return message
+
+    async def subscribed(self, phone: WireClient, channel: str = "device:phone-1") -> m.Subscribed:
+        while True:
+            _, message = await phone.next()
+            if isinstance(message, m.Subscribed) and message.channel == channel:
+                return message
+
+    @run
+    async def test_a_promoted_replica_with_other_messages_at_the_same_offsets_is_noticed(self) -> None:
+        phone, backend = await self.device(), await self.publisher()
+        answers = await self.published(backend, *(b"%d" % number for number in range(1, 101)))
+        await self.taken(phone, 100)
+        await self.replicated(100, 100)
+        lost = await self.published(backend, *(b"lost %d" % number for number in range(101, 106)))
+        assert [one.offset for one in lost] == [101, 102, 103, 104, 105]
+        last = (await self.taken(phone, 5))[-1]
+        gone = await self.device("phone-2")
+        gone.cut()
+        self.relay.lead(self.replica)  # and 101 to 105 are gone with the master
+        self.master.kill()
+        told = await self.subscribed(phone)
+        assert told.epoch != answers[0].epoch
+        assert (told.recovered, told.loss, told.offset) == (False, LossReason.REWOUND, 100)
+        others = await self.published(backend, *(b"other %d" % number for number in range(101, 106)))
+        assert [one.offset for one in others] == [101, 102, 103, 104, 105]
+        payloads = [one.payload for one in await self.taken(phone, 5, told.epoch)]
+        assert payloads == [b"other %d" % number for number in range(101, 106)]
+        assert self.metric("streampush_redis_failovers_total") == 1
+        phone.cut()
+        await phone.closed
+        position = m.Position(lost[0].epoch, last.offset, last.message_id)
+        phone = await self.connect(device_issued("phone-1", "alice"))
+        phone.send(m.Hello(resume=(m.Resume("device:phone-1", position),)), 1)
+        welcome = await phone.expect(m.Welcome)
+        (answer,) = [one for one in welcome.subscribed if one.channel == "device:phone-1"]
+        assert (answer.recovered, answer.loss) == (False, LossReason.ID_MISMATCH)
+
+    @run
+    async def test_a_promoted_replica_that_has_everything_costs_nobody_a_message_or_a_repeat(self) -> None:
+        phone, backend = await self.device(), await self.publisher()
+        await self.published(backend, b"1", b"2", b"3")
+        await self.taken(phone, 2)
+        third = await phone.expect(m.Delivery)
+        await self.replicated(3, 2)
+        self.relay.lead(self.replica)
+        told = await self.subscribed(phone)
+        assert (told.recovered, told.offset, told.loss) == (True, 3, LossReason.UNSPECIFIED)
+        phone.send(m.Ack("device:phone-1", third.offset))
+        await self.published(backend, b"4")
+        assert (await self.delivered(phone)).payload == b"4"
+
+    @run
+    async def test_without_redis_nobody_is_cut_and_publishers_are_refused_honestly(self) -> None:
+        phone, backend = await self.device(), await self.publisher()
+        self.relay.lead(RedisServer(port=1))
+        assert self.node is not None
+        parts = self.node._parts
+        await self.until(lambda: bool(parts.keeping.reason(reactor.seconds())))  # type: ignore[attr-defined]
+        backend.send(m.Publish("device:phone-1", b"x"), 9)
+        self.relay.lead(self.master)
+        reply = await backend.next()
+        assert isinstance(reply[1], m.PublishOk) or reply[1].code == Code.STORE_UNAVAILABLE  # type: ignore[attr-defined]
+        phone.send(m.Ping())
+        assert phone.lost is None
