@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_CLIENT := tests/interop/node
 
-.PHONY: help setup demo run test simulate torture soak lint bench coverage core-coverage proto wheel clean
+.PHONY: help setup demo demo-cluster run test simulate torture soak lint bench coverage core-coverage proto wheel clean
 
 help:
 	@echo "make demo      the whole product in one run: a cut connection, a device that is away, recalls, a receipt, pushes, counts"
+	@echo "make demo-cluster  three workers over a real Redis: a worker and Redis are killed under load, nothing is lost"
 	@echo "make test      every test"
 	@echo "make simulate  10 000 scenarios of server and clients with faults (SEEDS=, FIRST=); SEED=n replays one"
 	@echo "make torture   the real server under load, killed KILLS=50 times, frozen, its disk filled (SEED=, SECONDS=)"
@@ -37,6 +38,9 @@ $(NODE_CLIENT)/node_modules/stamp: $(NODE_CLIENT)/package.json
 
 demo: setup
 	$(BIN)/python -m demo
+
+demo-cluster: setup
+	$(BIN)/python -m demo.cluster
 
 run: setup
 	@test -e var/dev/streampush.toml || $(BIN)/streampush init var/dev >/dev/null

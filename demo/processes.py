@@ -97,14 +97,14 @@ def running(*stories: Story) -> Iterator[None]:
             story.stop()
 
 
-def server_command(root: Path) -> list[str]:
-    """`twistd streampush` of this virtualenv, on ports that the kernel gives."""
+def server_command(root: Path, *options: str) -> list[str]:
+    """`twistd streampush` of this virtualenv, on ports that the kernel gives. `options`: more of its command line."""
     settings = ["listen.port=0", "listen.address=127.0.0.1", "rest.port=0", "reconnect.first_jitter=2", "session.drain_timeout=3"]
     twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "streampush"]
     command = [*twistd, "--config", str(root / "streampush.toml")]
     for assignment in settings:
         command += ["--set", assignment]
-    return command
+    return [*command, *options]
 
 
 def device_command(root: Path, port: int, device_id: str, topics: tuple[str, ...]) -> list[str]:
