@@ -124,7 +124,7 @@ class LimitTests(BadRequestCase):
         status, problem = await self.ask("POST", "/v1/publish", b" " * (4 * 1024 * 1024 + 1))
         self.assertEqual((status, problem["code"]), (413, Code.PAYLOAD_TOO_LARGE))
         assert self.node is not None
-        site = self.node._rest_site
+        site = self.node.ports.rest_site
         assert site is not None
         await self.until(lambda: not site.intake._connections)  # its client may go on sending for a while
 
