@@ -126,8 +126,8 @@ def _handover(config: Config) -> Found:
 
 def _workers(config: Config) -> Found:
     workers, backend = config.node.workers, config.store.backend
-    if workers and config.node.handover:
-        yield "node.handover", "not with node.workers: workers are renewed one by one with SIGTERM, which the supervisor outlives"
+    if workers and config.node.handover and backend == "sqlite":
+        yield "node.handover", "not with node.workers and SQLite: the worker has its file, which no other process may have"
     if workers > 1 and backend != SHARED_BACKEND:
         text = f"{workers} workers need a store that they share, store.backend = {SHARED_BACKEND!r}"
         yield "node.workers", f"{text}; with {backend!r} there can be one"

@@ -53,7 +53,7 @@ def fitting(config: Config, found: Inherited) -> Inherited:
     wanted = {STREAM: (config.listen.address, config.listen.port), REST: (config.rest.address, config.rest.port)}
     kept = {}
     for name, sock in found.sockets.items():
-        if name in served_names(config) and (name not in found.bound or _is_at(sock, *wanted[name])):
+        if name in served_names(config) and (name not in found.bound or is_at(sock, *wanted[name])):
             kept[name] = sock
         else:
             sock.close()
@@ -61,7 +61,8 @@ def fitting(config: Config, found: Inherited) -> Inherited:
     return replace(found, sockets=kept)
 
 
-def _is_at(sock: socket.socket, address: str, port: int) -> bool:
+def is_at(sock: socket.socket, address: str, port: int) -> bool:
+    """Whether a socket listens where these settings want it; a port of 0 is any."""
     host, found = sock.getsockname()[:2]
     return port in (0, found) and ipaddress.ip_address(address) == ipaddress.ip_address(host)
 

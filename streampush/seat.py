@@ -10,7 +10,6 @@ not closed: both serve for a moment.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -29,17 +28,12 @@ from streampush.errors import ConfigError
 from streampush.handover.incumbent import Incumbent, Share
 from streampush.handover.inherited import Inherited
 from streampush.handover.notify import ServiceNotices
+from streampush.handover.readiness import ReadyWatch
 from streampush.handover.successor import HandoverRefused, Succession, ask
 from streampush.handover.upgrades import Launch, Upgrades
 from streampush.node_ports import fitting
 from streampush.node_service import StreampushService
 from streampush.observe.log import LineObserver
-
-READY_TIMEOUT: Final = 60.0
-"""Seconds in which a node that follows another must become ready; else it gives up, and the other one goes on."""
-
-LOOK_INTERVAL: Final = 0.05
-"""Seconds between two looks at whether it is."""
 
 RESUME_INTERVAL: Final = 1.0
 """Seconds between two tries to come back, when the successor is lost and the store cannot be opened: it may still have it."""
@@ -85,9 +79,8 @@ class Seat(Service):
         self._succession: Succession | None = None
         self._kept: Inherited | None = None
         self._released: Deferred[None] | None = None
-        self._look_call: IDelayedCall | None = None
+        self._watch = ReadyWatch(reactor, self._is_ready, self._take_over)
         self._resume_call: IDelayedCall | None = None
-        self._give_up_at = 0.0
         self._is_followed = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -139,8 +132,7 @@ class Seat(Service):
         if self._succession is None:
             self._reactor.callWhenRunning(self._notices.serving)
         else:
-            self._give_up_at = self._reactor.seconds() + READY_TIMEOUT
-            self._reactor.callWhenRunning(self._look)
+            self._watch.start()
 
     def _upgrade(self, signum: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._upgrades.order)
@@ -166,22 +158,13 @@ class Seat(Service):
         print(f"streampush: {problem}", file=sys.__stderr__)  # sys.stderr is the log's by now
         raise SystemExit(1)
 
-    def _look(self) -> None:
-        """Tells the process before this one that it may end, as soon as this one is ready."""
-        self._look_call = None
-        if not self.running or self.node is None or self._succession is None:
-            return
-        ready, reasons = self.node.ready()
-        if not ready and self._reactor.seconds() < self._give_up_at:
-            self._look_call = self._reactor.callLater(LOOK_INTERVAL, self._look)
-        elif not ready:
-            self._log.error("not ready within {limit} s, giving up: {reasons}", limit=READY_TIMEOUT, reasons="; ".join(reasons))
-            os.kill(os.getpid(), signal.SIGTERM)  # a status that is not 0 tells whoever started it
-        else:
-            self._take_over(self._succession)
+    def _is_ready(self) -> tuple[bool, tuple[str, ...]]:
+        return self.node.ready() if self.node is not None else (False, ())
 
-    def _take_over(self, succession: Succession) -> None:
-        self._succession = None
+    def _take_over(self) -> None:
+        """Tells the process before this one that it may end: this one is ready."""
+        succession, self._succession = self._succession, None
+        assert succession is not None
         try:
             self._answer()
         except ConfigError as error:
@@ -266,9 +249,7 @@ class Seat(Service):
             self._notices.stopping()
         self._cancel_resume()
         self._upgrades.stop()
-        if self._look_call is not None:
-            self._look_call.cancel()
-            self._look_call = None
+        self._watch.stop()
         if self._released is not None:
             await self._released
         await self._incumbent.stop()

@@ -169,4 +169,5 @@ def _make_supervisor(options: Options, config: Config, reactor: Any, out: TextIO
         environ=dict(os.environ),
         log=out.fileno(),
         give_up=give_up,
+        launch=this_launch(os.environ, _obstacle(options.parent)),
     )

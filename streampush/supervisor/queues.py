@@ -51,6 +51,9 @@ class Queue:
         self.socket = fresh
 
 
+_NOTHING: Mapping[str, socket.socket] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class _Port:
     """A port as it is configured."""
@@ -62,11 +65,12 @@ class _Port:
     backlog: int
 
 
-def bind_all(config: Config, workers: int, inherited: Mapping[str, socket.socket] = MappingProxyType({})) -> list[list[Queue]]:
+def bind_all(config: Config, workers: int, inherited: Mapping[str, socket.socket] = _NOTHING) -> list[list[Queue]]:
     """The queues of each worker, that of the stream first, then REST's if it is on. A port of 0 is the same one for all.
 
-    `inherited`: sockets of systemd's by name, which all workers share in place of bound ones. Raises ConfigError, naming the key,
-    if a port is taken or not ours.
+    `inherited`: sockets of systemd's by name, which all workers share in place of bound ones; and those of a supervisor before
+    this one, each the queue of the worker whose number is in its name. Raises ConfigError, naming the key, if a port is taken or
+    not ours.
     """
     ports = [_Port(STREAM, "listen.port", config.listen.address, config.listen.port, config.listen.backlog)]
     if config.rest.enabled:
@@ -78,7 +82,7 @@ def bind_all(config: Config, workers: int, inherited: Mapping[str, socket.socket
                 for pair in queues:
                     pair.append(Queue(port.name, inherited[port.name].dup(), port.backlog, is_shared=True))
             else:
-                _bind_port(config.file, port, queues)
+                _bind_port(config.file, port, queues, inherited)
                 if port.name == STREAM and config.listen.steering == BY_ADDRESS:
                     _steer(config.file, queues)
     except ConfigError:
@@ -93,15 +97,19 @@ def close_all(queues: list[list[Queue]]) -> None:
         queue.socket.close()
 
 
-def _bind_port(file: str, port: _Port, queues: list[list[Queue]]) -> None:
+def _bind_port(file: str, port: _Port, queues: list[list[Queue]], taken: Mapping[str, socket.socket]) -> None:
     family = socket.AF_INET6 if isIPv6Address(port.address) else socket.AF_INET
     try:
         found = socket.getaddrinfo(port.address or None, port.number, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
         where = found[0][4]
-        if port.number:
+        ours = [sock for name, sock in taken.items() if name.partition(".")[0] == port.name]
+        if ours:
+            where = ours[0].getsockname()
+        elif port.number:
             _refuse_if_taken(family, where)
-        for pair in queues:
-            sock = _bound(family, where)
+        for number, pair in enumerate(queues, 1):
+            found_one = taken.get(f"{port.name}.{number}")
+            sock = _bound(family, where) if found_one is None else found_one.dup()
             where = sock.getsockname()
             queue = Queue(port.name, sock, port.backlog)
             pair.append(queue)

@@ -11,9 +11,10 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -25,6 +26,7 @@ from streampush.config import Config
 from streampush.errors import ConfigError
 from streampush.handover.inherited import Inherited
 from streampush.handover.notify import ServiceNotices
+from streampush.handover.upgrades import Launch
 from streampush.observe.log import LineObserver
 from streampush.rest.asking import Asker, NoAnswer
 from streampush.rest.problems import Answer
@@ -36,6 +38,7 @@ from streampush.supervisor.process import WorkerProcess
 from streampush.supervisor.queues import Queue, bind_all, close_all
 from streampush.supervisor.roster import ALIVE, Ask, Death, GiveUp, Hurry, Kill, Order, Over, Park, Roster, Start, State, Stop
 from streampush.supervisor.shares import settings, worker_name
+from streampush.supervisor.succession import SupervisorSuccession
 from streampush.supervisor.times import Times
 
 MAX_READY_BYTES: Final = 64 * 1024
@@ -81,6 +84,7 @@ class Supervisor(Service):
         environ: Mapping[str, str],
         log: int,
         give_up: Callable[[], None],
+        launch: Launch | None = None,
     ) -> None:
         self._reactor = reactor
         self._config = config
@@ -103,6 +107,16 @@ class Supervisor(Service):
         self._alarm: IDelayedCall | None = None
         self._over: Deferred[None] = Deferred()
         self._old_hangup: Any = None
+        self._old_upgrade: Any = None
+        self._is_followed = False
+        self._succession = SupervisorSuccession(
+            reactor,
+            config,
+            launch or Launch((), {}, "", "nobody knows how this process was started"),
+            queues=lambda: self._queues,
+            ready=self._all_ready,
+            leave=self._leave,
+        )
 
     def setServiceParent(self, parent: Any) -> None:
         """Under twistd the parent is the application, and what it has as ILogObserver becomes the process's log."""
@@ -121,11 +135,16 @@ class Supervisor(Service):
         """Takes the ports, for all workers. What cannot be had is one line on stderr and exit status 1."""
         try:
             self._check_descriptors()
-            self._queues = bind_all(self._config, self._config.node.workers, self._inherited.sockets)
-            self._inherited.close()  # each worker has a copy
+            found = replace(self._inherited, sockets={**self._inherited.sockets, **self._succession.ask()})
+            self._queues = bind_all(self._config, self._config.node.workers, found.sockets)
+            found.close()  # each worker has a copy
         except ConfigError as error:
-            print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
-            raise SystemExit(1) from None
+            self._refuse(error)
+
+    def _refuse(self, error: ConfigError) -> NoReturn:
+        self._succession.give_up(str(error))
+        print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
+        raise SystemExit(1)
 
     def _check_descriptors(self) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -141,10 +160,15 @@ class Supervisor(Service):
         super().startService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         if self._observer is not None:
             self._observer.start()
+        try:
+            self._succession.start()
+        except ConfigError as error:
+            self._refuse(error)
         self._open_folder()
         for warning in self._warnings:
             self._log.warn("{problem}", problem=warning)
         self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
+        self._old_upgrade = signal.signal(signal.SIGUSR2, self._upgrade)
         self._reactor.callWhenRunning(self._begin)
 
     def _open_folder(self) -> None:
@@ -181,7 +205,8 @@ class Supervisor(Service):
         hurried = {number: signal.signal(number, self._hurry) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             if not self._over.called:
-                self._notices.stopping()
+                if not self._is_followed:
+                    self._notices.stopping()
                 self._log.info("stopping {workers} workers", workers=len(self._processes))
                 self.roster.stop(self._reactor.seconds())
                 self._go_on()
@@ -190,6 +215,7 @@ class Supervisor(Service):
             for number, before in hurried.items():
                 signal.signal(number, before)
         await self._close()
+        self._succession.give_up("it was stopped before it was ready")
         self._log.info("stopped")
         if self._observer is not None:
             self._observer.stop()
@@ -199,6 +225,7 @@ class Supervisor(Service):
             self._alarm.cancel()
             self._alarm = None
         close_all(self._queues)
+        await self._succession.stop()
         if self._port is not None:
             stopped = self._port.stopListening()
             if stopped is not None:
@@ -206,6 +233,7 @@ class Supervisor(Service):
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._old_hangup is not None:
             signal.signal(signal.SIGHUP, self._old_hangup)
+            signal.signal(signal.SIGUSR2, self._old_upgrade)
 
     def _hurry(self, signum: int, frame: FrameType | None) -> None:
         """Whoever sends a second signal does not want to wait."""
@@ -215,6 +243,18 @@ class Supervisor(Service):
         """The stop that is under way takes no longer than it must."""
         self.roster.hurry(self._reactor.seconds())
         self._go_on()
+
+    def _upgrade(self, signum: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._succession.upgrade)
+
+    def _all_ready(self) -> tuple[bool, tuple[str, ...]]:
+        waiting = [worker.number for worker in self.roster.workers if worker.state is not State.READY]
+        return not waiting, tuple(f"{self._named(number)} is not ready" for number in waiting)
+
+    def _leave(self, successor: int) -> None:
+        self._is_followed = True
+        self._notices.followed_by(successor)
+        self._reactor.stop()
 
     def _hangup(self, signum: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self.reload)
@@ -313,6 +353,9 @@ class Supervisor(Service):
         self.roster.unanswered(number, self._reactor.seconds())
 
     def _tell_to_stop(self, number: int, early: bool) -> None:
+        if self._is_followed:  # the worker is alone in stopping: others take its connections, and it refuses nobody
+            self._processes[number].kill(signal.SIGTERM)
+            return
         self._processes[number].tell(Told.DRAIN)
         if early:  # it may not listen yet; a process that is not up yet ends at once by this
             self._processes[number].kill(signal.SIGTERM)

@@ -52,10 +52,16 @@ class Process:
         """The next record whose text has these words in it."""
         while True:
             record = self.records.get(timeout=TIMEOUT)
-            assert record is not None, f"the log ended before {words!r}: {[one['message'] for one in self.seen[-12:]]}"
+            if record is None:
+                said = [one["message"] for one in self.seen[-12:]]
+                raise AssertionError(f"the log ended before {words!r}: {said}, {self._complaints()!r}")
             self.seen.append(record)
             if words in str(record.get(field, "")):
                 return record
+
+    def _complaints(self) -> bytes:
+        assert self.process.stderr is not None
+        return self.process.stderr.read()
 
     def until_it_serves(self) -> tuple[int, int]:
         """Its ports, of the stream protocol and of REST."""

@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import unittest
 
-from tests.cli.commands import PROGRAM
+from tests.cli import commands
 from tests.integration.handing_over import TIMEOUT, HandoverTestCase, Process, Publisher
+from tests.redis_server import NOT_HERE, PROGRAM, RedisServer
 
 
-class UpgradeTests(HandoverTestCase):
+class UpgradeTestCase(HandoverTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.pids: set[int] = set()
@@ -32,7 +34,7 @@ class UpgradeTests(HandoverTestCase):
     def upgrade(self, *arguments: str) -> tuple[int, str, str]:
         """The command's status, and what it says on either stream."""
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, "upgrade", "--socket", self.path, *arguments],
+            [sys.executable, "-c", commands.PROGRAM, "upgrade", "--socket", self.path, *arguments],
             capture_output=True,
             text=True,
             timeout=2 * TIMEOUT,
@@ -46,6 +48,22 @@ class UpgradeTests(HandoverTestCase):
     def started(self) -> Process:
         return Process(self.spawn(self.command()))
 
+    def spawn(self, words: list[str], **environ: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            words, cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C", **environ}
+        )
+
+        def end() -> None:
+            if process.poll() is None:
+                process.kill()
+            self.end_all()
+            process.communicate(timeout=TIMEOUT)
+
+        self.addCleanup(end)
+        return process
+
+
+class UpgradeTests(UpgradeTestCase):
     def test_the_process_is_replaced_under_load(self) -> None:
         first = self.started()
         port, rest = first.until_it_serves()
@@ -116,20 +134,6 @@ class UpgradeTests(HandoverTestCase):
         self.assertIn("--pidfile=", complaints)
         self.healthy(rest)
 
-    def spawn(self, words: list[str], **environ: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            words, cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C", **environ}
-        )
-
-        def end() -> None:
-            if process.poll() is None:
-                process.kill()
-            self.end_all()
-            process.communicate(timeout=TIMEOUT)
-
-        self.addCleanup(end)
-        return process
-
     def test_where_nobody_serves_it_says_so(self) -> None:
         status, _, complaints = self.upgrade()
         self.assertEqual(status, 4)
@@ -148,3 +152,53 @@ class UpgradeTests(HandoverTestCase):
             self.assertEqual(first.ended(), 0)
             os.kill(pid, signal.SIGTERM)
             self.assertEqual(notices.recv(1000), b"STOPPING=1\nSTATUS=stopping")
+
+
+@unittest.skipUnless(PROGRAM, NOT_HERE)
+class SupervisorTests(UpgradeTestCase):
+    """With several workers it is the supervisor that is followed, on the sockets of all of them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        redis = RedisServer().start()
+        self.addCleanup(redis.stop)
+        self.store = ("--set", "store.backend=redis", "--set", f"store.url={redis.url}", "--workers", "2")
+
+    def command(self, *arguments: str) -> list[str]:
+        return super().command(*self.store, *arguments)
+
+    def until_all_are_ready(self, process: Process) -> tuple[int, int]:
+        """The ports, of the stream protocol and of REST."""
+        record = process.until("supervises")
+        ready: set[str] = set()
+        while len(ready) < 2:
+            ready.add(process.until("ready", "state")["worker"])
+        return int(record["stream_port"]), int(record["rest_port"])
+
+    def test_all_workers_are_replaced_under_load(self) -> None:
+        first = self.started()
+        port, rest = self.until_all_are_ready(first)
+        device = self.device("phone-1", port)
+        publisher = Publisher(rest, "device:phone-1")
+        publisher.start()
+        status, _, complaints = self.upgrade()
+        self.assertEqual((status, complaints), (0, ""))
+        self.assertEqual(first.ended(), 0)
+        sent = len(publisher.stored)
+        while len(publisher.stored) < sent + 20:
+            self.shake_hands(port)
+        publisher.finish()
+        self.assertEqual(publisher.refused, [])
+        got = self.payloads(device, publisher.stored[-1])
+        self.assertEqual([text for text in publisher.stored if text not in got], [])
+
+    def test_one_whose_workers_do_not_start_leaves_the_first(self) -> None:
+        first = self.started()
+        port, rest = self.until_all_are_ready(first)
+        good = self.toml.read_text()
+        self.toml.write_text(good.replace("[[rest.keys]]", "[[rest.keys]]\nnaem = 1", 1))
+        status, _, complaints = self.upgrade()
+        self.assertEqual(status, 1)
+        self.assertIn("naem: unknown key", complaints)
+        self.healthy(rest)
+        self.shake_hands(port)

@@ -163,3 +163,25 @@ def test_a_worker_that_was_parked_gets_addresses_again() -> None:
         assert sorted(waiting(queue) for queue, _ in made) == [0, CONNECTIONS]
         close(connections)
     close_all(made)
+
+
+def handed_over(queues: list[list[Queue]]) -> dict[str, socket.socket]:
+    """As the queues of a supervisor come to the next one."""
+    return {f"{queue.name}.{number}": queue.socket for number, pair in enumerate(queues, 1) for queue in pair}
+
+
+def test_a_supervisor_goes_on_with_the_queues_of_the_one_before(queues: list[list[Queue]]) -> None:
+    connections = connect(port_of(queues[0][0]))
+    waited = bind_all(config(), 2, handed_over(queues))
+    assert [[port_of(queue) for queue in pair] for pair in waited] == [[port_of(queue) for queue in pair] for pair in queues]
+    close_all(queues)
+    assert sum(waiting(pair[0]) for pair in waited) == CONNECTIONS
+    close(connections)
+    close_all(waited)
+
+
+def test_more_workers_than_before_get_queues_beside_those_that_there_are(queues: list[list[Queue]]) -> None:
+    port = port_of(queues[0][0])
+    more = bind_all(config(port), 3, handed_over(queues))
+    assert [port_of(pair[0]) for pair in more] == [port] * 3
+    close_all(more)
