@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,19 +38,22 @@ def nodes(directory: Path | None, url: str | None, key_file: Path | None, as_jso
 def drain(directory: Path | None, url: str | None, key_file: Path | None, as_json: bool, name: str) -> None:
     """Let the node NAME take no new connections and send its own to the other nodes, as fast as these can take them.
 
-    Its readiness goes red. The order ends with `streampush undrain`, or when the node starts anew. `streampush nodes` shows how
-    far it is.
+    NAME may have a *, for the workers of one machine: 'node-1-*'. The readiness of a drained node goes red. The order ends with
+    `streampush undrain`, or when the node starts anew. `streampush nodes` shows how far it is.
     """
     where = find_rest(directory, url, key_file)
 
     async def work(reactor: Any) -> None:
-        node = await _order(reactor, where, name, "drain")
-        others = _rows(await question(reactor, where, "GET", "/v1/nodes"), where)
+        told = await _order(reactor, where, name, "drain")
+        rows = _rows(await question(reactor, where, "GET", "/v1/nodes"), where)
         if as_json:
-            click.echo(json.dumps(node, indent=2))
+            click.echo(json.dumps({"nodes": told}, indent=2))
             return
-        click.echo(f"{shown(name)} is told to drain {counted(node['connections'], 'connection')}")
-        click.echo(outlook(node, [other for other in others if other["name"] != name]))
+        for node in told:
+            click.echo(f"{shown(node['name'])} is told to drain {counted(node['connections'], 'connection')}")
+        leaving = {node["name"] for node in told}
+        number = sum(node["connections"] for node in told)
+        click.echo(outlook(number, [other for other in rows if other["name"] not in leaving]))
 
     run(work)
 
@@ -58,10 +62,13 @@ def drain(directory: Path | None, url: str | None, key_file: Path | None, as_jso
 @rest_options("nodes")
 @click.argument("name")
 def undrain(directory: Path | None, url: str | None, key_file: Path | None, as_json: bool, name: str) -> None:
-    """Let the node NAME serve again. Connections that have left it stay where they are: see `streampush rebalance`."""
+    """Let the node NAME serve again; it may have a *. Connections that have left stay where they are: `streampush rebalance`."""
     where = find_rest(directory, url, key_file)
-    node = run(lambda reactor: _order(reactor, where, name, "undrain"))
-    click.echo(json.dumps(node, indent=2) if as_json else f"{shown(name)} is told to serve")
+    told = run(lambda reactor: _order(reactor, where, name, "undrain"))
+    for line in (
+        [json.dumps({"nodes": told}, indent=2)] if as_json else [f"{shown(node['name'])} is told to serve" for node in told]
+    ):
+        click.echo(line)
 
 
 @click.command(short_help="Give each node its share of the connections.")
@@ -78,8 +85,15 @@ def rebalance(directory: Path | None, url: str | None, key_file: Path | None, as
         click.echo(line)
 
 
-async def _order(reactor: Any, where: Where, name: str, order: str) -> dict[str, Any]:
-    return await _ask(reactor, where, f"/v1/nodes/{quote(name, safe='')}/{order}", None)
+async def _order(reactor: Any, where: Where, name: str, order: str) -> list[dict[str, Any]]:
+    """The nodes that were told, as the server shows each."""
+    names = [name]
+    if "*" in name:
+        rows = _rows(await question(reactor, where, "GET", "/v1/nodes"), where)
+        names = [row["name"] for row in rows if fnmatchcase(row["name"], name)]
+        if not names:
+            raise Failure(f"no node is named like {shown(name)}")
+    return [await _ask(reactor, where, f"/v1/nodes/{quote(one, safe='')}/{order}", None) for one in names]
 
 
 async def _ask(reactor: Any, where: Where, path: str, body: Any) -> dict[str, Any]:
@@ -131,16 +145,16 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def outlook(node: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
-    """How long a drain will take, as it looks now."""
+def outlook(connections: int, others: Sequence[Mapping[str, Any]]) -> str:
+    """How long it will take to drain so many connections, as it looks now."""
     takers = [other for other in others if other["state"] == "serving"]
     rate = sum(other["free_per_second"] for other in takers)
     room = sum(max(0, other["cap"] - other["connections"]) for other in takers)
     if not takers:
         return "no other node takes connections: they stay until one does, or until the node is stopped"
-    if room < node["connections"]:
+    if room < connections:
         return f"the others have room for {room}: the rest stays until there is more"
-    seconds = node["connections"] / rate if rate else 0.0
+    seconds = connections / rate if rate else 0.0
     pace = f"{rate:.0f} a second" if rate else "slowly, they are busy"
     return f"the others take {pace}" + (f": about {max(1, round(seconds))} s" if rate else "")
 

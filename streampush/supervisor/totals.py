@@ -19,6 +19,10 @@ from prometheus_client.utils import floatToGoString
 SUMMED: Final = frozenset(
     {
         "streampush_connections",
+        "streampush_connections_cap",
+        "streampush_handshake_capacity",
+        "streampush_handshakes_free",
+        "streampush_slots_promised",
         "streampush_event_streams",
         "streampush_apns_connections",
         "streampush_apns_waiting",

@@ -58,7 +58,7 @@ def test_nothing_of_a_server_goes_to_the_terminal_as_it_is() -> None:
     ],
 )
 def test_what_a_drain_will_take_is_said(others: list[dict[str, Any]], said: str) -> None:
-    assert outlook(NODE, others) == said
+    assert outlook(NODE["connections"], others) == said
 
 
 def test_a_plan_is_told_from_what_is_done() -> None:

@@ -147,6 +147,21 @@ class OrderTests(Draining):
         await self.device("phone-2")
 
     @run
+    async def test_the_workers_of_a_machine_are_told_together(self) -> None:
+        await self.with_other()
+        for name in ("big-1", "big-2"):
+            await self.node.store.announce_node(replace(OTHER, name=name, connections=9), int(time.time() * 1000) + 600_000)  # type: ignore[union-attr]
+        out, err, code = await self.command("drain", "big-*")
+        self.assertEqual((err, code), ("", 0))
+        told = ["big-1 is told to drain 9 connections", "big-2 is told to drain 9 connections"]
+        self.assertEqual(out.splitlines()[:2], told)
+        self.assertEqual(len(out.splitlines()), 3)
+        out, err, code = await self.command("undrain", "b*")
+        self.assertEqual((out, err, code), ("big-1 is told to serve\nbig-2 is told to serve\n", "", 0))
+        out, err, code = await self.command("drain", "nobody-*")
+        self.assertEqual((out, err, code), ("", "Error: no node is named like nobody-*\n", 1))
+
+    @run
     async def test_nodes_are_listed_by_a_command(self) -> None:
         await self.with_other()
         out, err, code = await self.command("nodes")
