@@ -66,7 +66,7 @@ class _Port:
 
 
 def bind_all(config: Config, workers: int, inherited: Mapping[str, socket.socket] = _NOTHING) -> list[list[Queue]]:
-    """The queues of each worker, that of the stream first, then REST's if it is on. A port of 0 is the same one for all.
+    """The queues of each worker, that of the stream first, then REST's if it is on; none listens. A port of 0 is the same for all.
 
     `inherited`: sockets of systemd's by name, which all workers share in place of bound ones; and those of a supervisor before
     this one, each the queue of the worker whose number is in its name. Raises ConfigError, naming the key, if a port is taken or
@@ -111,9 +111,7 @@ def _bind_port(file: str, port: _Port, queues: list[list[Queue]], taken: Mapping
             found_one = taken.get(f"{port.name}.{number}")
             sock = _bound(family, where) if found_one is None else found_one.dup()
             where = sock.getsockname()
-            queue = Queue(port.name, sock, port.backlog)
-            pair.append(queue)
-            queue.listen()
+            pair.append(Queue(port.name, sock, port.backlog))
     except OSError as error:
         raise ConfigError(
             file, port.key, f"cannot listen on {port.address or 'any address'}:{port.number}: {error.strerror}"

@@ -38,8 +38,8 @@ _JUMP, _JUMP_IF_EQUAL, _RETURN = 0x05, 0x15, 0x16
 def steer_by_address(sock: socket.socket, workers: int) -> bool:
     """From now on an address's connections to the port of `sock` all go to the same one of so many sockets.
 
-    `sock` listens, and with it the others of its group. Needs no privilege. False if the system has no such thing: connections are
-    then spread by the kernel's own hash, as before.
+    `sock` listens, and with it the others of its group; or it is to be the first that does, and they join it. Needs no
+    privilege. False if the system has no such thing: connections are then spread by the kernel's own hash, as before.
     """
     if sys.platform != "linux":
         return False

@@ -6,8 +6,11 @@ import json
 import os
 import signal
 import socket
+import unittest
 import urllib.request
+from importlib.resources import files
 
+from streampush.supervisor.roster import State
 from tests.supervisor.launching import TIMEOUT, SupervisorTestCase
 
 
@@ -53,6 +56,20 @@ class ReportTests(SupervisorTestCase):
         self.assertEqual({path.name: path.stat().st_mode & 0o777 for path in folder.iterdir() if path.suffix == ".sock"}, {
             "supervisor.sock": 0o600, "worker-1.sock": 0o600,
         })  # fmt: skip
+
+    def test_while_the_supervisor_hangs_health_is_the_workers_own_and_there_are_no_metrics(self) -> None:
+        launched = self.serving(1)
+        launched.process.send_signal(signal.SIGSTOP)
+        self.addCleanup(launched.process.send_signal, signal.SIGCONT)
+        self.assertEqual(launched.readiness(), {"ready": True, "reasons": []})
+        self.assertEqual(launched.get("/metrics")[0], 503)
+
+
+class DescribedTests(unittest.TestCase):
+    def test_every_state_is_in_the_description_of_the_api(self) -> None:
+        description = json.loads(files("streampush.rest").joinpath("openapi.json").read_bytes())
+        named = description["components"]["schemas"]["Worker"]["properties"]["state"]["enum"]
+        self.assertEqual(named, [state.value for state in State])
 
 
 class DeathTests(SupervisorTestCase):

@@ -20,9 +20,18 @@ def config(stream: int = 0, rest: int = 0, *, rest_enabled: bool = True, address
     return Config(file="x.toml", node=NodeConfig(workers=2), listen=listen, rest=RestConfig(enabled=rest_enabled, port=rest))
 
 
+def listening(asked: Config) -> list[list[Queue]]:
+    """Of two workers, that begin to listen as the supervisor starts them: the first one first."""
+    made = bind_all(asked, 2)
+    for pair in made:
+        for queue in pair:
+            queue.listen()
+    return made
+
+
 @pytest.fixture()
 def queues() -> Iterator[list[list[Queue]]]:
-    made = bind_all(config(), 2)
+    made = listening(config())
     yield made
     close_all(made)
 
@@ -130,6 +139,30 @@ def test_the_ports_of_one_that_was_closed_can_be_had_again(queues: list[list[Que
     close_all(bind_all(config(number), 2))
 
 
+def test_nothing_is_let_in_before_a_worker_is_started() -> None:
+    made = bind_all(config(), 2)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port_of(made[0][0])), timeout=10)
+    made[1][0].listen()
+    connections = connect(port_of(made[0][0]))
+    assert waiting(made[1][0]) == CONNECTIONS
+    close(connections)
+    close_all(made)
+
+
+def test_sockets_of_a_service_manager_are_shared_by_all_and_never_parked() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=2 * CONNECTIONS) as given:
+        given.setblocking(False)
+        made = bind_all(config(), 2, {"stream": given})
+        made[0][0].listen()
+        made[0][0].park()
+        connections = connect(given.getsockname()[1])
+        assert waiting(made[1][0]) == CONNECTIONS
+        assert made[0][1].is_shared is False
+        close(connections)
+        close_all(made)
+
+
 def test_an_address_that_is_not_ours_is_said() -> None:
     with pytest.raises(ConfigError, match=r"listen\.port: cannot listen on 192\.0\.2\.1:0"):
         bind_all(config(address="192.0.2.1"), 1)
@@ -144,7 +177,7 @@ def test_ipv6() -> None:
 
 def test_connections_of_an_address_go_to_one_worker_where_they_are_steered_by_it() -> None:
     asked = config()
-    made = bind_all(replace(asked, listen=replace(asked.listen, steering="address")), 2)
+    made = listening(replace(asked, listen=replace(asked.listen, steering="address")))
     connections = connect(port_of(made[0][0])) + connect(port_of(made[0][1]))
     counts = [[waiting(queue) for queue in pair] for pair in made]
     assert sorted(pair[0] for pair in counts) == [0, CONNECTIONS]
@@ -155,7 +188,7 @@ def test_connections_of_an_address_go_to_one_worker_where_they_are_steered_by_it
 
 def test_a_worker_that_was_parked_gets_addresses_again() -> None:
     asked = config()
-    made = bind_all(replace(asked, listen=replace(asked.listen, steering="address")), 2)
+    made = listening(replace(asked, listen=replace(asked.listen, steering="address")))
     for pair in made:
         pair[0].park()
         pair[0].listen()

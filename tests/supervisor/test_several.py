@@ -1,0 +1,176 @@
+"""Three workers over one Redis, as processes: what devices and publishers see of the death of one of them."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+from itertools import count
+from unittest import SkipTest
+
+from tests.cli.commands import PROGRAM as STREAMPUSH
+from tests.integration.handing_over import EXTRA, HandoverTestCase, Publisher
+from tests.redis_server import NOT_HERE, PROGRAM, shared_server
+from tests.supervisor.launching import TIMEOUT, Launched, SupervisorTestCase
+
+WORKERS = ("n-1", "n-2", "n-3")
+DEVICES = 12
+
+_NUMBERS = count(1)
+
+
+class SeveralTestCase(SupervisorTestCase):
+    def setUp(self) -> None:
+        if PROGRAM is None:
+            raise SkipTest(NOT_HERE)
+        super().setUp()
+        self.toml.write_text(self.toml.read_text() + EXTRA)
+        self.settings = (
+            *self.settings,
+            "store.backend=redis",
+            f"store.url={shared_server().url}",
+            f"store.prefix=several-{os.getpid()}-{next(_NUMBERS)}",
+            "reconnect.first_jitter=0.2",
+            "reconnect.backoff_initial=0.1",
+            "reconnect.degraded_after=1000",
+        )
+
+    def three(self, *settings: str) -> Launched:
+        return self.serving(3, *settings)
+
+    def listening(self, launched: Launched, name: str) -> subprocess.Popen[bytes]:
+        """A device of the reference client's, as a process; it has its place in the channel."""
+        port = str(launched.stream_port)
+        words = ["listen", "--dir", str(self.root), "--device", name, "--json", "--host", "127.0.0.1", "--port", port]
+        process = subprocess.Popen(
+            [sys.executable, "-c", STREAMPUSH, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        )
+
+        def end() -> None:
+            process.kill()
+            process.communicate(timeout=TIMEOUT)
+
+        self.addCleanup(end)
+        assert process.stderr is not None
+        self.assertTrue(process.stderr.readline().startswith(b"connected to"))
+        return process
+
+    def pushed(self, launched: Launched) -> Publisher:
+        """A publisher under way."""
+        publisher = Publisher(launched.rest_port, "device:phone-1")
+        publisher.start()
+        self.addCleanup(publisher.finish)
+        self.go_on(publisher)
+        return publisher
+
+    def go_on(self, publisher: Publisher, number: int = 30) -> None:
+        """So many more messages are stored."""
+        wanted = len(publisher.stored) + number
+        while len(publisher.stored) < wanted:
+            publisher.join(0.05)
+            self.assertTrue(publisher.is_alive())
+
+    def nothing_is_lost(self, publisher: Publisher, device: subprocess.Popen[bytes]) -> None:
+        """Whatever was answered with success arrived, and nobody was refused a connection."""
+        publisher.finish()
+        got = HandoverTestCase.payloads(self, device, publisher.stored[-1])  # type: ignore[arg-type]  # a test case, too
+        self.assertEqual([text for text in publisher.stored if text not in got], [])
+        self.assertEqual([why for why in publisher.refused if "ConnectionRefused" in why], [])
+
+
+class ServingTests(SeveralTestCase):
+    def test_all_workers_serve_on_the_same_ports_and_are_told_of_as_one(self) -> None:
+        launched = self.three()
+        devices = [self.device(launched, f"d-{number}") for number in range(DEVICES)]
+        found = launched.readiness()
+        self.assertEqual([(worker["name"], worker["state"]) for worker in found["workers"]], [(name, "ready") for name in WORKERS])
+        self.assertEqual(launched.sample('streampush_connections{state="established"}'), len(devices))
+        started = {f'process_start_time_seconds{{worker="{number}"}}' for number in (1, 2, 3)}
+        self.assertNotIn(0.0, {launched.sample(name) for name in started})
+        self.assertEqual(launched.sample('streampush_workers{state="ready"}'), 3)
+
+    def test_the_connection_cap_is_spread(self) -> None:
+        launched = self.three("admission.max_connections=3")
+        for number in range(DEVICES):
+            try:
+                self.device(launched, f"d-{number}")
+            except OSError:  # refused by a worker that has its one
+                continue
+        self.assertLessEqual(launched.sample('streampush_connections{state="established"}'), 3)
+
+    def test_a_worker_that_hangs_does_not_keep_the_metrics(self) -> None:
+        launched = self.three("node.worker_timeout=600")
+        os.kill(launched.pids["n-3"], signal.SIGSTOP)
+        self.addCleanup(os.kill, launched.pids["n-3"], signal.SIGCONT)
+        text = self.metrics_of_any(launched)
+        self.assertIn('process_start_time_seconds{worker="1"}', text)
+        self.assertNotIn('process_start_time_seconds{worker="3"}', text)
+        self.assertIn("streampush_worker_metrics_missing_total 1.0", text)
+
+    def metrics_of_any(self, launched: Launched) -> str:
+        """Of a worker that answers: the kernel may give a connection to the one that hangs."""
+
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", launched.rest_port, timeout=10)
+            try:
+                connection.request("GET", "/metrics")
+                return connection.getresponse().read().decode()
+            except TimeoutError:
+                continue
+            finally:
+                connection.close()
+
+
+class DeathTests(SeveralTestCase):
+    def test_a_worker_is_killed_under_load_and_nothing_is_lost(self) -> None:
+        launched = self.three()
+        device = self.listening(launched, "phone-1")
+        publisher = self.pushed(launched)
+        for name in WORKERS:  # one of them has the device
+            os.kill(launched.pids[name], signal.SIGKILL)
+            self.assertEqual(launched.until_event("has died")["worker"], name)
+            self.go_on(publisher)
+            launched.until_ready(name)
+        self.nothing_is_lost(publisher, device)
+        self.assertEqual(launched.sample('streampush_worker_restarts_total{reason="signal"}'), 3)
+
+    def test_a_worker_hangs_under_load_and_nothing_is_lost(self) -> None:
+        launched = self.three("node.worker_timeout=1.5", "heartbeat.interval=1", "heartbeat.reply_timeout=0.5")
+        device = self.listening(launched, "phone-1")
+        publisher = self.pushed(launched)
+        os.kill(launched.pids["n-2"], signal.SIGSTOP)
+        self.assertEqual(launched.until_event("has died")["reason"], "hung")
+        launched.until_ready("n-2")
+        self.go_on(publisher)
+        self.nothing_is_lost(publisher, device)
+
+    def test_workers_are_renewed_one_by_one_under_load(self) -> None:
+        launched = self.three()
+        device = self.listening(launched, "phone-1")
+        publisher = self.pushed(launched)
+        for name in WORKERS:
+            os.kill(launched.pids[name], signal.SIGTERM)
+            launched.until_event("has died", worker=name)
+            launched.until_ready(name)
+        self.go_on(publisher)
+        self.nothing_is_lost(publisher, device)
+        self.assertEqual(publisher.refused, [])
+
+    def test_the_supervisor_is_killed_under_load_and_another_goes_on_where_it_was(self) -> None:
+        launched = self.three()
+        device = self.listening(launched, "phone-1")
+        publisher = self.pushed(launched)
+        launched.process.kill()
+        for _ in WORKERS:
+            launched.until_event("the supervisor is gone")
+        again = self.three(f"listen.port={launched.stream_port}", f"rest.port={launched.rest_port}")
+        self.assertEqual(again.readiness()["ready"], True)
+        self.go_on(publisher)
+        publisher.finish()
+        got = HandoverTestCase.payloads(self, device, publisher.stored[-1])  # type: ignore[arg-type]  # a test case, too
+        self.assertEqual([text for text in publisher.stored if text not in got], [])
