@@ -221,6 +221,7 @@ class Parts:
             node=self.node_name,
             sender=self.away.sender,
             bus=self.keeping.bus,
+            rates=self.keeping.rates,
         )
 
     def _make_governor(self) -> Governor:

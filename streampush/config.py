@@ -152,9 +152,11 @@ class PublishConfig:
     max_delay: float = setting(2_592_000.0, "s", "30 days; a later deliver_at is refused", 1, 31_536_000)
     max_collapse_key: int = setting(64, "bytes", "what Apple allows for a collapse id", 1, 1_024)
     idempotency_window: float = setting(86_400.0, "s", "how long a repeated key gives the first answer", 1, 2_592_000)
-    publisher_rate: float = setting(5_000.0, "messages/s", "per publisher certificate and per REST key", 0.1, 1e7)
+    publisher_rate: float = setting(
+        5_000.0, "messages/s", "of each publisher certificate and REST key, over all nodes together", 0.1, 1e7
+    )
     publisher_burst: int = setting(10_000, "messages", "a moment's rush that is taken at once", 1, 10_000_000)
-    device_rate: float = setting(10.0, "requests/s", "requests of one device: publish, subscribe, state, token", 0.1, 1e6)
+    device_rate: float = setting(10.0, "requests/s", "of one device, at whatever node: publish, subscribe, state, token", 0.1, 1e6)
     device_burst: int = setting(100, "requests", "a reconnecting device subscribes at once", 1, 1_000_000)
     max_watched: int = setting(100_000, "messages", "whose progress is followed on this node; 0.7 KiB each", 1, 10_000_000)
     max_watched_per_connection: int = setting(10_000, "messages", "the newest of a publisher get receipts", 1, 1_000_000)

@@ -73,6 +73,12 @@ class KeyedBuckets:
             self._buckets.move_to_end(key)
         return bucket.take(now)
 
+    def refused(self, key: str) -> None:
+        """A request that was let through here was refused nevertheless: `look` shows it."""
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.refused += 1
+
     def look(self, key: str, now: float) -> Level:
         """What is left to the key; nothing is taken."""
         bucket = self._buckets.get(key)

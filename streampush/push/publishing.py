@@ -11,15 +11,16 @@ from streampush.protocol.terms import Priority
 from streampush.push.alerts import canonical
 from streampush.push.channels import Kind, allowed, kind_of
 from streampush.push.fanout import FanOut
-from streampush.push.limits import KeyedBuckets, Level
+from streampush.push.limits import Level
 from streampush.push.ports import PushMetrics
 from streampush.push.publish_rules import check_fields, expiry_ms, fingerprint
+from streampush.push.rates import Rates
 from streampush.push.store_ports import Store
 from streampush.push.values import Accepted, Draft, Idempotency, Principal, Published, PublishRequest
 
 
 class Publishing:
-    """The one way by which a message enters, whoever brings it.
+    """The one way by which a message enters, whoever brings it, and the rates of who asks for something else.
 
     `clock` gives monotonic seconds, `wall_ms` Unix milliseconds, `new_id` a message id for a time in Unix milliseconds.
     `scheduled` is told when a message waits for a time, `falls_back` when there is one with an alert to follow up, Unix
@@ -38,6 +39,7 @@ class Publishing:
         new_id: Callable[[int], str],
         scheduled: Callable[[int], None],
         falls_back: Callable[[int], None],
+        rates: Rates,
         keeps_alerts: Callable[[], bool],
     ) -> None:
         self._store = store
@@ -50,8 +52,7 @@ class Publishing:
         self._scheduled = scheduled
         self._falls_back = falls_back
         self._keeps_alerts = keeps_alerts
-        self._publisher_rates = KeyedBuckets(limits.publisher_rate, limits.publisher_burst)
-        self._device_rates = KeyedBuckets(limits.device_rate, limits.device_burst)
+        self._rates = rates
 
     async def publish(self, principal: Principal, request: PublishRequest) -> Published:
         """Stores the message and lets it be delivered. Raises Refused; then nothing was stored.
@@ -62,7 +63,9 @@ class Publishing:
         publisher = f"{principal.kind}:{principal.name}"
         idempotency = None
         try:
-            alert = self._admit(principal, publisher, request, accepted_at)
+            alert = self._admit(principal, request, accepted_at)
+            if self._rates.is_shared(principal):
+                await self._take_shared(principal, request.channel)
             now_ms = self._wall_ms()
             if request.idempotency_key:
                 idempotency = self._idempotency(publisher, request, alert, now_ms)
@@ -80,14 +83,6 @@ class Publishing:
             raise
         return self._told(principal, request, accepted, accepted_at)
 
-    def charge_device(self, principal: Principal) -> None:
-        """One request of a device other than publish. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
-        try:
-            self._take(self._device_rates, f"{principal.kind}:{principal.name}", self._clock(), "")
-        except Refused as refused:
-            self._metrics.refused(refused.code)
-            raise
-
     def permit(self, principal: Principal, channel: str) -> Kind:
         """The kind of a channel that the principal may publish to. Raises Refused: UNKNOWN_RECIPIENT, FORBIDDEN."""
         kind, _ = kind_of(channel)
@@ -97,26 +92,30 @@ class Publishing:
             raise Refused(Code.FORBIDDEN, f"{principal.kind} {principal.name} may not publish here", channel=channel)
         return kind
 
-    def charge(self, principal: Principal, channel: str, now: float) -> None:
+    async def charge(self, principal: Principal, channel: str, now: float) -> None:
         """One message of a publisher, or request of a device. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
-        self._take(self._rates_of(principal), f"{principal.kind}:{principal.name}", now, channel)
+        self._take(principal, now, channel)
+        if self._rates.is_shared(principal):
+            await self._take_shared(principal, channel)
 
     def device_level(self, device_id: str) -> Level:
-        """What is left of a device's request rate."""
-        return self._device_rates.look(f"device:{device_id}", self._clock())
+        """What is left of a device's request rate on this node."""
+        return self._rates.device_level(device_id, self._clock())
 
-    def _rates_of(self, principal: Principal) -> KeyedBuckets:
-        return self._device_rates if principal.kind == "device" else self._publisher_rates
-
-    def _take(self, rates: KeyedBuckets, name: str, now: float, channel: str) -> None:
-        wait = rates.take(name, now)
+    def _take(self, principal: Principal, now: float, channel: str) -> None:
+        wait = self._rates.take(principal, now)
         if wait:
             raise Refused(Code.MESSAGE_RATE_EXCEEDED, channel=channel, retry_after=wait)
 
-    def _admit(self, principal: Principal, publisher: str, request: PublishRequest, now: float) -> bytes:
+    async def _take_shared(self, principal: Principal, channel: str) -> None:
+        wait = await self._rates.take_shared(principal)
+        if wait:
+            raise Refused(Code.MESSAGE_RATE_EXCEEDED, channel=channel, retry_after=wait)
+
+    def _admit(self, principal: Principal, request: PublishRequest, now: float) -> bytes:
         """Gives the canonical form of the request's alert, empty if it has none."""
         kind = self.permit(principal, request.channel)
-        self._take(self._rates_of(principal), publisher, now, request.channel)
+        self._take(principal, now, request.channel)
         check_fields(request, kind, self._limits)
         alert = b"" if request.alert is None else canonical(request.alert, request.channel)
         if request.durability > self._store.durability:

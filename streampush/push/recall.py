@@ -56,7 +56,7 @@ class Recalls:
 
     async def _recall(self, principal: Principal, message_id: str) -> Recalled:
         begun_at = self._clock()
-        self._publishing.charge(principal, "", begun_at)
+        await self._publishing.charge(principal, "", begun_at)
         record = await self._known(message_id)
         self._publishing.permit(principal, record.channel)
         now_ms = self._wall_ms()

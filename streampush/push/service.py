@@ -25,12 +25,14 @@ from streampush.push.follow_ups import FollowUps
 from streampush.push.ports import Delayer, Encoder, Link, PushMetrics, PushSender, Scheduler, Spawner
 from streampush.push.presence import Presence
 from streampush.push.publishing import Publishing
+from streampush.push.rates import Rates
 from streampush.push.reading import ReadQueue
 from streampush.push.recall import Recalls
 from streampush.push.receipts import Receipts
 from streampush.push.recovery import locate, wants
 from streampush.push.redelivery import Patience
 from streampush.push.schedule import Schedule
+from streampush.push.shared_rates import RateStore
 from streampush.push.standing import Standings
 from streampush.push.store_ports import Store
 from streampush.push.subscriptions import Subscriptions
@@ -60,7 +62,7 @@ from streampush.push.values import (
 class Surroundings:
     """What the service needs of the process it lives in. `retry_later` calls its argument after a pause; `node` is its name.
 
-    `bus`: the way to other nodes; what it hears is for hearing.NodeHearing.
+    `bus`: the way to other nodes; what it hears is for hearing.NodeHearing. `rates`: what they share of rates, if there are others.
 
     `sender`: the way to devices that are away; None: there is none, and alerts of messages are checked but not kept.
     """
@@ -78,6 +80,7 @@ class Surroundings:
     node: str = ""
     sender: PushSender | None = None
     bus: Bus = field(default_factory=NoBus)
+    rates: RateStore | None = None
 
 
 class PushService:
@@ -170,6 +173,7 @@ class PushService:
             new_id=around.new_id,
             scheduled=self._schedule.expect,
             falls_back=self._falls_back,
+            rates=Rates(publish, around.rates, around.clock, around.spawn),
             keeps_alerts=lambda: around.sender is not None and around.sender.ready,
         )
 
@@ -335,14 +339,11 @@ class PushService:
             reached = await self.follow_ups.settle() and reached
         return await self.presence.settle() and reached
 
-    def charge(self, principal: Principal) -> None:
-        """Counts a request of a device against its rate. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
-        self._publishing.charge_device(principal)
-
-    def charge_push(self, principal: Principal) -> None:
-        """Counts a push without a message as a message of the publisher. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
+    async def charge(self, principal: Principal) -> None:
+        """Counts a request of a device, or a push without a message of a publisher, against its rate. Raises
+        Refused(MESSAGE_RATE_EXCEEDED)."""
         try:
-            self._publishing.charge(principal, "", self._around.clock())
+            await self._publishing.charge(principal, "", self._around.clock())
         except Refused as refused:
             self._around.metrics.refused(refused.code)
             raise

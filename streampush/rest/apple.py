@@ -82,7 +82,7 @@ class AppleOperations:
 
     async def _charged(self, call: Call, work: Callable[[], Awaitable[DirectResult | LiveResult]]) -> Answer:
         """Asks Apple for something; it counts as a message of the publisher."""
-        self._service.charge_push(call.principal)
+        await self._service.charge(call.principal)
         try:
             return json_answer(asdict(await work()))
         except BadDirectPush as error:

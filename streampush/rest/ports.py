@@ -139,7 +139,7 @@ class PushApi(Protocol):
     async def recall(self, principal: Principal, message_id: str) -> Recalled:
         """Takes a message back. Raises Refused."""
 
-    def charge_push(self, principal: Principal) -> None:
+    async def charge(self, principal: Principal) -> None:
         """Counts a push without a message as a message of the publisher. Raises Refused(MESSAGE_RATE_EXCEEDED)."""
 
     async def describe_device(self, device_id: str) -> DeviceStatus:

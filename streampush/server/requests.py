@@ -225,7 +225,7 @@ class Requests:
         connection, service = self._connection, self._around.service
         if attachment is None:
             raise Refused(Code.FORBIDDEN, "only devices follow channels, have a state and a push token")
-        service.charge(principal)
+        await service.charge(principal)
         if isinstance(message, m.Subscribe):
             subscription = await service.subscribe(attachment, wire.subscribe_request(message))
             connection.send(wire.subscribed(subscription), request_id)

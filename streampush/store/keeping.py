@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from streampush.config import Config, DeliveryConfig
 from streampush.errors import ConfigError, StoreUnavailable
 from streampush.push.bus import Bus, Hearing, NoBus
+from streampush.push.shared_rates import RateStore
 from streampush.push.store_ports import Store
 from streampush.push.values import StoreStatus
 from streampush.store.memory import MemoryStore
@@ -61,6 +62,10 @@ class Keeping(Protocol):
     def bus(self) -> Bus:
         """The way to other nodes that have the same store."""
 
+    @property
+    def rates(self) -> RateStore | None:
+        """What nodes that have the same store share of rates; None: there is one node."""
+
     def hear(self, hearing: Hearing) -> None:
         """From now on what other nodes say is told. To be called once, behind `start`."""
 
@@ -76,6 +81,8 @@ class Keeping(Protocol):
 
 class _Alone:
     """Of a store that only this process has."""
+
+    rates: RateStore | None = None
 
     def __init__(self) -> None:
         self.bus = NoBus()

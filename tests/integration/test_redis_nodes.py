@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet import reactor
 
+from streampush.node_service import StreampushService
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability, Milestone, Outcome
@@ -97,6 +98,44 @@ class ReceiptsOfNodesTests(RedisNodesCase, ReceiptTestCase):
         await events.done
         assert events.milestones == ["accepted", "stored", "written", "delivered", "processed"]
         assert events.named("end") == [{"reason": "complete"}]
+
+
+class RatesOfNodesTests(RedisNodesCase):
+    def shared(self, name: str) -> tuple[str, ...]:
+        rates = ("publish.publisher_rate=0.1", "publish.publisher_burst=3", "publish.device_rate=0.1", "publish.device_burst=2")
+        return (*super().shared(name), *rates)
+
+    async def another_that_counts(self) -> StreampushService:
+        """A node without Redis, as each is for a moment at its start, has its own buckets alone."""
+        other = self.another("two")
+        await self.until(lambda: not other._parts.keeping.reason(reactor.seconds()))  # type: ignore[attr-defined]
+        return other
+
+    @run
+    async def test_a_publisher_has_one_rate_at_both_nodes(self) -> None:
+        await self.device()
+        here = await self.publisher()
+        with self.on(await self.another_that_counts()):
+            there = await self.publisher()
+        for number, backend in enumerate((here, there, here), start=1):
+            backend.send(m.Publish("device:phone-1", b"let through"), number)
+            await backend.expect(m.PublishOk)
+        for backend in (there, here):
+            backend.send(m.Publish("device:phone-1", b"too much"), 9)
+            refused = await backend.expect(m.Error)
+            assert refused.code == Code.MESSAGE_RATE_EXCEEDED
+            assert 0 < refused.retry_after_ms <= 10_000
+
+    @run
+    async def test_a_device_that_goes_to_another_node_takes_its_rate_along(self) -> None:
+        phone = await self.device()
+        for _ in range(2):
+            phone.send(m.State(), 5)
+            await phone.expect(m.Ok)
+        with self.on(await self.another_that_counts()):
+            phone = await self.device()
+        phone.send(m.State(), 5)
+        assert (await phone.expect(m.Error)).code == Code.MESSAGE_RATE_EXCEEDED
 
 
 class RedisEmptiedTests(RedisNodesCase):

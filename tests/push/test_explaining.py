@@ -136,7 +136,7 @@ def test_rate_is_looked_at_and_not_used_up() -> None:
     world.follower("d", "news")
     for _ in range(3):
         try:
-            world.service.charge(device("d"))
+            world.run(world.service.charge(device("d")))
         except Refused as refused:
             assert refused.retry_after == 1.0
     for _ in range(2):

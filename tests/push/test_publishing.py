@@ -162,7 +162,7 @@ def test_a_device_is_limited_by_the_rate_of_devices() -> None:
     principal = replace(device("d"), may_publish=ANYTHING)
     world.run(world.service.publish(principal, GOOD))
     with refuses(Code.MESSAGE_RATE_EXCEEDED):
-        world.service.charge(principal)
+        world.run(world.service.charge(principal))
     assert world.metrics.named("refused") == [(Code.MESSAGE_RATE_EXCEEDED,)]
 
 

@@ -18,6 +18,7 @@ from streampush.push.bus import Bus, NoBus
 from streampush.push.delivery import Attachment
 from streampush.push.ports import PushSender
 from streampush.push.service import PushService, Surroundings
+from streampush.push.shared_rates import RateStore
 from streampush.push.steady import NANOSECONDS, SteadyClock
 from streampush.push.store_ports import Store
 from streampush.push.values import (
@@ -197,6 +198,7 @@ class World:
         sender: PushSender | None = None,
         node: str = "node",
         bus: Bus | None = None,
+        rates: RateStore | None = None,
     ) -> None:
         self._node = node
         self.now = 1000.0
@@ -226,6 +228,7 @@ class World:
             node=node,
             sender=sender,
             bus=bus or NoBus(),
+            rates=rates,
         )
         self.service = PushService(around, publish or PublishConfig(), delivery or DeliveryConfig())
         self.fanout = self.service._fanout

@@ -183,7 +183,7 @@ class RecordingPush:
             raise Refused(Code.UNKNOWN_RECIPIENT, "no message of this id is scheduled or in a log")
         return Recalled("M1", "news", "stored", "E1", 7, "M2", 3)
 
-    def charge_push(self, principal: Principal) -> None:
+    async def charge(self, principal: Principal) -> None:
         if "push" in self.errors:
             raise self.errors["push"]
 

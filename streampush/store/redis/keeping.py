@@ -19,12 +19,14 @@ from streampush.config_files import read_password
 from streampush.errors import ConfigError, StoreUnavailable
 from streampush.protocol.terms import Durability
 from streampush.push.bus import Hearing
+from streampush.push.shared_rates import RateStore
 from streampush.push.values import StoreStatus
 from streampush.redis_url import parse_url
 from streampush.store.keeping import StatusWatch, max_cursors
 from streampush.store.redis.bus import BusMetrics, RedisBus
 from streampush.store.redis.connecting import Connector, RedisConnection, Unreachable
 from streampush.store.redis.link import LinkMetrics, RedisLink
+from streampush.store.redis.rates import RedisRates
 from streampush.store.redis.replication import Replication
 from streampush.store.redis.scripts import LAYOUT, Scripts, load_scripts
 from streampush.store.redis.store import RedisStore
@@ -93,6 +95,7 @@ class RedisKeeping:
             token=new_epoch(),
             durability=lambda: self.store.durability,
         )
+        self.rates: RateStore | None = RedisRates(self.link, scripts, wall_ms)
         metrics.store_watched(lambda: self.link.connected, lambda: self.link.waiting)
 
     def _make_link(self, metrics: LinkMetrics) -> RedisLink:
