@@ -8,6 +8,7 @@ import socket
 import unittest
 
 from streampush.handover.wire import encode
+from streampush.store.sqlite.file import FileLock
 from tests.integration.handing_over import HandoverTestCase, Publisher
 from tests.redis_server import NOT_HERE, PROGRAM, RedisServer
 
@@ -155,6 +156,30 @@ class LostSuccessorTests(HandoverTestCase):
         self.assertEqual(second.ended(), 1)
         first.until("this process goes on")
         self.serves_on(port, rest)
+
+    def test_while_the_store_is_still_held_the_first_tries_on_until_it_has_it(self) -> None:
+        first = self.node()
+        port, rest = first.until_it_serves()
+        succession = self.ask()
+        self.assertTrue(succession.wait_until_free())
+        lock = FileLock(str(self.root / "streampush.db"))
+        lock.take()
+        succession.close()
+        problem = first.until("cannot serve again yet")["problem"]
+        self.assertIn(f"is in use by another process, {os.getpid()}", problem)
+        with socket.create_connection(("127.0.0.1", rest)) as waiting:  # nobody is refused meanwhile
+            lock.release(unchanged=True)
+            self.assertEqual(first.until_it_serves(), (port, rest))
+            waiting.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            self.assertIn(b"200 OK", waiting.recv(4096))
+        self.serves_on(port, rest)
+
+    def test_told_to_stop_while_nobody_serves_it_ends(self) -> None:
+        first = self.node()
+        first.until_it_serves()
+        self.assertTrue(self.ask().wait_until_free())
+        first.process.terminate()
+        self.assertEqual(first.ended(), -signal.SIGTERM)
 
     def test_a_successor_with_a_fault_in_its_settings_does_not_ask(self) -> None:
         first = self.node()
