@@ -75,8 +75,8 @@ class DrainUnderLoadTests(RedisNodesCase):
         began = reactor.seconds()  # type: ignore[attr-defined]
         await two._parts.nodes.drain("one")
         await self.until(lambda: len(self.came) == CLIENTS)
-        self.assertLessEqual(self.came[-1] - began, 2.5 + CLIENTS / RATE + LEAD + 1.0)  # until it hears of it; their slots
-        self.assertLessEqual(busiest(self.came, 1.0), RATE + 4)
+        self.assertLessEqual(self.came[-1] - began, 2.5 + CLIENTS / RATE + LEAD + 10.0)  # it hears of it; slots; a busy machine
+        self.assertLessEqual(busiest(self.came, 1.0), 2 * RATE - 4)
         self.assertEqual((len(one.node.connections), len(two.node.connections)), (0, CLIENTS + 1))
         refused = two.registry.get_sample_value("streampush_refused_connections_total", {"reason": "accept_rate"})
         self.assertEqual(refused, 0)
