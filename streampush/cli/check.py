@@ -17,6 +17,7 @@ from streampush.config_apps import app_errors
 from streampush.config_files import check_files, earliest_expiry
 from streampush.errors import ConfigError
 from streampush.loading import fd_budget, read_config
+from streampush.redis_url import parse_url
 
 
 @click.command(short_help="Say what is wrong with a configuration.")
@@ -60,7 +61,7 @@ def _summarise(config: Config, cap: int) -> None:
         click.echo(f"  REST         {scheme}://{_endpoint(rest.address, rest.port)}, keys: {len(rest.keys)}")
     else:
         click.echo("  REST         off")
-    click.echo(f"  store        {config.store.path if config.store.backend == 'sqlite' else 'in memory, forgotten at the end'}")
+    click.echo(f"  store        {_store(config)}")
     click.echo(f"  publishers   {', '.join(config.publishers) or 'none by certificate'}")
     click.echo(f"  connections  at most {cap}, {config.admission.max_per_address} from one address")
     click.echo(f"  certificate  {_expiry(tls.certificate)}")
@@ -93,3 +94,10 @@ def _expiry(path: str) -> str:
 
 def _until(expiry: dt.datetime) -> str:
     return f"valid until {expiry:%Y-%m-%d} ({(expiry - dt.datetime.now(dt.UTC)).days} days)"
+
+
+def _store(config: Config) -> str:
+    store = config.store
+    if store.backend == "redis":
+        return f"{parse_url(store.url)}, keys begin with {{{store.prefix}}}:"
+    return store.path if store.backend == "sqlite" else "in memory, forgotten at the end"

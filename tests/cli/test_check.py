@@ -186,3 +186,11 @@ def test_a_missing_team_is_said_once(toml: Path) -> None:
     result = run(with_apps(toml, APP.replace('team_id = "TEAM123456"\n', "")))
     assert result.exit_code == 1
     assert result.output.count("team_id") == 1
+
+
+def test_a_store_in_redis_is_shown_without_its_password(toml: Path) -> None:
+    toml.write_text('store = "redis://user:hidden@r.example/1"\n' + toml.read_text())
+    result = run(toml)
+    assert result.exit_code == 0, result.output
+    assert "redis://r.example:6379/1, keys begin with {streampush}:" in result.output
+    assert "hidden" not in result.output

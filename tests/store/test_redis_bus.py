@@ -12,6 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from streampush.errors import StoreUnavailable
 from streampush.observe.bus_figures import BusFigures
 from streampush.protocol.terms import Durability, Milestone
 from streampush.push.bus import Order, OrderKind
@@ -292,6 +293,23 @@ class BusTests(RedisTestCase, ContractBase):
         server.start()
         await self.until(lambda: ear.times_back == 2)
         assert ear.orders == []
+
+    async def test_logs_that_cannot_be_looked_at_now_are_later_and_the_connection_stays(self) -> None:
+        bus, ear = self.bus("n")
+        tries: list[str] = []
+
+        class Away(Scripts):
+            async def run(self, name: str, *arguments: Any) -> Any:
+                tries.append(name)
+                raise StoreUnavailable("away")
+
+        bus._scripts = Away(self.link, self.prefix)
+        await self.fill(self.store, 2)
+        bus.interest("news", True)
+        await self.until(lambda: tries)
+        bus._scripts = Scripts(self.link, self.prefix)
+        await self.until(lambda: ear.seen_tops)
+        assert (tries, ear.seen_tops, ear.times_back) == (["tops"], [("news", 2)], 1)
 
     async def test_what_cannot_be_read_is_logged_and_the_next_one_heard(self) -> None:
         bus, ear = await self.following("n", "news")

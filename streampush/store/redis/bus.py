@@ -33,6 +33,9 @@ ECHO_INTERVAL = 2.0
 ECHOES_MISSED = 3
 """In a row, before the connection counts as dead."""
 
+LOOK_PAUSE = 0.5
+"""Seconds before logs that could not be looked at, because Redis was away for the store, are looked at again."""
+
 CHUNK = 500
 """Names of one SUBSCRIBE, and channels of one look at the logs."""
 
@@ -264,7 +267,9 @@ class RedisBus:
         try:
             epoch, tops = await self._scripts.run("tops", channels)
         except StoreUnavailable:
-            subscriber.abort("the logs could not be looked at")  # with the next connection they are
+            if self._subscriber is subscriber:  # else they are looked at with the next connection
+                self._confirmed += channels
+                self._flushing = self._flushing or self._clock.callLater(LOOK_PAUSE, self._flush)
             return
         if self._hearing is not None:
             for channel, top in zip(channels, tops, strict=True):
