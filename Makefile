@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_CLIENT := tests/interop/node
 
-.PHONY: help setup demo demo-cluster run test simulate torture soak lint bench coverage core-coverage proto wheel clean
+.PHONY: help setup demo demo-cluster run test simulate torture torture-cluster soak lint bench coverage core-coverage proto wheel clean
 
 help:
 	@echo "make demo      the whole product in one run: a cut connection, a device that is away, recalls, a receipt, pushes, counts"
@@ -12,6 +12,7 @@ help:
 	@echo "make test      every test"
 	@echo "make simulate  10 000 scenarios of server and clients with faults (SEEDS=, FIRST=); SEED=n replays one"
 	@echo "make torture   the real server under load, killed KILLS=50 times, frozen, its disk filled (SEED=, SECONDS=)"
+	@echo "make torture-cluster  three workers over Redis: worker, supervisor and Redis killed (KILLS=), frozen, workers drained"
 	@echo "make soak      a million pushes to a simulated Apple that misbehaves: each ends, memory stays flat (PUSHES=)"
 	@echo "make run       the server in the foreground with a development configuration"
 	@echo "make lint      ruff, mypy, import-linter, news fragments"
@@ -67,6 +68,11 @@ simulate: setup
 KILLS ?= 50
 torture: setup
 	$(BIN)/python -m tests.torture --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KEEP),--keep $(KEEP))
+
+# Three workers over a real Redis, which stores each command before it answers. Each fault in turn falls on worker, Redis, supervisor.
+torture-cluster: setup
+	$(BIN)/python -m tests.torture --workers 3 --kills $(KILLS) --freezes 12 --drains 8 $(if $(SEED),--seed $(SEED)) \
+	  $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KEEP),--keep $(KEEP))
 
 PUSHES ?= 1000000
 soak: setup

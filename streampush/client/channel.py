@@ -136,6 +136,8 @@ class Channel:
     def begin(self, answer: Subscribed, *, exact: bool) -> Repositioned:
         """Delivery goes on where the answer says. `exact`: the application asked for that place, also if it lies behind."""
         if not self.named:
+            if self._proves_us(answer):
+                self._rename(answer.epoch)
             answer = self._doubted(answer)
         elif answer.epoch != self.epoch and answer.recovered and answer.offset >= self.sent:
             return self._goes_on(answer)
@@ -162,17 +164,28 @@ class Channel:
 
     def _goes_on(self, answer: Subscribed) -> Repositioned:
         """The log has another epoch from now on, and the same publications up to where we are: docs/protocol.md section 11.5."""
-        former, self.epoch = self.epoch, answer.epoch
-        if self.reached.epoch == former:
-            self.reached = replace(self.reached, epoch=answer.epoch)
-        if self.position.epoch == former:
-            self.position = replace(self.position, epoch=answer.epoch)
-        for item in (*self.queue, self.current):
-            if isinstance(item, Item) and item.epoch == former:
-                item.epoch = answer.epoch
+        self._rename(answer.epoch)
         self.new_epoch = True
         self.owes = self.processed > 0
         return Repositioned(answer, back=False)
+
+    def _proves_us(self, answer: Subscribed) -> bool:
+        """Whether our position of a former epoch was proven by its id. Where something was put off we have taken more than what is
+        proven: the log may have other messages there."""
+        own = self.position
+        proven = answer.recovered and (answer.offset, answer.last_message_id) == (own.offset, own.last_message_id)
+        return proven and bool(own.last_message_id) and own == self.reached and own.epoch == self.epoch
+
+    def _rename(self, epoch: str) -> None:
+        """What was of the epoch before is of this one."""
+        former, self.epoch = self.epoch, epoch
+        if self.reached.epoch == former:
+            self.reached = replace(self.reached, epoch=epoch)
+        if self.position.epoch == former:
+            self.position = replace(self.position, epoch=epoch)
+        for item in (*self.queue, self.current):
+            if isinstance(item, Item) and item.epoch == former:
+                item.epoch = epoch
 
     def _doubted(self, answer: Subscribed) -> Subscribed:
         """The server may have had no position to prove: what we know ourselves must fit."""

@@ -3,6 +3,9 @@
 Kills the real server with SIGKILL at random moments, stops it with SIGSTOP for longer than a heartbeat, and fills its disk, all
 under load; then compares what publishers were told with what devices got. With `--fills` there are two runs, the second on a small
 disk that can be filled, unless `--small-disk` asks for one run with everything. Status 1 if a promise was broken.
+
+`make torture-cluster`: with `--workers N` the server is a supervisor with so many workers over a real Redis; worker, supervisor and
+Redis are killed and stopped, and workers drained (`--drains`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 
+from tests.redis_server import NOT_HERE, PROGRAM
 from tests.torture.run import Plan, Result, Torture, as_json
 
 
@@ -32,10 +36,9 @@ def tell(text: str) -> None:
 def report(result: Result) -> None:
     """The verdict, for people."""
     verdict, counts, faults = result.verdict, result.counts, result.faults
-    say(
-        f"torture   seed {result.plan.seed}: {faults['kill']} kills, {faults['freeze']} freezes, {faults['fill']} full disks in "
-        f"{result.seconds:.0f} s; the server was started {counts['starts']} times"
-    )
+    done = ", ".join(f"{number} times {fault}" for fault, number in sorted(faults.items()))
+    who = f"the supervisor of {result.plan.workers} workers" if result.plan.workers else "the server"
+    say(f"torture   seed {result.plan.seed}: {done} in {result.seconds:.0f} s; {who} was started {counts['starts']} times")
     if result.skipped:
         say(f"skipped   the disk was not filled: {result.skipped}")
     again = counts["tries"] - counts["messages"]
@@ -77,6 +80,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--phones", type=int, default=24)
     parser.add_argument("--publishers", type=int, default=8)
     parser.add_argument("--small-disk", action="store_true", help="one run, all of it on the disk that is filled")
+    parser.add_argument("--workers", type=int, default=0, help="so many, over Redis; 0: one process, over SQLite")
+    parser.add_argument("--drains", type=int, default=6, help="of workers")
     parser.add_argument("--json", action="store_true", help="the result as a line of JSON")
     parser.add_argument("--keep", type=Path, help="a folder for journals, logs and stores; otherwise they are removed")
     return parser.parse_args()
@@ -84,11 +89,16 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     a = parse()
+    if a.workers and PROGRAM is None:
+        say(f"skipped   {NOT_HERE}")
+        return
     with tempfile.TemporaryDirectory(prefix="streampush-torture-") as folder:
         root = (a.keep or Path(folder)).absolute()
         plan = Plan(root / "1", a.seed, a.kills, a.freezes, a.fills, a.phones, a.publishers, a.rate, a.seconds, a.small_disk)
         plans = [plan]
-        if a.fills and not a.small_disk:
+        if a.workers:
+            plans = [replace(plan, fills=0, small_disk=False, workers=a.workers, drains=a.drains)]
+        elif a.fills and not a.small_disk:
             small = replace(plan, root=root / "2", kills=max(1, a.kills // 10), freezes=0, small_disk=True)
             plans = [replace(plan, fills=0), small]
         for one in plans:

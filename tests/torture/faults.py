@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Any
 
 from twisted.internet import reactor
 
@@ -20,30 +22,27 @@ FULL_TIMEOUT = 30.0
 
 
 class Faults:
-    """Does one after the other. `tell` hears of progress."""
+    """Does one after the other. `deeds`: what each fault does, by its name. `tell` hears of progress."""
 
-    def __init__(
-        self, node: Node, disk: SmallDisk, phones: list[Phone], journal: Journal, random: Random, tell: Callable[[str], None]
-    ) -> None:
-        self.recoveries: list[float] = []  # seconds from a kill, a thaw or an empty disk to ready
-        self.unnoticed = 0  # full disks that did not make the server unready
-        self.done = 0
+    def __init__(self, node: Node, phones: list[Phone], journal: Journal, random: Random, tell: Callable[[str], None]) -> None:
+        self.recoveries: list[float] = []  # seconds from the end of a fault to ready
+        self.done: Counter[str] = Counter()
+        self.deeds: dict[str, Callable[[], Awaitable[None]]] = {}
         self._node = node
-        self._disk = disk
         self._phones = phones
         self._journal = journal
         self._random = random
         self._tell = tell
 
     async def run(self, plan: list[str], deadline: float) -> None:
-        """All of the plan ("kill", "freeze", "fill"), or what is done by then (seconds of the reactor)."""
+        """All of the plan, or what is done by then (seconds of the reactor)."""
         for number, fault in enumerate(plan, 1):
             if reactor.seconds() > deadline:
                 return
             await self._meanwhile()
             self._journal.write("fault", what=fault)
-            await {"kill": self._kill, "freeze": self._freeze, "fill": self._fill}[fault]()
-            self.done += 1
+            await self.deeds[fault]()
+            self.done[fault] += 1
             if number % 10 == 0:
                 counts = self._journal.counts
                 self._tell(f"{number} of {len(plan)} faults, {counts['ack']} acknowledged, {counts['got']} delivered")
@@ -59,6 +58,21 @@ class Faults:
             await pause(self._random.uniform(0, 0.5))
             phone.start()
         await pause(self._random.uniform(0.2, 3))
+
+    async def _recovered(self) -> None:
+        began = reactor.seconds()
+        await self._node.ready()
+        self.recoveries.append(reactor.seconds() - began)
+
+
+class NodeFaults(Faults):
+    """Of one process and its disk."""
+
+    def __init__(self, disk: SmallDisk, *others: Any) -> None:
+        super().__init__(*others)
+        self.unnoticed = 0  # full disks that did not make the server unready
+        self.deeds = {"kill": self._kill, "freeze": self._freeze, "fill": self._fill}
+        self._disk = disk
 
     async def _kill(self) -> None:
         """At any moment, at times also while the server is starting."""
@@ -93,8 +107,3 @@ class Faults:
             return
         self._disk.empty()
         await self._recovered()
-
-    async def _recovered(self) -> None:
-        began = reactor.seconds()
-        await self._node.ready()
-        self.recoveries.append(reactor.seconds() - began)

@@ -32,18 +32,18 @@ def free_port() -> int:
 
 
 class Node:
-    """Starts, kills, stops and continues the server. `database`: the path of the SQLite file."""
+    """Starts, kills, stops and continues the server. `settings` are those that differ from the file in `root`."""
 
-    def __init__(self, root: Path, database: Path, settings: list[str]) -> None:
+    def __init__(self, root: Path, settings: list[str], *options: str) -> None:
         self.root = root
         self.port = free_port()
         self.rest_port = free_port()
         self.starts = 0
         self._log = (root / "server.log").open("ab")
         self._process: subprocess.Popen[bytes] | None = None
-        fixed = [f"listen.port={self.port}", "listen.address=127.0.0.1", f"rest.port={self.rest_port}", f"store.path={database}"]
+        fixed = [f"listen.port={self.port}", "listen.address=127.0.0.1", f"rest.port={self.rest_port}"]
         twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "streampush"]
-        self._command = [*twistd, "--config", str(root / "streampush.toml")]
+        self._command = [*twistd, "--config", str(root / "streampush.toml"), *options]
         for assignment in (*fixed, *settings):
             self._command += ["--set", assignment]
 

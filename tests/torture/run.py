@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 
@@ -14,8 +15,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
 from streampush.cli.directory import DevelopmentDirectory
+from tests.torture.cluster import Cluster
+from tests.torture.cluster_faults import DRAINS, FREEZES, KILLS, ClusterFaults
 from tests.torture.disk import SmallDisk
-from tests.torture.faults import Faults
+from tests.torture.faults import Faults, NodeFaults
 from tests.torture.journal import Journal
 from tests.torture.node import Node
 from tests.torture.phones import Phone, kinds
@@ -37,7 +40,8 @@ TOPICS = ["news/today", "news/late", "news/sports"]
 class Plan:
     """How much of everything. `rate`: messages a second of all publishers together; `seconds`: when faults end at the latest.
 
-    `small_disk`: the store is on a disk that can be filled, else beside the other files.
+    `small_disk`: the store is on a disk that can be filled, else beside the other files. `workers`: over Redis, so many; 0: one
+    process over SQLite. `drains`: of workers.
     """
 
     root: Path
@@ -50,6 +54,8 @@ class Plan:
     rate: float = 120.0
     seconds: float = 86_400.0
     small_disk: bool = False
+    workers: int = 0
+    drains: int = 0
 
 
 @dataclass(slots=True)
@@ -80,28 +86,60 @@ class Torture:
         """The result. Raises NeverReady if the server does not come up."""
         plan, result = self._plan, self._result
         self._mint()
+        journal = Journal(plan.root / "journal.jsonl")
+        began = reactor.seconds()
+        try:
+            await (self._over_redis(journal) if plan.workers else self._over_sqlite(journal))
+        finally:
+            journal.close()
+        result.seconds = reactor.seconds() - began
+        return result
+
+    async def _over_sqlite(self, journal: Journal) -> None:
+        plan, result = self._plan, self._result
         disk = SmallDisk(plan.root / "disk")
         if plan.small_disk:
             result.skipped = disk.mount()
         mounted = plan.small_disk and not result.skipped
         database = (disk.path if mounted else plan.root) / "streampush.db"
-        journal = Journal(plan.root / "journal.jsonl")
-        node = Node(plan.root, database, SETTINGS)
-        began = reactor.seconds()
+        node = Node(plan.root, [*SETTINGS, f"store.path={database}"])
         try:
-            await self._story(node, disk, journal, plan.fills if mounted else 0)
-            status = await node.stop()
-            if status not in (0, -15):  # twistd ends by the signal
-                result.broken.append(f"the server ended with status {status}")
+            faults: list[NodeFaults] = []
+
+            def made(phones: list[Phone], _: str) -> Faults:
+                faults.append(NodeFaults(disk, node, phones, journal, self._random, self._tell))
+                return faults[0]
+
+            await self._story(node, journal, made, self._faults(plan.fills if mounted else 0))
+            if faults[0].unnoticed:
+                result.broken.append(f"{faults[0].unnoticed} full disks were not noticed")
+            await self._end(node)
             if (found := integrity(database)) != "ok":
                 result.broken.append(f"the SQLite file: {found}")
         finally:
             node.close()
-            journal.close()
             if mounted:
                 disk.unmount()
-        result.seconds = reactor.seconds() - began
-        return result
+
+    async def _over_redis(self, journal: Journal) -> None:
+        plan = self._plan
+        cluster = Cluster(plan.root, SETTINGS, plan.workers)
+        try:
+
+            def made(phones: list[Phone], key: str) -> Faults:
+                return ClusterFaults(cluster, key, self._random, phones, journal, self._random, self._tell)
+
+            await self._story(cluster, journal, made, self._cluster_faults())
+            await self._end(cluster)
+            if orphans := await cluster.orphans():
+                self._result.broken.append(f"{len(orphans)} workers have outlived their supervisor")
+        finally:
+            cluster.close()
+
+    async def _end(self, node: Node) -> None:
+        status = await node.stop()
+        if status not in (0, -15):  # twistd ends by the signal
+            self._result.broken.append(f"the server ended with status {status}")
 
     def _mint(self) -> None:
         for left in self._plan.root.glob("streampush.db*"):  # of a run before this one
@@ -117,7 +155,8 @@ class Torture:
         """The names of the publishers on the framed protocol: every second one."""
         return [f"backend-{n}" for n in range(1, self._plan.publishers, 2)]
 
-    async def _story(self, node: Node, disk: SmallDisk, journal: Journal, fills: int) -> None:
+    async def _story(self, node: Node, journal: Journal, made: Callable[[list[Phone], str], Faults], planned: list[str]) -> None:
+        """`made` gives who does the faults, for these phones and a REST key."""
         plan, result = self._plan, self._result
         node.start()
         await node.ready()
@@ -129,8 +168,8 @@ class Torture:
         key = DevelopmentDirectory(plan.root).rest_key.read_text().strip()
         publishers = self._publishers(node, key, journal)
         working = gatherResults([Deferred.fromCoroutine(publisher.run()) for publisher in publishers], consumeErrors=True)
-        faults = Faults(node, disk, phones, journal, self._random, self._tell)
-        await faults.run(self._faults(fills), reactor.seconds() + plan.seconds)
+        faults = made(phones, key)
+        await faults.run(planned, reactor.seconds() + plan.seconds)
         for publisher in publishers:
             publisher.stop()
         await working
@@ -138,8 +177,7 @@ class Torture:
         for phone in phones:
             await phone.stop()
         result.recoveries = faults.recoveries
-        if faults.unnoticed:
-            result.broken.append(f"{faults.unnoticed} full disks were not noticed")
+        result.faults = dict(faults.done)
         result.counts = {
             "starts": node.starts,
             "messages": sum(publisher.number for publisher in publishers),
@@ -167,7 +205,13 @@ class Torture:
         plan = self._plan
         faults = ["kill"] * plan.kills + ["freeze"] * plan.freezes + ["fill"] * fills
         self._random.shuffle(faults)
-        self._result.faults = {fault: faults.count(fault) for fault in ("kill", "freeze", "fill")}
+        return faults
+
+    def _cluster_faults(self) -> list[str]:
+        plan = self._plan
+        numbers = {KILLS: plan.kills, FREEZES: plan.freezes, DRAINS: plan.drains}
+        faults = [fault for kind, number in numbers.items() for fault in islice(cycle(kind), number)]
+        self._random.shuffle(faults)
         return faults
 
     async def _reckon(self, node: Node, key: str, journal: Journal) -> None:

@@ -8,13 +8,28 @@ import sys
 import unittest
 from pathlib import Path
 
+from tests.redis_server import NOT_HERE, PROGRAM
+
 ROOT = Path(__file__).resolve().parents[2]
+CLUSTER_RUN = "--workers 3 --kills 4 --freezes 1 --drains 1 --phones 8 --publishers 4 --rate 60 --seed 7 --json"
 ONE_RUN = "--kills 2 --freezes 1 --fills 1 --small-disk --phones 8 --publishers 4 --rate 60 --seed 7 --json"
 TIMEOUT = 400.0
 """Seconds, for a machine that does much else."""
 
 
 class ShortTortureTests(unittest.TestCase):
+    @unittest.skipIf(PROGRAM is None, NOT_HERE)
+    def test_nothing_is_lost_or_repeated_when_workers_their_supervisor_and_redis_are_killed(self) -> None:
+        command = [sys.executable, "-m", "tests.torture", *CLUSTER_RUN.split()]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual(result["broken"], [])
+        told = {"worker killed": 2, "redis killed": 1, "supervisor killed": 1, "worker frozen": 1, "node drained": 1}
+        self.assertEqual(result["faults"], told)
+        self.assertGreater(result["delivered"], 20)
+        self.assertGreater(result["receipts"], 0)
+
     def test_nothing_is_lost_or_repeated_over_kills_a_freeze_and_a_full_disk(self) -> None:
         command = [sys.executable, "-m", "tests.torture", *ONE_RUN.split()]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
