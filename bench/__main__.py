@@ -25,6 +25,8 @@ BENCHES = (
     "backlog",
     "followers",
     "storage",
+    "redis_store",
+    "hop",
 )
 
 

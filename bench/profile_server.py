@@ -62,10 +62,10 @@ def main(arguments: list[str] | None = None) -> None:
             load.call("connect_publisher")
         phase = arguments_of(options)
         load.call(options.work, **phase)
-        os.kill(server.pid, signal.SIGUSR1)
+        os.kill(server.pid, signal.SIGRTMIN)
         load.call(options.work, **phase)
         server.settled_cpu()
-        os.kill(server.pid, signal.SIGUSR2)
+        os.kill(server.pid, signal.SIGRTMAX)
         wait_for(statistics)
         pstats.Stats(str(statistics)).sort_stats(options.sort).print_stats(options.lines)
 

@@ -1,4 +1,4 @@
-"""twistd under cProfile, for a part of its life: SIGUSR1 begins to count, SIGUSR2 writes the statistics to the file.
+"""twistd under cProfile, for a part of its life: SIGRTMIN begins to count, SIGRTMAX writes the statistics to the file.
 
 python -m bench.profiled FILE --nodaemon streampush --config streampush.toml
 """
@@ -25,8 +25,8 @@ def main() -> None:
         profiler.disable()
         profiler.dump_stats(file)
 
-    signal.signal(signal.SIGUSR1, begin)
-    signal.signal(signal.SIGUSR2, end)
+    signal.signal(signal.SIGRTMIN, begin)
+    signal.signal(signal.SIGRTMAX, end)
     launch: Callable[[], None] = run  # no types in Twisted
     launch()
 

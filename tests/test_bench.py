@@ -18,6 +18,8 @@ from bench.dialects import LoadError, NaiveDialect, StreampushDialect
 from bench.durable import SERIAL
 from bench.mosquitto import MqttWire
 from bench.recovery import SIMULATOR, SIMULATOR_ERROR
+from bench.redis_server import PROGRAM
+from bench.redis_store import OVER_REDIS, OVER_SYNCED
 from bench.report import NAIVE, OURS, Report, percentile, ratios
 from bench.servers import NAIVE_SESSIONS
 from bench.storage import EMPTY
@@ -30,6 +32,7 @@ ROOT = Path(__file__).parent.parent
 KEYS = {"bench", "figure", "subject", "unit", "median", "min", "max", "runs"}
 BOTH = {OURS, NAIVE, f"{OURS}/{NAIVE}"}
 AT_ONCE = 4
+OVER_A_REDIS = ("redis_store", "hop")
 FAIR = f"{OURS}/{NAIVE_SESSIONS}"
 
 CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
@@ -132,6 +135,27 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
             "CPU of publishing and reading": {"9 channels", EMPTY},
         },
     ),
+    "redis_store": (
+        "--connections 2 --messages 8 --devices 2 --paced 3 --rounds 1",
+        {
+            **{
+                f"publish: {part}": {OURS, OVER_REDIS, OVER_SYNCED, f"{OVER_REDIS}/{OURS}", f"{OVER_SYNCED}/{OURS}"}
+                for part in ("throughput", "CPU of the node")
+            },
+            **{f"publish: latency {part}": {OURS, OVER_REDIS, OVER_SYNCED} for part in ("p50", "p99")},
+            "publish: CPU of redis-server": {OVER_REDIS, OVER_SYNCED},
+            **{f"publish to device: latency {part}": {OURS, OVER_REDIS, OVER_SYNCED} for part in ("p50", "p99")},
+        },
+    ),
+    "hop": (
+        "--messages 2 --published 50 --others 1 --rounds 1",
+        {
+            **{
+                f"publish to device: latency {part}": {"same node", "other node", "other node/same node"} for part in ("p50", "p99")
+            },
+            **{f"bytes {way} Redis a publish": {"0 other nodes", "1 other nodes"} for way in ("to", "from")},
+        },
+    ),
     "idle": (
         "--connections 5 --seconds 2 --alone 1 --interval 1",
         {"CPU without connections": {OURS, NAIVE}, "idle CPU per 1000 connections": {OURS, NAIVE}},
@@ -161,6 +185,8 @@ def running(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[list[di
 
 @pytest.mark.parametrize("bench", CASES)
 def test_benchmark_prints_its_figures_for_each_subject(bench: str, running: dict[str, Future[list[dict[str, Any]]]]) -> None:
+    if bench in OVER_A_REDIS and PROGRAM is None:
+        pytest.skip("redis-server is not installed here (.ci/run installs it)")
     expected = CASES[bench][1]
     found: dict[str, set[str]] = {}
     for line in running[bench].result():

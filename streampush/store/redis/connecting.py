@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from hiredis import pack_command
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionDone, DNSLookupError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from txredisapi import ConnectionError as LostConnection
-from txredisapi import RedisProtocol, ResponseError
+from txredisapi import RedisProtocol
 
 from streampush.errors import StoreUnavailable
 from streampush.redis_url import RedisAddress
@@ -48,6 +49,13 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]  # txredisapi has no types
         self.heard = clock.seconds()
         self.ended: Deferred[str] = Deferred()
         self.why = ""
+
+    def ask(self, parts: tuple[bytes | str | int, ...]) -> Deferred[Any]:
+        """As `execute_command`, of which a command of a busy node took a quarter of its time: packed in C, with one Deferred. An
+        error of Redis, and the loss of the connection, are values."""
+        self.transport.write(_packed(parts))
+        answer: Deferred[Any] = self.replyQueue.get()
+        return answer
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
         self.heard = self.clock.seconds()
@@ -109,13 +117,9 @@ class RedisConnection:
         """See link.RedisLink.command."""
         if not self.waiting:
             self._protocol.heard = self._protocol.clock.seconds()
-        try:
-            answer: Deferred[Any] = self._protocol.execute_command(*parts)
-        except LostConnection:
-            answer = Deferred()
-            answer.errback(StoreUnavailable("the connection to Redis was lost"))
-            return answer
-        return answer.addErrback(_as_value)
+        if not self._protocol.connected:
+            return fail(StoreUnavailable("the connection to Redis was lost"))
+        return self._protocol.ask(parts).addCallback(_reply)
 
     def abort(self, reason: str) -> None:
         """Ends it at once."""
@@ -145,16 +149,19 @@ class RedisSubscriber(RedisConnection):
 
     def _say(self, command: str, names: Sequence[bytes]) -> None:
         if not self.why:
-            self._protocol.transport.write(self._protocol._build_command(command, *names))
+            self._protocol.transport.write(_packed((command, *names)))
 
 
-def _as_value(failure: Failure) -> object:
+def _packed(parts: tuple[bytes | str | int, ...]) -> bytes:
+    packed: bytes = pack_command(parts)  # type: ignore[arg-type]  # its types know only tuples of one
+    return packed
+
+
+def _reply(reply: Any) -> Any:
     """Errors that Redis answers are values; that no answer came is not."""
-    if isinstance(failure.value, ResponseError):
-        return failure.value
-    if isinstance(failure.value, LostConnection):
+    if isinstance(reply, LostConnection):
         raise StoreUnavailable("the connection to Redis was lost before it answered")
-    return failure
+    return reply
 
 
 class Connector:
