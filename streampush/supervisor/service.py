@@ -172,12 +172,18 @@ class Supervisor(Service):
         self._reactor.callWhenRunning(self._begin)
 
     def _open_folder(self) -> None:
-        self._folder = tempfile.mkdtemp(prefix="streampush-", dir=self._environ.get("RUNTIME_DIRECTORY") or None)
+        parent = self._environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or None  # systemd may name several
+        try:
+            self._folder = tempfile.mkdtemp(prefix="streampush-", dir=parent)
+        except OSError as error:
+            self._refuse(
+                ConfigError(self._config.file, "node.workers", f"no folder for their sockets in {parent}: {error.strerror}")
+            )
         place = Supervised(self._folder, self._config.node.workers)
         if len(os.fsencode(place.socket)) > MAX_PATH or len(os.fsencode(place.supervisor)) > MAX_PATH:
             os.rmdir(self._folder)
-            print(f"streampush: {self._folder} is too long a path for the workers' sockets, set TMPDIR", file=sys.__stderr__)
-            raise SystemExit(1)
+            text = f"{self._folder} is too long a path for their sockets, set TMPDIR"
+            self._refuse(ConfigError(self._config.file, "node.workers", text))
         for worker in self.roster.workers:
             path = Supervised(self._folder, worker.number).socket
             self._askers[worker.number] = Asker(self._reactor, path, deadline=self._times.ask_deadline, max_bytes=MAX_READY_BYTES)

@@ -345,3 +345,15 @@ def _is_shown(name: str) -> bool:
     bench = Bench()
     bench.log.info("{" + name + "}", **{name: "shown"})
     return bool(bench.lines()[0]["message"] == "shown")
+
+
+@pytest.mark.parametrize(("form", "begins"), [("json", '{"time":'), ("text", "n-1 ")])
+def test_a_process_of_several_names_its_node_in_each_line(form: str, begins: str) -> None:
+    out = io.StringIO()
+    log = Logger(namespace="test", observer=make_observer_factory(LogConfig(format=form), out, Clock(), node="n-1")())
+    log.info("a line")
+    log.info("of another", node="n-2")
+    first, second = out.getvalue().splitlines()
+    assert first.startswith(begins)
+    if form == "json":
+        assert [json.loads(line)["node"] for line in (first, second)] == ["n-1", "n-2"]

@@ -28,6 +28,16 @@ class RefusalTests(SupervisorTestCase):
             line = self.fault(1, f"listen.port={taken.getsockname()[1]}")
         self.assertIn("listen.port: cannot listen on", line)
 
+    def test_no_folder_for_the_sockets(self) -> None:
+        self.run_folder.rmdir()
+        self.assertIn(f"node.workers: no folder for their sockets in {self.run_folder}: No such file", self.fault(1))
+
+    def test_a_folder_whose_path_is_too_long_for_a_socket(self) -> None:
+        self.run_folder = self.run_folder / ("x" * 100)
+        self.run_folder.mkdir()
+        self.assertIn("too long a path", self.fault(1))
+        self.assertEqual(list(self.run_folder.iterdir()), [])
+
     def test_what_only_a_worker_finds_ends_the_supervisor_too(self) -> None:
         store = self.root / "x.db"
         store.write_bytes(b"no database, but long enough to have a header of one " * 10)
