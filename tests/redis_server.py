@@ -23,6 +23,8 @@ START_TIMEOUT = 20.0
 class RedisServer:
     """Runs from `start` to `stop`; `options` are lines of its configuration. Keeps port and folder over a restart."""
 
+    arguments: tuple[str, ...] = ()
+
     def __init__(self, *options: str, port: int = 0) -> None:
         assert PROGRAM is not None, NOT_HERE
         self.folder = Path(tempfile.mkdtemp(prefix="streampush-redis-"))
@@ -39,23 +41,18 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
+    def lines(self) -> tuple[str, ...]:
+        """The configuration."""
+        own = (f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", "daemonize no", 'save ""', "appendonly no")
+        return (*own, *self._options)
+
     def start(self) -> RedisServer:
         """Returns when it takes connections."""
-        lines = (
-            f"port {self.port}",
-            "bind 127.0.0.1",
-            f"dir {self.folder}",
-            "daemonize no",
-            'save ""',
-            "appendonly no",
-            "repl-diskless-sync-delay 0",  # a replica is served at once
-            *self._options,
-        )
         path = self.folder / "redis.conf"
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text("\n".join(self.lines()) + "\n")
         assert PROGRAM is not None
         with (self.folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen([PROGRAM, str(path)], stdout=log, stderr=log)
+            self._process = subprocess.Popen([PROGRAM, str(path), *self.arguments], stdout=log, stderr=log)
         self._wait()
         return self
 
@@ -105,6 +102,26 @@ class RedisServer:
         os.kill(self._process.pid, number)
         self._process.wait()
         self._process = None
+
+
+class RedisSentinel(RedisServer):
+    """Watches a master as "main", and promotes its replica half a second behind its end, if `quorum` sentinels agree."""
+
+    arguments = ("--sentinel",)
+
+    def __init__(self, master: RedisServer, quorum: int) -> None:
+        watching = f"sentinel monitor main 127.0.0.1 {master.port} {quorum}"
+        super().__init__(watching, "sentinel down-after-milliseconds main 500", "sentinel failover-timeout main 3000")
+
+    def lines(self) -> tuple[str, ...]:
+        """As above: a sentinel keeps no data."""
+        return (f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", "daemonize no", *self._options)
+
+    def knows(self) -> tuple[int, int]:
+        """How many replicas, and other sentinels."""
+        found = self.say("SENTINEL", "MASTER", "main")
+        facts = dict(zip(found[::2], found[1::2], strict=True))
+        return int(facts[b"num-slaves"]), int(facts[b"num-other-sentinels"])
 
 
 def free_port() -> int:

@@ -40,5 +40,5 @@ class ShortTortureTests(unittest.TestCase):
         self.assertGreater(result["delivered"], 20)
         self.assertGreater(result["receipts"], 0)
         if result["skipped"]:
-            self.assertEqual(result["faults"]["fill"], 0)
+            self.assertNotIn("fill", result["faults"])
             print(f"the disk was not filled: {result['skipped']}")
