@@ -15,7 +15,7 @@ from streampush.protocol.codes import Code
 from streampush.protocol.terms import LossReason
 from tests.integration.harness import WireClient, run
 from tests.integration.redis_nodes import RedisNodesCase
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 from tests.support import device_issued
 
 
@@ -39,7 +39,10 @@ class Relay:
         self.port = self._port.getHost().port
 
     def lead(self, server: RedisServer) -> None:
-        self._factory.port = server.port
+        self.lead_to(server.port)
+
+    def lead_to(self, port: int) -> None:
+        self._factory.port = port
         self.cut()
 
     def cut(self) -> None:
@@ -156,7 +159,7 @@ class FailoverTests(RedisNodesCase):
     @run
     async def test_without_redis_nobody_is_cut_and_publishers_are_refused_honestly(self) -> None:
         phone, backend = await self.device(), await self.publisher()
-        self.relay.lead(RedisServer(port=1))
+        self.relay.lead_to(free_port())
         assert self.node is not None
         parts = self.node._parts
         await self.until(lambda: bool(parts.keeping.reason(reactor.seconds())))  # type: ignore[attr-defined]
@@ -166,3 +169,53 @@ class FailoverTests(RedisNodesCase):
         assert isinstance(reply[1], m.PublishOk) or reply[1].code == Code.STORE_UNAVAILABLE  # type: ignore[attr-defined]
         phone.send(m.Ping())
         assert phone.lost is None
+
+
+class CutOffTests(RedisNodesCase):
+    """The way between one of two nodes and Redis is cut for a while; the other has its own."""
+
+    def redis(self) -> RedisServer:
+        server = super().redis()
+        self.relay = Relay(server)
+        return server
+
+    def shared(self, name: str) -> tuple[str, ...]:
+        settings = (*super().shared(name), "store.publish_timeout=0.2")
+        return (*settings, f"store.url=redis://127.0.0.1:{self.relay.port}") if name == "one" else settings
+
+    async def stop(self) -> None:
+        self.relay.lead(self.server)  # a node that stops needs its Redis
+        await super().stop()
+        await self.relay.stop()
+
+    async def connected(self) -> None:
+        assert self.node is not None
+        parts = self.node._parts
+        await self.until(lambda: not parts.keeping.reason(reactor.seconds()))  # type: ignore[attr-defined]
+
+    @run
+    async def test_a_node_that_was_cut_off_delivers_what_was_published_meanwhile_and_lets_go_of_who_went_elsewhere(self) -> None:
+        await self.connected()
+        stays, goes = await self.device("phone-1"), await self.device("tablet-1")
+        other = self.another("two")
+        await self.until(lambda: not other._parts.keeping.reason(reactor.seconds()))  # type: ignore[attr-defined]
+        self.relay.lead_to(free_port())
+        assert self.node is not None
+        parts = self.node._parts
+        await self.until(lambda: bool(parts.keeping.reason(reactor.seconds())))  # type: ignore[attr-defined]
+        with self.on(other):
+            backend, elsewhere = await self.publisher(), await self.device("tablet-1")
+        backend.send(m.Publish("device:phone-1", b"meanwhile"), 7)
+        await backend.expect(m.PublishOk)
+        backend.send(m.Publish("device:tablet-1", b"elsewhere"), 8)
+        await backend.expect(m.PublishOk)
+        assert (await elsewhere.expect(m.Delivery)).payload == b"elsewhere"
+        assert (stays.lost, goes.lost) == (None, None)
+        self.relay.lead(self.server)
+        assert (await stays.expect(m.Delivery)).payload == b"meanwhile"
+        while True:
+            _, message = await goes.next()
+            if isinstance(message, m.GoAway):
+                break
+        assert message.code == Code.REPLACED
+        assert (stays.lost, elsewhere.lost) == (None, None)
