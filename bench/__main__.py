@@ -1,4 +1,4 @@
-"""All benchmarks one after the other, twenty minutes or more: `python -m bench`, which is what `make bench` runs."""
+"""All benchmarks one after the other, half an hour or more: `python -m bench`, which is what `make bench` runs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ BENCHES = (
     "storage",
     "redis_store",
     "hop",
+    "workers",
+    "many",
 )
 
 

@@ -204,7 +204,7 @@ class Clients:
         return context
 
     def _start(self, certificate: Path, name: str, index: int, session: ssl.SSLSession | None) -> Peer:
-        raw = socket.create_connection(self._address, STALL_SECONDS)
+        raw = self._socket(index)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         raw.setblocking(False)
         sock = self._context(certificate).wrap_socket(raw, do_handshake_on_connect=False, session=session)
@@ -213,6 +213,9 @@ class Clients:
         self._epoll.register(peer.fd, READ)
         self._handshake(peer)
         return peer
+
+    def _socket(self, index: int) -> socket.socket:
+        return socket.create_connection(self._address, STALL_SECONDS)
 
     def _handshake(self, peer: Peer) -> None:
         try:

@@ -16,14 +16,16 @@ import pytest
 from bench.arena import arena
 from bench.dialects import LoadError, NaiveDialect, StreampushDialect
 from bench.durable import SERIAL
+from bench.many import WORKERS
 from bench.mosquitto import MqttWire
 from bench.recovery import SIMULATOR, SIMULATOR_ERROR
-from bench.redis_server import PROGRAM
+from bench.redis_server import PROGRAM, REDIS
 from bench.redis_store import OVER_REDIS, OVER_SYNCED
 from bench.report import NAIVE, OURS, Report, percentile, ratios
 from bench.servers import NAIVE_SESSIONS
 from bench.storage import EMPTY
 from bench.table import rows
+from bench.workers import FIGURES
 from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
@@ -32,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 KEYS = {"bench", "figure", "subject", "unit", "median", "min", "max", "runs"}
 BOTH = {OURS, NAIVE, f"{OURS}/{NAIVE}"}
 AT_ONCE = 4
-OVER_A_REDIS = ("redis_store", "hop")
+OVER_A_REDIS = ("redis_store", "hop", "workers", "many")
 FAIR = f"{OURS}/{NAIVE_SESSIONS}"
 
 CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
@@ -154,6 +156,26 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
                 f"publish to device: latency {part}": {"same node", "other node", "other node/same node"} for part in ("p50", "p99")
             },
             **{f"bytes {way} Redis a publish": {"0 other nodes", "1 other nodes"} for way in ("to", "from")},
+        },
+    ),
+    "workers": (
+        "--devices 4 --messages 20 --rounds 1",
+        {figure: {"1 worker", "2 workers", "2 workers/1 worker"} for figure in FIGURES},
+    ),
+    "many": (
+        "--connections 8 --workers 2 --seconds 2 --alone 1 --interval 1 --patience 5",
+        {
+            "connecting all": {WORKERS},
+            "heartbeats answered": {WORKERS},
+            "connecting, CPU of workers a connection": {WORKERS},
+            "memory per idle connection": {WORKERS},
+            "memory per device": {REDIS},
+            "CPU without connections": {WORKERS, REDIS},
+            "idle CPU per 1000 connections": {WORKERS, REDIS},
+            "drain of a worker: devices told when to come": {WORKERS},
+            "drain of a worker: devices cut without a word": {WORKERS},
+            "drain of a worker: latest time that was given": {WORKERS},
+            "drain of a worker: until all are back": {WORKERS},
         },
     ),
     "idle": (

@@ -1,0 +1,108 @@
+"""Devices that leave when they are told, and come again when they are told: what GoAway says is kept to the millisecond."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from pathlib import Path
+
+from bench.clients import STALL_SECONDS, Clients, Peer, Phase, client_context
+from bench.credentials import Credentials, device_name
+from streampush.protocol import codec
+from streampush.protocol import messages as m
+
+ADDRESSES = 250
+"""Of 127.0.1.0/24 that the devices come from."""
+
+QUIET = 3.0
+"""Seconds without a word to leave, with all back, until it is over."""
+
+RETRY = 1.0
+"""Seconds until one that was cut without a word tries again."""
+
+UNDER_WAY = 32
+"""Connections begun at a time, so that the clients do not make a storm of what the server has spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Devices that were told to leave, and that were cut without a word; seconds from the first to the latest time that any was
+    given, and until all were back."""
+
+    told: int
+    cut: int
+    latest: float
+    back: float
+
+
+class MovingClients(Clients):
+    """Beside what Clients can do: `move`. Each device has a TLS context of its own, and an address of 127.0.1.0/24."""
+
+    def __init__(self, address: tuple[str, int], subject: str, credentials: Credentials) -> None:
+        super().__init__(address, subject, credentials)
+        self._due: list[tuple[float, int]] = []
+        self._told = self._cut = 0
+        self._latest = self._last = 0.0
+        self._moves = False
+
+    def move(self, patience: float) -> Moved:
+        """Until all that had to leave are connected again; or, with nobody told to, until `patience` is over."""
+        goal, began = self._ready, time.monotonic()
+        self._moves, self._told, self._cut, self._latest, self._last = True, 0, 0, 0.0, began
+        first = back = 0.0
+        while True:
+            self._poll(0.005)
+            now = time.monotonic()
+            if self._ready < goal:
+                first, back = first or now, 0.0
+            elif first:
+                back = back or now
+            while self._due and self._due[0][0] <= now and goal - self._ready - len(self._due) < UNDER_WAY:
+                index = heappop(self._due)[1]
+                self._start(self._credentials.device(index), device_name(index), index, None)
+            if now - self._last > (QUIET if back else patience):
+                break
+        self._moves = False
+        return Moved(self._told, self._cut, max(self._latest - first, 0.0), max(back - first, 0.0) if first else 0.0)
+
+    def _context(self, certificate: Path) -> ssl.SSLContext:
+        return client_context(certificate)
+
+    def _socket(self, index: int) -> socket.socket:
+        source = (f"127.0.1.{1 + index % ADDRESSES}", 0)
+        return socket.create_connection(self._address, STALL_SECONDS, source_address=source)
+
+    def _other(self, peer: Peer, frame: bytes) -> None:
+        if self._moves:
+            _, message = codec.decode(frame)
+            if isinstance(message, m.GoAway):
+                self._told += 1
+                self._leave(peer, time.monotonic() + message.retry_after_ms / 1000)
+                return
+        super()._other(peer, frame)
+
+    def _readable(self, peer: Peer) -> None:
+        try:
+            super()._readable(peer)
+        except OSError:
+            if not self._moves:
+                raise
+            self._ended(peer)
+
+    def _ended(self, peer: Peer) -> None:
+        if not self._moves:
+            super()._ended(peer)
+        elif peer.phase is not Phase.CLOSING:
+            self._cut += 1
+            self._leave(peer, time.monotonic() + RETRY)
+
+    def _leave(self, peer: Peer, due: float) -> None:
+        self._ready -= peer.phase is Phase.READY
+        peer.phase = Phase.CLOSING
+        self._forget(peer)
+        self._last = time.monotonic()
+        self._latest = max(self._latest, due)
+        heappush(self._due, (due, peer.index))
