@@ -230,7 +230,7 @@ class Presence:
     async def _end(self, device_id: str, entry: _Entry, over: tuple[Session, Close]) -> None:
         session, close = over
         if entry.stored is None or entry.stored.session_id != session.session_id:
-            if entry.wanted is None:
+            if entry.wanted is None and not await self._is_elsewhere(device_id):
                 await self._begin(entry, session)  # it came and went while the store was slow: its close is kept nevertheless
             elif entry.over is over:
                 entry.over = None
@@ -240,6 +240,11 @@ class Presence:
         entry.stored = None
         if entry.over is over:
             entry.over = None
+
+    async def _is_elsewhere(self, device_id: str) -> bool:
+        """Whether another node has the device now: a session that is over would be the newer one there, and replace it."""
+        found = await self._store.session(device_id)
+        return found is not None and found.node != self._node
 
     async def _follow(self, device_id: str, entry: _Entry, session: Session) -> None:
         changes, entry.changes = entry.changes, {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -122,8 +123,16 @@ def test_end_of_a_replaced_connection_ends_nothing(stage: Stage) -> None:
 def test_connection_that_is_gone_before_the_store_answers_leaves_its_close_only(stage: Stage) -> None:
     stage.presence.began(session(1), ["news"])
     stage.presence.ended("d", "S1", close(1))
-    assert stage.rest() == ["forget_node", "begin_session", "end_session"]
+    assert stage.rest() == ["session", "forget_node", "begin_session", "end_session"]
     assert (stage.present(), stage.last_close(), stage.following("news")) == (None, close(1), ())
+
+
+def test_connection_that_is_gone_before_the_store_answers_replaces_none_on_another_node(stage: Stage) -> None:
+    stage.presence.began(session(1))
+    stage.presence.ended("d", "S1", close(1))
+    stage.now(stage.memory.begin_session(replace(session(2), node="elsewhere")))
+    assert stage.rest() == ["session"]
+    assert (stage.present(), stage.last_close()) == ("S2", None)
 
 
 def test_many_changes_while_the_store_is_slow_cost_few_calls(stage: Stage) -> None:
@@ -268,7 +277,7 @@ def test_settle_waits_until_the_store_knows_everything(stage: Stage) -> None:
     stage.turn()
     done: list[object] = []
     Deferred.fromCoroutine(stage.presence.settle()).addBoth(done.append)
-    for _ in ("forget_node", "begin_session"):
+    for _ in ("session", "forget_node", "begin_session"):
         stage.slow.finish()
         assert done == []
     stage.slow.finish()
