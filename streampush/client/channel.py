@@ -173,7 +173,8 @@ class Channel:
         """Whether our position of a former epoch was proven by its id. Where something was put off we have taken more than what is
         proven: the log may have other messages there."""
         own = self.position
-        proven = answer.recovered and (answer.offset, answer.last_message_id) == (own.offset, own.last_message_id)
+        whole = answer.recovered or answer.loss is LossReason.EXPIRED  # what expired lies behind it
+        proven = whole and (answer.offset, answer.last_message_id) == (own.offset, own.last_message_id)
         return proven and bool(own.last_message_id) and own == self.reached and own.epoch == self.epoch
 
     def _rename(self, epoch: str) -> None:

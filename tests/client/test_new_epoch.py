@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streampush.client.channel import Channel, Item, Taken
 from streampush.protocol.messages import Ack, Delivery, Position, Subscribed
-from streampush.protocol.terms import Outcome
+from streampush.protocol.terms import LossReason, Outcome
 
 
 def delivery(offset: int) -> Delivery:
@@ -74,3 +74,8 @@ def test_what_was_taken_in_front_of_what_was_put_off_is_not_proven() -> None:
 
 def test_another_id_there_proves_nothing() -> None:
     assert away(5).begin(Subscribed("news", "new", 5, 6, recovered=True, last_message_id="x"), exact=False).back
+
+
+def test_a_position_is_proven_also_where_something_behind_it_has_expired() -> None:
+    answer = Subscribed("news", "new", 5, 7, loss=LossReason.EXPIRED, lost_at_most=1, last_message_id="m5")
+    assert not away(5).begin(answer, exact=False).back
