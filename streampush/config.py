@@ -169,7 +169,7 @@ class StoreConfig:
         ("sqlite", "memory", "redis"),
         "sqlite: on disk; memory: until the end; redis: for several nodes",
     )
-    url: str = secret_setting("", 'redis://, rediss://, redis+sentinel://…; `store = "redis://host"` says it with the backend')
+    url: str = secret_setting("", 'redis://, rediss://, redis+sentinel://…, with backend = "redis"')
     prefix: str = setting("streampush", "", "before all keys in Redis: nodes with the same one are one deployment")
     password_file: str = setting("", "file", "the password of Redis, one line, for its owner only; or in the url")
     ca: str = setting("", "file", "CA certificates that sign Redis's, PEM; empty: those of the system")

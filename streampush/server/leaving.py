@@ -148,11 +148,12 @@ class Leaving:
         self._gather()
         for _ in range(min(keep, len(self._queue))):
             self._queue.pop()
+        rate = self._governor.rate_elsewhere()
         self._log.info(
-            "{connections} connections are to leave ({why}), {rate} of them a second",
+            "connections that are to leave ({why}): {connections}, {pace}",
             connections=len(self._queue),
             why=why.value,
-            rate=round(self._governor.rate_elsewhere(), 1),
+            pace=f"{rate:.0f} a second" if rate else "and no other node takes them now",
         )
         self._step()
 

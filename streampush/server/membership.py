@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from streampush.errors import StoreUnavailable
 from streampush.push.ports import Delayer, Spawner, Timer
 from streampush.push.store_ports import NodeStore
-from streampush.push.values import NodeOrder, NodeRecord
+from streampush.push.values import KnownNode, NodeOrder, NodeRecord, NodeState
 from streampush.server.governor import ANNOUNCED_EVERY
 
 LEASE: Final = 4 * ANNOUNCED_EVERY
@@ -77,5 +78,10 @@ class Membership:
         finally:
             self._announcing = False
         if not self._stopped:
-            self._member.heard([node.record for node in known if node.record.name != record.name])
+            self._member.heard([_as_wished(node) for node in known if node.record.name != record.name])
             self._member.obey(order)
+
+
+def _as_wished(node: KnownNode) -> NodeRecord:
+    """How a node stands, or will in a moment: one that is told to drain and has not heard so yet takes nobody from others."""
+    return replace(node.record, state=NodeState.DRAINING) if node.order.drain else node.record

@@ -32,12 +32,14 @@ class Hearing:
     def __init__(self) -> None:
         self.others: list[list[str]] = []
         self.orders: list[NodeOrder] = []
+        self.states: list[NodeState] = []
 
     def describe(self) -> NodeRecord:
         return ME
 
     def heard(self, others: Sequence[NodeRecord]) -> None:
         self.others.append([other.name for other in others])
+        self.states = [other.state for other in others]
 
     def obey(self, order: NodeOrder) -> None:
         self.orders.append(order)
@@ -70,6 +72,15 @@ class MembershipTests(SynchronousTestCase):
         for _ in range(int(3 * LEASE / ANNOUNCED_EVERY)):
             self.assertEqual(self.living(), ["n1"])
             self.clock.advance(ANNOUNCED_EVERY)
+
+    def test_another_one_that_is_told_to_drain_takes_nobody_also_before_it_has_heard_so(self) -> None:
+        self.successResultOf(Deferred.fromCoroutine(self.memory.announce_node(OTHER, 100_000)))
+        self.successResultOf(Deferred.fromCoroutine(self.memory.order_drain("n2", drain=True)))
+        self.membership.start()
+        self.assertEqual(self.hearing.states, [NodeState.DRAINING])
+        self.successResultOf(Deferred.fromCoroutine(self.memory.order_drain("n2", drain=False)))
+        self.clock.advance(ANNOUNCED_EVERY)
+        self.assertEqual(self.hearing.states, [NodeState.SERVING])
 
     def test_it_hears_of_the_others_and_what_is_wished(self) -> None:
         self.successResultOf(Deferred.fromCoroutine(self.memory.announce_node(OTHER, 100_000)))
