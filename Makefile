@@ -53,8 +53,8 @@ run: setup
 	@echo
 	$(BIN)/twistd --nodaemon --pidfile= streampush --config var/dev/streampush.toml --set log.format=text
 
-# In so many processes, each of which takes whole files. What the tests start imports the product anew, so it is kept compiled.
-TESTERS ?= 2
+# In so many processes, each of which takes whole files; more than cores, as many tests wait for processes that they have started. What the tests start imports the product anew, so it is kept compiled.
+TESTERS ?= 4
 test: setup $(NODE_CLIENT)/node_modules/stamp
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
 
