@@ -128,7 +128,10 @@ def tell_moved(report: Report, moved: list[Moved], facts: dict[str, object]) -> 
     report.result("drain of a worker: devices told when to come", subject, "devices", [sum(each.told for each in moved)], **facts)
     report.result("drain of a worker: devices cut without a word", subject, "devices", [sum(each.cut for each in moved)], **facts)
     report.result("drain of a worker: latest time that was given", subject, "s", [max(each.latest for each in moved)], **facts)
-    report.result("drain of a worker: until all are back", subject, "s", [max(each.back for each in moved)], **facts)
+    missing = sum(each.missing for each in moved)
+    report.result("drain of a worker: devices not back in the end", subject, "devices", [missing], **facts)
+    if not missing:
+        report.result("drain of a worker: until all are back", subject, "s", [max(each.back for each in moved)], **facts)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -30,12 +30,14 @@ UNDER_WAY = 32
 @dataclass(frozen=True, slots=True)
 class Moved:
     """Devices that were told to leave, and that were cut without a word; seconds from the first to the latest time that any was
-    given, and until all were back."""
+    given, and until all were back; `missing`: those that were not when the patience was over, and then `back` is 0. `cut` has tries
+    to come back that were refused without a word, too."""
 
     told: int
     cut: int
     latest: float
     back: float
+    missing: int
 
 
 class MovingClients(Clients):
@@ -66,7 +68,8 @@ class MovingClients(Clients):
             if now - self._last > (QUIET if back else patience):
                 break
         self._moves = False
-        return Moved(self._told, self._cut, max(self._latest - first, 0.0), max(back - first, 0.0) if first else 0.0)
+        until_back = max(back - first, 0.0) if first else 0.0
+        return Moved(self._told, self._cut, max(self._latest - first, 0.0), until_back, goal - self._ready)
 
     def _context(self, certificate: Path) -> ssl.SSLContext:
         return client_context(certificate)

@@ -191,6 +191,13 @@ class HandoverTestCase(LaunchTestCase):
                 return got
         raise AssertionError(f"the device ended behind {got[-3:]}")
 
+    def nothing_was_lost(self, publisher: Publisher, device: subprocess.Popen[bytes]) -> None:
+        """The publisher ends: none of its requests was refused, and the device was given all that was stored."""
+        publisher.finish()
+        self.assertEqual(publisher.refused, [])
+        got = self.payloads(device, publisher.stored[-1])
+        self.assertEqual([text for text in publisher.stored if text not in got], [])
+
     def kill(self, process: Process) -> None:
         process.process.send_signal(signal.SIGKILL)
         process.process.wait(TIMEOUT)

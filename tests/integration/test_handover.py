@@ -25,10 +25,7 @@ class SuccessionTests(HandoverTestCase):
         self.assertEqual(first.ended(), 0)
         while len(publisher.stored) < 50:
             self.shake_hands(port)
-        publisher.finish()
-        self.assertEqual(publisher.refused, [])
-        got = self.payloads(device, publisher.stored[-1])
-        self.assertEqual([text for text in publisher.stored if text not in got], [])
+        self.nothing_was_lost(publisher, device)
         self.assertIsNone(second.process.poll())
 
     def test_the_next_one_follows_too(self) -> None:
@@ -95,10 +92,7 @@ class SharedStoreTests(HandoverTestCase):
         sent = len(publisher.stored)
         while len(publisher.stored) < sent + 20:
             self.shake_hands(port)
-        publisher.finish()
-        self.assertEqual(publisher.refused, [])
-        got = self.payloads(device, publisher.stored[-1])
-        self.assertEqual([text for text in publisher.stored if text not in got], [])
+        self.nothing_was_lost(publisher, device)
 
     def test_a_successor_that_is_lost_at_its_turn_leaves_the_first_as_it_was(self) -> None:
         first = self.node()

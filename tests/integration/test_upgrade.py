@@ -78,10 +78,7 @@ class UpgradeTests(UpgradeTestCase):
         sent = len(publisher.stored)
         while len(publisher.stored) < sent + 10:
             self.shake_hands(port)
-        publisher.finish()
-        self.assertEqual(publisher.refused, [])
-        got = self.payloads(device, publisher.stored[-1])
-        self.assertEqual([text for text in publisher.stored if text not in got], [])
+        self.nothing_was_lost(publisher, device)
 
     def test_twice_and_the_log_goes_on_where_it_was(self) -> None:
         first = self.started()
@@ -187,10 +184,7 @@ class SupervisorTests(UpgradeTestCase):
         sent = len(publisher.stored)
         while len(publisher.stored) < sent + 20:
             self.shake_hands(port)
-        publisher.finish()
-        self.assertEqual(publisher.refused, [])
-        got = self.payloads(device, publisher.stored[-1])
-        self.assertEqual([text for text in publisher.stored if text not in got], [])
+        self.nothing_was_lost(publisher, device)
 
     def test_one_whose_workers_do_not_start_leaves_the_first(self) -> None:
         first = self.started()
