@@ -175,6 +175,7 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
             "drain of a worker: devices told when to come": {WORKERS},
             "drain of a worker: devices cut without a word": {WORKERS},
             "drain of a worker: latest time that was given": {WORKERS},
+            "drain of a worker: devices not back in the end": {WORKERS},
             "drain of a worker: until all are back": {WORKERS},
         },
     ),
