@@ -18,12 +18,13 @@ from twisted.python.failure import Failure
 
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Advice, Code
-from streampush.protocol.events import Closed, Event, Faulted, Jittered, PingMissed, Received, RoundTripped
+from streampush.protocol.events import Closed, Event, Received
 from streampush.protocol.session import NEVER, ServerSession
 from streampush.protocol.state import State
 from streampush.push.delivery import Attachment
 from streampush.push.values import Principal, Subscription, SubscriptionRefused
 from streampush.server import wire
+from streampush.server.connection_notes import note_close, note_event
 from streampush.server.gate import Rejected
 from streampush.server.ports import StreamTransport
 from streampush.server.requests import Requests
@@ -161,8 +162,7 @@ class StreamConnection:
         was = self.session.state
         self.session.close(Code.CONNECTION_TIMED_OUT)
         around.metrics.connection_state(was.value, None)
-        around.metrics.closed(int(ended.code), by)
-        self._log_close(ended, by)
+        note_close(around, self, ended, by, around.clock() - self._began_at)
         self._detach(ended)
         around.gone(self)
 
@@ -322,38 +322,12 @@ class StreamConnection:
             elif isinstance(event, Closed):
                 ended = replace(event, detail=wire.peer_text(event.detail)) if event.by_peer else event
             else:
-                self._note(event)
+                note_event(self._around, self, event)
         self.flush()
         if ended is not None:
             self._end(ended)
         elif sooner:
             self._around.reschedule(self)
-
-    def _note(self, event: Event) -> None:
-        """Something to count that changes nothing."""
-        around = self._around
-        if isinstance(event, Faulted):
-            around.metrics.faulted(event.code)
-            around.log.info(
-                "{address} {name}: fault {code}: {detail}",
-                address=self.address,
-                name=self._name(),
-                code=int(event.code),
-                detail=event.detail,
-                session=self.session_id,
-            )
-        elif isinstance(event, RoundTripped):
-            around.metrics.round_trip(event.seconds)
-            if self.attachment is not None:
-                self.attachment.heartbeats.answered(event.seconds)
-        elif isinstance(event, PingMissed):
-            around.metrics.ping_missed()
-            if self.attachment is not None:
-                self.attachment.heartbeats.misses += 1
-        elif isinstance(event, Jittered):
-            around.metrics.jitter(event.silence)
-            if self.attachment is not None:
-                self.attachment.heartbeats.jitters += 1
 
     def _greeted(self, event: Received) -> None:
         """The first message; what else comes before it changes nothing."""
@@ -393,26 +367,3 @@ class StreamConnection:
         if not self._handshaken:
             self._handshaken = True
             self._around.handshake_done(self.host)
-
-    def _name(self) -> str:
-        return f"{self.principal.kind} {self.principal.name}" if self.principal is not None else "unknown"
-
-    def _log_close(self, ended: Closed, by: str) -> None:
-        self._around.log.info(
-            "{address} {name}: closed by {by}: {ending}",
-            address=self.address,
-            name=self._name(),
-            by=by,
-            ending=_in_words(ended),
-            code=int(ended.code),
-            detail=ended.detail,
-            advice=ended.advice.name,
-            session=self.session_id,
-            seconds=round(self._around.clock() - self._began_at, 3),
-        )
-
-
-def _in_words(ended: Closed) -> str:
-    """Code, detail and advice of the end as far as there are any: a peer may leave without (docs/protocol.md section 8)."""
-    said = f"{int(ended.code)} {ended.detail}" if ended.code else ended.detail or "it left by itself"
-    return said if ended.advice is Advice.UNSPECIFIED else f"{said}, advice {ended.advice.name}"
