@@ -1,15 +1,14 @@
-"""Devices, their cursors, what they follow for good, and what they did not take."""
+"""Devices, their cursors, and what they follow for good."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import replace
 from heapq import nsmallest
 
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
-from streampush.push.values import Close, Cursor, CursorMove, DeadLetter, DeviceRecord, DurableSubscription
+from streampush.push.values import Close, Cursor, CursorMove, DeviceRecord, DurableSubscription
 from streampush.store.memory.names import OrderedNames
 
 
@@ -198,53 +197,3 @@ class Cursors:
         followers.remove(device_id)
         if not followers:
             del self._followers[channel]
-
-
-class DeadLetters:
-    """What devices did not take, by device, the oldest first; of each device at most `per_device`."""
-
-    def __init__(self, per_device: int) -> None:
-        self._per_device = per_device
-        self._letters: dict[str, OrderedDict[str, DeadLetter]] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def of(self, device_id: str, before_ms: int, limit: int) -> tuple[DeadLetter, ...]:
-        letters = tuple(self._letters[device_id].values()) if device_id in self._letters else ()
-        newest = sorted((one for one in letters if not before_ms or one.at_ms < before_ms), key=lambda one: -one.at_ms)
-        return tuple(newest[:limit])
-
-    def get(self, device_id: str, message_id: str) -> DeadLetter | None:
-        letters = self._letters.get(device_id)
-        return None if letters is None else letters.get(message_id)
-
-    def add(self, letter: DeadLetter) -> Sequence[DeadLetter]:
-        """Adds a letter; gives those that had to go for it."""
-        letters = self._letters.setdefault(letter.device_id, OrderedDict())
-        replaced = letters.pop(letter.publication.message_id, None)
-        gone = [] if replaced is None else [replaced]
-        letters[letter.publication.message_id] = letter
-        if len(letters) > self._per_device:
-            gone.append(letters.popitem(last=False)[1])
-        self._count += 1 - len(gone)
-        return gone
-
-    def drop(self, device_id: str, message_id: str) -> DeadLetter | None:
-        """Takes a letter out, and gives it."""
-        letters = self._letters.get(device_id)
-        if letters is None or message_id not in letters:
-            return None
-        letter = letters.pop(message_id)
-        self._count -= 1
-        if not letters:
-            del self._letters[device_id]
-        return letter
-
-    def forget_device(self, device_id: str) -> Sequence[DeadLetter]:
-        """Takes out all letters of a device, and gives them."""
-        letters = self._letters.pop(device_id, None)
-        gone: tuple[DeadLetter, ...] = () if letters is None else tuple(letters.values())
-        self._count -= len(gone)
-        return gone

@@ -12,7 +12,6 @@ from streampush.protocol.terms import Durability, Milestone
 from streampush.push.channels import is_addressed
 from streampush.push.ids import clearing_id
 from streampush.push.values import (
-    FALLBACK,
     NO_COUNTS,
     NO_PUSHES,
     Accepted,
@@ -39,11 +38,12 @@ from streampush.push.values import (
     Undeliverable,
     Want,
 )
-from streampush.store.drafts import scheduled, weight
+from streampush.store.drafts import scheduled
 from streampush.store.memory import receipts
-from streampush.store.memory.devices import Cursors, DeadLetters, Devices
+from streampush.store.memory.appending import Appending
+from streampush.store.memory.devices import Cursors, Devices
 from streampush.store.memory.keys import Keys
-from streampush.store.memory.log import Log
+from streampush.store.memory.letters import DeadLetters
 from streampush.store.memory.logs import Logs, Space
 from streampush.store.memory.waiting import Outbox, Schedule, draft_weight
 from streampush.store.nodes import OneProcessNodes
@@ -69,82 +69,33 @@ class MemoryStore(OneProcessPresence, OneProcessNodes):
     ) -> None:
         OneProcessPresence.__init__(self, wall_ms)
         OneProcessNodes.__init__(self, wall_ms)
-        self._limits = limits = limits.sized()
+        limits = limits.sized()
         self._wall_ms = wall_ms
         self._space = Space(limits.max_bytes)
         self._logs = Logs(limits, new_epoch(), wall_ms, self._space)
         self._devices = Devices(limits.max_devices)
         self._cursors = Cursors(max_cursors)
-        self._letters = DeadLetters(max_dead_letters)
+        self._letters = DeadLetters(max_dead_letters, self._space)
         self._keys = Keys(limits.max_idempotency_keys, limits.max_idempotency_keys_total)
         self._schedule = Schedule()
         self._outbox = Outbox(limits.max_outbox, self._space)
+        self._appending = Appending(
+            limits, wall_ms, self._space, self._logs, self._devices, self._keys, self._schedule, self._outbox
+        )
 
     # ----------------------------------------------------------------------------------------------------------- append
 
     async def append(self, draft: Draft) -> Accepted:
-        self._check_recipient(draft.channel)
-        asked = draft.idempotency
-        now_ms = self._wall_ms() if asked is not None else 0
-        if asked is not None:
-            known = self._keys.answer(asked, now_ms, draft.channel)
-            if known is not None:
-                return replace(known, duplicate=True)
-        accepted = self._accept(draft)
-        if asked is not None:
-            self._keys.keep(asked, replace(accepted, appended=None), now_ms)
-        return accepted
+        return self._appending.append(draft)
 
     async def first_answer(self, idempotency: Idempotency) -> Accepted | None:
-        known = self._keys.answer(idempotency, self._wall_ms(), "")
-        return None if known is None else replace(known, duplicate=True)
+        return self._appending.first_answer(idempotency)
 
-    def _check_recipient(self, channel: str) -> None:
-        if not is_addressed(channel):
-            return
-        kind, _, name = channel.partition(":")
-        if not (self._devices.knows_user(name) if kind == "user" else self._devices.get(name) is not None):
-            raise Refused(Code.UNKNOWN_RECIPIENT, f"no {kind} of this id was ever seen", channel=channel)
+    async def next_due_ms(self) -> int | None:
+        return self._schedule.next_ms()
 
-    def _accept(self, draft: Draft) -> Accepted:
-        newer = self._newer(draft)
-        if newer is not None:
-            return newer
-        size = draft_weight(draft)
-        self._logs.make_room(draft.channel, size)
-        if draft.deliver_at_ms:
-            self._put_off(draft, size)
-            epoch = self._logs.epoch
-            return Accepted(draft.message_id, draft.channel, 0, epoch, Durability.MEMORY, deliver_at_ms=draft.deliver_at_ms)
-        if draft.fallback:
-            self._outbox.check(draft.channel)
-        appended = self._enter(draft, draft.published_at_ms, self._logs.begin(draft.channel))
-        return Accepted(
-            draft.message_id, draft.channel, appended.publication.offset, appended.epoch, Durability.MEMORY, appended=appended
-        )
-
-    def _enter(self, draft: Draft, published_at_ms: int, log: Log) -> Appended:
-        """Appends, with the work that a fallback is."""
-        if draft.fallback:
-            self._outbox.keep(OutboxWork(FALLBACK, draft.message_id, draft.fallback, published_at_ms))
-        return self._logs.append(draft, published_at_ms, log)
-
-    def _newer(self, draft: Draft) -> Accepted | None:
-        """The answer to a version that was overtaken."""
-        log = self._logs.get(draft.channel) if draft.version else None
-        if log is None:
-            return None
-        version, offset = log.newest_version(draft.collapse_key)
-        if draft.version > version:
-            return None
-        return Accepted(draft.message_id, draft.channel, offset, log.epoch, Durability.MEMORY, superseded=True)
-
-    def _put_off(self, draft: Draft, size: int) -> None:
-        if len(self._schedule) >= self._limits.max_scheduled:
-            detail = f"the store holds {len(self._schedule)} scheduled messages, its limit"
-            raise Refused(Code.QUOTA_EXCEEDED, detail, channel=draft.channel)
-        self._schedule.add(draft)
-        self._space.used += size
+    async def fire_due(self, now_ms: int, limit: int) -> Sequence[Appended]:
+        return self._appending.fire_due(now_ms, limit)
 
     # ------------------------------------------------------------------------------------------------------------- logs
 
@@ -168,30 +119,6 @@ class MemoryStore(OneProcessPresence, OneProcessNodes):
             log.count_readable(after, last, now_ms) if (log := self._logs.get(channel)) is not None else 0
             for channel, after, last in spans
         ]
-
-    async def next_due_ms(self) -> int | None:
-        return self._schedule.next_ms()
-
-    async def fire_due(self, now_ms: int, limit: int) -> Sequence[Appended]:
-        fired = []
-        for _ in range(limit):
-            draft = self._schedule.take_due(now_ms)
-            if draft is None:
-                break
-            self._space.used -= draft_weight(draft)
-            if not self._dropped(draft, now_ms):
-                fired.append(self._enter(draft, now_ms, self._logs.begin_anyway(draft.channel)))
-        return fired
-
-    def _dropped(self, draft: Draft, now_ms: int) -> bool:
-        """Whether a scheduled publication is of no use any more."""
-        if 0 < draft.expires_at_ms <= now_ms or self._newer(draft) is not None:
-            return True
-        try:
-            self._check_recipient(draft.channel)
-        except Refused:
-            return True
-        return False
 
     async def status(self) -> StoreStatus:
         return StoreStatus(
@@ -246,9 +173,7 @@ class MemoryStore(OneProcessPresence, OneProcessNodes):
         if entry is None or not entry.readable(now_ms):
             return False
         letter = DeadLetter(failed.device_id, entry.publication, failed.attempts, failed.reason, failed.at_ms)
-        for gone in self._letters.add(letter):
-            self._space.used -= _letter_weight(gone)
-        self._space.used += entry.weight
+        self._letters.add(letter)
         if is_addressed(failed.channel):
             entry.reached(failed.device_id, Milestone.DEAD_LETTERED, failed.at_ms)
         elif entry.publication.want_receipt:
@@ -288,8 +213,7 @@ class MemoryStore(OneProcessPresence, OneProcessNodes):
 
     async def forget_device(self, device_id: str) -> bool:
         self._cursors.forget_device(device_id)
-        for letter in self._letters.forget_device(device_id):
-            self._space.used -= _letter_weight(letter)
+        self._letters.forget_device(device_id)
         return self._devices.forget(device_id)
 
     async def devices_of_user(self, user_id: str, limit: int) -> Sequence[DeviceRecord]:
@@ -315,11 +239,7 @@ class MemoryStore(OneProcessPresence, OneProcessNodes):
         return self._letters.get(device_id, message_id)
 
     async def drop_dead_letter(self, device_id: str, message_id: str) -> bool:
-        letter = self._letters.drop(device_id, message_id)
-        if letter is None:
-            return False
-        self._space.used -= _letter_weight(letter)
-        return True
+        return self._letters.drop(device_id, message_id)
 
     # --------------------------------------------------------------------------------------------------------- messages
 
@@ -412,8 +332,3 @@ class MemoryStore(OneProcessPresence, OneProcessNodes):
 
     async def outbox_next_ms(self, kind: str) -> int | None:
         return self._outbox.next_ms(kind)
-
-
-def _letter_weight(letter: DeadLetter) -> int:
-    publication = letter.publication
-    return weight(publication.headers, publication.payload, publication.content_type)
