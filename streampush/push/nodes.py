@@ -9,14 +9,19 @@ from streampush.push.near_names import MAX_NEAR, near_names
 from streampush.push.store_ports import NodeStore
 from streampush.push.values import KnownNode, NodeRecord, NodeState
 
+MAX_WORKERS_NAMED = 5
+"""Workers that are named when somebody asks for the node that they are of."""
+
 
 class UnknownNode(Exception):
-    """No node of this name lives. `near`: names that it may have been meant for."""
+    """No node of this name lives. `near`: names that it may have been meant for; `workers`: nodes that are the workers of a node of
+    this name."""
 
-    def __init__(self, name: str, near: Sequence[str]) -> None:
+    def __init__(self, name: str, near: Sequence[str], workers: Sequence[str] = ()) -> None:
         super().__init__(name)
         self.name = name
         self.near = tuple(near)
+        self.workers = tuple(workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,16 @@ class Nodes:
         known = await self._store.nodes()
         found = next((node for node in known if node.record.name == name), None)
         if not told or found is None:
-            raise UnknownNode(name, near_names(name, [node.record.name for node in known], MAX_NEAR))
+            names = [node.record.name for node in known]
+            workers = [other for other in names if _is_worker(other, name)]
+            raise UnknownNode(name, near_names(name, names, MAX_NEAR), workers[:MAX_WORKERS_NAMED])
         return found
+
+
+def _is_worker(name: str, node: str) -> bool:
+    """Whether a supervisor named this node for a worker of that one: NODE-1, NODE-2 and so on."""
+    beginning, dash, number = name.rpartition("-")
+    return bool(dash) and beginning == node and number.isdecimal()
 
 
 def plan(nodes: Sequence[NodeRecord]) -> list[Move]:

@@ -79,4 +79,6 @@ def document(node: KnownNode) -> dict[str, Any]:
 
 def _unknown(error: UnknownNode) -> Problem:
     meant = f"; did you mean {' or '.join(error.near)}?" if error.near else ""
-    return Problem(404, f"no node of this name lives{meant}", field="name")
+    workers = f"; its workers do, each as a node: {', '.join(error.workers)}" if error.workers else ""
+    together = f"; `streampush` commands take them all as '{error.name}-*'" if error.workers else ""
+    return Problem(404, f"no node of this name lives{workers}{together}{meant}", field="name")

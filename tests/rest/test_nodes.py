@@ -31,12 +31,13 @@ SHOWN = {
 }
 
 
-def api() -> Api:
+def api(*others: NodeRecord) -> Api:
     store = MemoryStore(StoreConfig(), lambda: 0, lambda: "e")
     records = (
         NodeRecord("node-1", 7, NodeState.SERVING, "n1:7443", "1", 60, 100, 300.5, 250.0, is_measured=True, leaving=2),
         NodeRecord("node-2", 8, NodeState.DRAINING, connections=20, cap=100),
         NodeRecord("node-3", 9, connections=0, cap=100),
+        *others,
     )
     for record in records:
         Deferred.fromCoroutine(store.announce_node(record, 100))
@@ -70,6 +71,17 @@ def test_a_node_that_is_not_there_is_not_found_and_near_names_are_told(order: st
     assert problem["detail"] == "no node of this name lives; did you mean node-1 or node-2 or node-3?"
     assert problem["field"] == "name"
     assert api().request("POST", f"/v1/nodes/paris/{order}").json()["detail"] == "no node of this name lives"
+
+
+@pytest.mark.parametrize("order", ["drain", "undrain"])
+def test_whoever_names_a_node_of_workers_is_told_how_they_are_named(order: str) -> None:
+    records = [NodeRecord(name, 1, NodeState.SERVING, cap=1) for name in ("n-1-1", "n-1-2", "n-1-x", "n-11-1")]
+    answer = api(*records).request("POST", f"/v1/nodes/n-1/{order}")
+    assert answer.status == 404
+    said = (
+        "no node of this name lives; its workers do, each as a node: n-1-1, n-1-2; `streampush` commands take them all as 'n-1-*'"
+    )
+    assert answer.json()["detail"] == said
 
 
 def test_a_rebalance_says_what_it_moves() -> None:
