@@ -40,7 +40,7 @@ class SupervisorFigures(Collector):
             up.add_metric((str(worker.number),), worker.state in ALIVE)
         yield up
         restarts = CounterMetricFamily(
-            "streampush_worker_restarts_total", "Workers that died and are started again, by why.", labels=("reason",)
+            "streampush_worker_restarts_total", "Workers that died or left and are started again, by why.", labels=("reason",)
         )
         for reason, count in self._roster.restarts.items():
             restarts.add_metric((reason.value,), count)

@@ -8,7 +8,8 @@ The first worker is started alone. If its process refuses to start, with status 
 others: the supervisor gives up with the same status. As soon as the first has answered, or died otherwise, the others follow.
 
 A worker that dies is started again after a wait that doubles with each death and is drawn at random, so that several do not come
-up in step. A worker that was up for long begins with the first wait again.
+up in step. A worker that was up for long begins with the first wait again. One that was asked to leave, by a person and not by
+the supervisor, has not failed: another is started at once.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Reason(Enum):
     SIGNAL = "signal"  # it was killed: by a person, by the kernel for want of memory, by its own crash
     HUNG = "hung"  # it did not answer, and was killed by the supervisor
     START = "start"  # it died before it had answered once
+    LEFT = "left"  # it drained and ended because it was asked to
 
 
 TABLE: Final = MappingProxyType(
@@ -184,7 +186,7 @@ class Worker:
 
 @dataclass(slots=True)
 class Restarted:
-    """What `died` tells, for log and metrics."""
+    """What `died` tells, for log and metrics. `wait`: seconds until the next process is started."""
 
     reason: Reason
     wait: float
@@ -251,10 +253,7 @@ class Roster:
             return None
         reason = _reason(before, worker, death)
         self.restarts[reason] += 1
-        if now - worker.started_at >= self._times.steady_after:
-            worker.deaths = 0
-        wait = doubled(self._times.first_wait, worker.deaths, self._times.longest_wait) * (0.5 + self._random() / 2)
-        worker.deaths += 1
+        wait = 0.0 if reason is Reason.LEFT else self._next_wait(worker, now)
         worker.due = now + wait
         if wait > self._times.queue_patience and len(self.workers) > 1:
             self._orders.append(Park(number))
@@ -322,6 +321,13 @@ class Roster:
             return Ask(worker.number)
         return Kill(worker.number, signal.SIGKILL)
 
+    def _next_wait(self, worker: Worker, now: float) -> float:
+        if now - worker.started_at >= self._times.steady_after:
+            worker.deaths = 0
+        wait = doubled(self._times.first_wait, worker.deaths, self._times.longest_wait) * (0.5 + self._random() / 2)
+        worker.deaths += 1
+        return wait
+
     def _lead(self, now: float) -> None:
         if not self._led:
             self._led = True
@@ -347,4 +353,6 @@ def _reason(before: State, worker: Worker, death: Death) -> Reason:
         return Reason.HUNG
     if not worker.heard:
         return Reason.START
+    if death.status == 0 or death.signal in (signal.SIGTERM, signal.SIGINT):  # twistd drains first, and then ends by the signal
+        return Reason.LEFT
     return Reason.SIGNAL if death.signal is not None else Reason.EXIT

@@ -6,10 +6,8 @@ import math
 import os
 import random
 import resource
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -28,28 +26,33 @@ from streampush.handover.inherited import Inherited
 from streampush.handover.notify import ServiceNotices
 from streampush.handover.upgrades import Launch
 from streampush.observe.log import LineObserver
-from streampush.rest.asking import Asker, NoAnswer
-from streampush.rest.problems import Answer
-from streampush.rest.reports import READY, ReportSite, json_body
-from streampush.supervised import Supervised, Told
+from streampush.rest.asking import NoAnswer
+from streampush.rest.reports import ReportSite
+from streampush.supervised import Told
 from streampush.supervisor.figures import SupervisorFigures
 from streampush.supervisor.merging import MergedReports
 from streampush.supervisor.process import WorkerProcess
 from streampush.supervisor.queues import Queue, bind_all, close_all
-from streampush.supervisor.roster import ALIVE, Ask, Death, GiveUp, Hurry, Kill, Order, Over, Park, Roster, Start, State, Stop
+from streampush.supervisor.roster import (
+    ALIVE,
+    Ask,
+    Death,
+    GiveUp,
+    Hurry,
+    Kill,
+    Order,
+    Over,
+    Park,
+    Reason,
+    Roster,
+    Start,
+    State,
+    Stop,
+)
 from streampush.supervisor.shares import settings, worker_name
+from streampush.supervisor.sockets import WorkerSockets
 from streampush.supervisor.succession import SupervisorSuccession
 from streampush.supervisor.times import Times
-
-MAX_READY_BYTES: Final = 64 * 1024
-"""Bytes of a worker's answer to whether it is ready."""
-
-MAX_REASONS: Final = 20
-MAX_REASON: Final = 200
-"""Reasons kept of a worker, and characters of each."""
-
-MAX_PATH: Final = 107
-"""Bytes of a Unix socket's path (unix(7))."""
 
 DESCRIPTORS: Final = 64
 DESCRIPTORS_EACH: Final = 12
@@ -101,8 +104,7 @@ class Supervisor(Service):
         self.roster = Roster(config.node.workers, self._times, random.random)
         self._processes: dict[int, WorkerProcess] = {}
         self._queues: list[list[Queue]] = []
-        self._askers: dict[int, Asker] = {}
-        self._folder = ""
+        self._sockets = WorkerSockets(reactor, config, environ, self._times.ask_deadline)
         self._port: IListeningPort | None = None
         self._alarm: IDelayedCall | None = None
         self._over: Deferred[None] = Deferred()
@@ -162,9 +164,9 @@ class Supervisor(Service):
             self._observer.start()
         try:
             self._succession.start()
+            self._open_folder()
         except ConfigError as error:
             self._refuse(error)
-        self._open_folder()
         for warning in self._warnings:
             self._log.warn("{problem}", problem=warning)
         self._old_hangup = signal.signal(signal.SIGHUP, self._hangup)
@@ -172,23 +174,11 @@ class Supervisor(Service):
         self._reactor.callWhenRunning(self._begin)
 
     def _open_folder(self) -> None:
-        parent = self._environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or None  # systemd may name several
-        try:
-            self._folder = tempfile.mkdtemp(prefix="streampush-", dir=parent)
-        except OSError as error:
-            self._refuse(
-                ConfigError(self._config.file, "node.workers", f"no folder for their sockets in {parent}: {error.strerror}")
-            )
-        place = Supervised(self._folder, self._config.node.workers)
-        if len(os.fsencode(place.socket)) > MAX_PATH or len(os.fsencode(place.supervisor)) > MAX_PATH:
-            os.rmdir(self._folder)
-            text = f"{self._folder} is too long a path for their sockets, set TMPDIR"
-            self._refuse(ConfigError(self._config.file, "node.workers", text))
-        for worker in self.roster.workers:
-            path = Supervised(self._folder, worker.number).socket
-            self._askers[worker.number] = Asker(self._reactor, path, deadline=self._times.ask_deadline, max_bytes=MAX_READY_BYTES)
-        reports = MergedReports(self._reactor, self.roster, self._folder, self._node_name, SupervisorFigures(self.roster))
-        self._port = self._reactor.listenUNIX(place.supervisor, ReportSite(reports, self._reactor), mode=0o600)
+        self._sockets.open()
+        folder = self._sockets.folder
+        reports = MergedReports(self._reactor, self.roster, folder, self._node_name, SupervisorFigures(self.roster))
+        supervisor = self._sockets.place(self._config.node.workers).supervisor
+        self._port = self._reactor.listenUNIX(supervisor, ReportSite(reports, self._reactor), mode=0o600)
 
     def _begin(self) -> None:
         self._log.info(
@@ -236,7 +226,7 @@ class Supervisor(Service):
             stopped = self._port.stopListening()
             if stopped is not None:
                 await stopped
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._sockets.remove()
         if self._old_hangup is not None:
             signal.signal(signal.SIGHUP, self._old_hangup)
             signal.signal(signal.SIGUSR2, self._old_upgrade)
@@ -309,7 +299,7 @@ class Supervisor(Service):
                 self._over.callback(None)
 
     def _start(self, number: int) -> None:
-        place = Supervised(self._folder, number)
+        place = self._sockets.place(number)
         process = WorkerProcess(lambda death: self._reactor.callLater(0, self._ended, number, death))  # an order is being obeyed
         command = self._command(settings(self._config, self._node_name, number))
         try:
@@ -336,7 +326,7 @@ class Supervisor(Service):
         worker = self.roster.worker(number)
         incarnation = worker.incarnation
         try:
-            reasons = _reasons(await self._askers[number].ask(READY))
+            reasons = await self._sockets.reasons(number)
         except NoAnswer as error:
             if worker.incarnation == incarnation:
                 self._unanswered(number, str(error))
@@ -371,6 +361,10 @@ class Supervisor(Service):
         restarted = self.roster.died(number, death, self._reactor.seconds())
         if restarted is None:
             self._log.info("{worker} has ended: {death}", worker=self._named(number), death=str(death))
+        elif restarted.reason is Reason.LEFT:
+            self._log.info(
+                "{worker} has left, as it was told ({death}), the next starts", worker=self._named(number), death=str(death)
+            )
         else:
             self._log.error(
                 "{worker} has died ({reason}): {death}, the next starts in {wait} s",
@@ -386,14 +380,3 @@ class Supervisor(Service):
 
     def _failed(self, failure: Any) -> None:
         self._log.failure("a question failed", failure=failure)
-
-
-def _reasons(answer: Answer) -> tuple[str, ...]:
-    """Why a worker says that it should get no traffic; empty: it should. Raises NoAnswer for what is no such answer."""
-    body = json_body(answer)
-    if answer.status == 200:
-        return ()
-    reasons = body.get("reasons") if body is not None else None
-    if answer.status != 503 or not isinstance(reasons, list):
-        raise NoAnswer(f"status {answer.status}")
-    return tuple(str(reason)[:MAX_REASON] for reason in reasons[:MAX_REASONS]) or ("not ready",)

@@ -112,8 +112,10 @@ class DeathTests(SupervisorTestCase):
         self.handshake(self.connect(launched)).close()
         os.kill(launched.pids["n-1"], signal.SIGTERM)
         launched.until_event("stopped", node="n-1")
-        self.assertEqual(launched.until_event("has died")["death"], "SIGTERM")
+        left = launched.until_event("has left")
+        self.assertEqual((left["death"], left["level"]), ("SIGTERM", "info"))
         self.handshake(self.connect(launched))
+        self.assertEqual(launched.sample('streampush_worker_restarts_total{reason="left"}'), 1)
 
     def test_counters_go_on_over_a_death(self) -> None:
         launched = self.serving(1)

@@ -23,6 +23,7 @@ from streampush.supervisor.roster import (
     Over,
     Park,
     Reason,
+    Restarted,
     Roster,
     Start,
     State,
@@ -129,7 +130,7 @@ def test_it_is_asked_again_an_interval_after_its_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("death", "reason"), [(Death(0), Reason.EXIT), (Death(1), Reason.EXIT), (Death(None, signal.SIGSEGV), Reason.SIGNAL)]
+    ("death", "reason"), [(Death(2), Reason.EXIT), (Death(1), Reason.EXIT), (Death(None, signal.SIGSEGV), Reason.SIGNAL)]
 )
 def test_a_worker_that_dies_is_counted_by_reason_and_started_again(death: Death, reason: Reason) -> None:
     made = serving(2)
@@ -139,6 +140,23 @@ def test_a_worker_that_dies_is_counted_by_reason_and_started_again(death: Death,
     assert made.restarts[reason] == 1
     assert made.worker(2).state is State.BACKOFF
     assert until(made, Start, 10.0) == (10.0 + restarted.wait, Start(2))
+
+
+@pytest.mark.parametrize("death", [Death(0), Death(None, SIGTERM), Death(None, signal.SIGINT)])
+def test_a_worker_that_leaves_as_it_was_asked_to_is_followed_at_once_and_waits_are_none_the_longer(death: Death) -> None:
+    made = serving(1)
+    for now in (10.0, 11.0):
+        assert made.died(1, death, now) == Restarted(Reason.LEFT, 0.0)
+        assert made.advance(now) == (Start(1),)
+        made.answered(1, (), now)
+    assert made.restarts[Reason.LEFT] == 2
+    assert made.died(1, KILLED, 12.0) == Restarted(Reason.SIGNAL, TIMES.first_wait)
+
+
+def test_a_worker_that_is_ended_before_it_has_answered_has_not_left() -> None:
+    made = roster(1)
+    made.advance(0.0)
+    assert made.died(1, Death(None, SIGTERM), 1.0) == Restarted(Reason.START, TIMES.first_wait)
 
 
 def test_the_waits_double_up_to_the_longest() -> None:

@@ -155,7 +155,7 @@ class DeathTests(SeveralTestCase):
         publisher = self.pushed(launched)
         for name in WORKERS:
             os.kill(launched.pids[name], signal.SIGTERM)
-            launched.until_event("has died", worker=name)
+            launched.until_event("has left", worker=name)
             launched.until_ready(name)
         self.go_on(publisher)
         self.nothing_is_lost(publisher, device)
