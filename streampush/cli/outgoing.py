@@ -65,6 +65,10 @@ class PublishRefused(Exception):
 class Publisher(Protocol):
     """A way to the server."""
 
+    @property
+    def answer_timeout(self) -> float:
+        """Seconds that an answer is waited for."""
+
     async def publish(self, message: Outgoing) -> Sent:
         """Returns when the message is stored. Raises PublishRefused, or an exits.Failure that says what is wrong."""
 

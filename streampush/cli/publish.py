@@ -18,6 +18,7 @@ from twisted.internet.task import deferLater
 from streampush.cli.alert_options import message_alert, message_alert_options
 from streampush.cli.exits import Failure, RefusedByServer, describe_code
 from streampush.cli.outgoing import Outgoing, Publisher, PublishRefused, Sent
+from streampush.cli.patience import Patience
 from streampush.cli.rest_publisher import RestPublisher
 from streampush.cli.running import run
 from streampush.cli.sources import lines, once, read_payload
@@ -213,8 +214,11 @@ async def carry_out(reactor: Any, publisher: Publisher, job: Job) -> None:
             if not many:
                 click.echo(json.dumps(asdict(one)) if job.as_json else sentence(one))
 
+        def say(text: str) -> None:
+            click.echo(text if hidden else f"\n{text}", err=True)
+
         try:
-            await publish_all(reactor, publisher, job, report)
+            await publish_all(reactor, publisher, job, report, Patience(reactor, say, answer_timeout=publisher.answer_timeout))
         except PublishRefused as error:
             text = f"refused: {describe_code(error.code, error.advice, error.detail, error.retry_after)}"
             raise RefusedByServer(text + _so_far(count)) from error
@@ -226,8 +230,8 @@ async def carry_out(reactor: Any, publisher: Publisher, job: Job) -> None:
         click.echo(_summary(sent, count, reactor.seconds() - started))
 
 
-async def publish_all(clock: Any, publisher: Publisher, job: Job, report: Callable[[Sent], None]) -> None:
-    """Publishes one after the other, so that they are stored in order; `report` is told of each.
+async def publish_all(clock: Any, publisher: Publisher, job: Job, report: Callable[[Sent], None], patience: Patience) -> None:
+    """Publishes one after the other, so that they are stored in order; `report` is told of each, `patience` of those that wait.
 
     `clock`: an IReactorTime. Raises as Publisher.publish does.
     """
@@ -238,18 +242,25 @@ async def publish_all(clock: Any, publisher: Publisher, job: Job, report: Callab
             due = started + number / job.rate if job.rate else 0.0
             if due > clock.seconds():
                 await deferLater(clock, due - clock.seconds())
-            report(await _patiently(clock, publisher, replace(job.model, payload=payload)))
+            patience.begin()
+            try:
+                sent = await _patiently(clock, publisher, replace(job.model, payload=payload), patience)
+            finally:
+                patience.end()
+            report(sent)
             number += 1
 
 
-async def _patiently(clock: Any, publisher: Publisher, message: Outgoing) -> Sent:
+async def _patiently(clock: Any, publisher: Publisher, message: Outgoing, patience: Patience) -> Sent:
     """Publishes, and obeys a server that says when to try again."""
-    for _ in range(MAX_TRIES - 1):
+    for tries in range(MAX_TRIES - 1, 0, -1):
+        begun = clock.seconds()
         try:
             return await publisher.publish(message)
         except PublishRefused as error:
             if not error.retry_after:
                 raise
+            patience.refused(error, tries, tries * (clock.seconds() - begun + error.retry_after))
             await deferLater(clock, error.retry_after)
     return await publisher.publish(message)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from streampush.cli.exits import BadCredentials, Failure
 from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
-from streampush.cli.rest_client import RestClient
+from streampush.cli.rest_client import REPLY_TIMEOUT, RestClient
 from streampush.protocol.codes import CODES, Advice, Code
 from streampush.push.values import Alert
 
@@ -19,6 +19,8 @@ class RestPublisher:
 
     `ca_pem`: the CA that signed the server's certificate, for https. `reactor`: the running one.
     """
+
+    answer_timeout = REPLY_TIMEOUT
 
     def __init__(self, reactor: Any, url: str, key: str, ca_pem: bytes) -> None:
         self._client = RestClient(reactor, url, key, ca_pem)

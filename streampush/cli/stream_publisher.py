@@ -12,12 +12,14 @@ from streampush.cli.target import Target
 from streampush.client import Alert
 from streampush.client.errors import ClientError, RequestRefused
 from streampush.client.publishing import PublishOptions
-from streampush.client.stream import StreamClient
+from streampush.client.stream import REQUEST_TIMEOUT, StreamClient
 from streampush.client.tls import ClientTls
 
 
 class StreamPublisher:
     """Publishes over one connection, which is made with the first message."""
+
+    answer_timeout = REQUEST_TIMEOUT
 
     def __init__(self, reactor: Any, host: str, port: int, tls: ClientTls) -> None:
         self._first = FirstConnection(host, port)

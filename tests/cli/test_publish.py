@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from streampush.cli.exits import NoConnection, RefusedByServer
 from streampush.cli.main import main
 from streampush.cli.outgoing import Outgoing, PublishRefused, Sent
+from streampush.cli.patience import SAME_AGAIN, Patience
 from streampush.cli.publish import MAX_TRIES, Job, carry_out, parse_moment, publish_all, sentence
 from streampush.cli.sources import once
 from streampush.protocol.codes import Advice, Code
@@ -29,6 +30,8 @@ JOB = Job(Outgoing("news/today", b""), lambda reactor: once(b"x", 3), 3, 0.0, Fa
 class Recorder:
     """A publisher that remembers when it was given what, and refuses as often as it is told to."""
 
+    answer_timeout = 60.0
+
     def __init__(self, clock: Clock, *refusals: PublishRefused) -> None:
         self._clock = clock
         self._refusals = list(refusals)
@@ -36,9 +39,12 @@ class Recorder:
         self.messages: list[Outgoing] = []
         self.fail_behind = 0  # messages; then the connection is gone
         self.closed = False
+        self.unanswered: Deferred[None] | None = None
 
     async def publish(self, message: Outgoing) -> Sent:
         self.times.append(self._clock.seconds())
+        if self.unanswered is not None:
+            await self.unanswered
         if self._refusals:
             raise self._refusals.pop(0)
         if self.fail_behind and len(self.messages) == self.fail_behind:
@@ -50,14 +56,18 @@ class Recorder:
         self.closed = True
 
 
-class PublishAllTests(SynchronousTestCase):
+class PublishAllTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.sent: list[Sent] = []
+        self.said: list[str] = []
 
     def publish(self, publisher: Recorder, job: Job = JOB) -> Deferred[None]:
-        return Deferred.fromCoroutine(publish_all(self.clock, publisher, job, self.sent.append))
+        patience = Patience(self.clock, self.said.append, answer_timeout=60.0, wall=lambda: 1_790_000_000 + self.clock.seconds())
+        return Deferred.fromCoroutine(publish_all(self.clock, publisher, job, self.sent.append, patience))
 
+
+class PublishAllTests(PublishAllTestCase):
     def test_every_payload_is_published_and_reported(self) -> None:
         publisher = Recorder(self.clock)
         self.successResultOf(self.publish(publisher))
@@ -99,6 +109,46 @@ class PublishAllTests(SynchronousTestCase):
         self.assertEqual(self.sent, [])
 
 
+class PatienceTests(PublishAllTestCase):
+    """The server's clock begins at 14:13:20 UTC."""
+
+    def test_a_wait_of_less_than_a_second_is_not_told(self) -> None:
+        done = self.publish(Recorder(self.clock, refusal(retry_after=0.9)))
+        self.clock.advance(0.9)
+        self.successResultOf(done)
+        self.clock.advance(10)
+        self.assertEqual(self.said, [])
+
+    def test_a_wait_for_redis_is_told_after_a_second_with_its_end(self) -> None:
+        away = PublishRefused(Code.STORE_UNAVAILABLE, Advice.RETRY, "Redis is away: Connection refused", 1.0)
+        done = self.publish(Recorder(self.clock, away, away))
+        self.clock.advance(0.9)
+        self.assertEqual(self.said, [])
+        self.clock.advance(0.1)
+        words = "waits: 3008 Redis is away: Connection refused; advice: retry; tries again"
+        self.assertEqual(self.said, [f"{words}, 4 times at most, until about 14:13:24 UTC"])
+        self.clock.advance(1.0)
+        self.successResultOf(done)
+        self.assertEqual(len(self.said), 1)
+
+    def test_another_reason_is_told_at_once_and_the_same_again_after_a_while(self) -> None:
+        slow, away = refusal(retry_after=SAME_AGAIN / 2), PublishRefused(Code.STORE_UNAVAILABLE, Advice.RETRY, "away", SAME_AGAIN)
+        done = self.publish(Recorder(self.clock, slow, slow, away, away))
+        told = [(self.clock.advance(SAME_AGAIN / 2), len(self.said))[1] for _ in range(6)]
+        self.assertEqual(told, [1, 2, 2, 3, 3, 3])
+        self.successResultOf(done)
+
+    def test_a_server_that_does_not_answer_is_waited_for_until_a_moment_that_is_told(self) -> None:
+        silent = Recorder(self.clock)
+        silent.unanswered = Deferred()
+        done = self.publish(silent)
+        self.clock.advance(1.0)
+        self.assertEqual(self.said, ["waits for the server's answer, until about 14:14:20 UTC"])
+        silent.unanswered.callback(None)
+        self.successResultOf(done)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
 class CarryOutTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
@@ -114,6 +164,15 @@ class CarryOutTests(SynchronousTestCase):
         self.successResultOf(self.carry_out(replace(JOB, payloads=lambda reactor: once(b"x", 1), total=1)))
         self.assertEqual(self.out.getvalue(), "published m-1 to news/today, offset 1, 2 connections\n")
         self.assertEqual(self.err.getvalue(), "")
+
+    def test_what_it_waits_for_is_told_on_stderr(self) -> None:
+        self.publisher = Recorder(self.clock, refusal(retry_after=2.0))
+        done = self.carry_out()
+        self.clock.advance(1.0)
+        self.assertIn("waits: 3001 too fast", self.err.getvalue())
+        self.clock.advance(1.0)
+        self.successResultOf(done)
+        self.assertNotIn("waits", self.out.getvalue())
 
     def test_many_are_summed_up(self) -> None:
         done = self.carry_out(replace(JOB, rate=1.0))
