@@ -9,6 +9,7 @@ import resource
 import socket
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version
+from time import process_time
 from typing import Any
 from uuid import uuid4
 
@@ -226,7 +227,7 @@ class Parts:
 
     def _make_governor(self) -> Governor:
         admission = self.config.admission
-        capacity = HandshakeCapacity(admission.handshake_share, admission.accept_rate)
+        capacity = HandshakeCapacity(admission.handshake_share, admission.accept_rate, process_time)
         governor = Governor(capacity, random.Random(os.urandom(16)))  # noqa: S311 - spreads clients
         self.registry.register(NodeFigures(governor, self.admission, self._reactor.seconds))
         return governor

@@ -91,7 +91,7 @@ class AdmissionConfig:
     max_handshakes: int = setting(200, "handshakes", "TLS handshakes under way at once", 1, 100_000)
     max_handshakes_per_address: int = setting(50, "handshakes", "one address must not hold all of them", 1, 100_000)
     max_told: int = setting(32, "connections", "refused, and told at once when to come back; 0: all are just cut", 0, 10_000)
-    handshake_share: float = setting(0.5, "share", "of one core for handshakes; the rest for what is connected", 0.01, 1)
+    handshake_share: float = setting(0.5, "share", "of one core for those who connect; the rest for who has", 0.01, 1)
 
 
 @dataclass(frozen=True, slots=True)

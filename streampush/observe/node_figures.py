@@ -19,6 +19,9 @@ class Capacity(Protocol):
     def resumed_cost(self) -> float: ...
 
     @property
+    def rest_cost(self) -> float: ...
+
+    @property
     def per_second(self) -> float: ...
 
     def free(self, now: float) -> float: ...
@@ -59,12 +62,13 @@ class NodeFigures(Collector):
         """As of now."""
         now = self._clock()
         capacity = self._governor.capacity
-        cost = GaugeMetricFamily("streampush_handshake_cpu_seconds", "CPU time of a handshake, measured.", labels=("kind",))
+        cost = GaugeMetricFamily("streampush_handshake_cpu_seconds", "CPU time of a handshake, and of the rest.", labels=("kind",))
         cost.add_metric(("full",), capacity.full_cost)
         cost.add_metric(("resumed",), capacity.resumed_cost)
+        cost.add_metric(("rest",), capacity.rest_cost)
         yield cost
         for name, text, value in (
-            ("handshake_capacity", "Full handshakes that the node can make in a second.", capacity.per_second),
+            ("handshake_capacity", "Clients that the node can take in a second.", capacity.per_second),
             ("handshakes_free", "What is left of that beside those of the last seconds.", capacity.free(now)),
             ("slots_promised", "Clients that were told when to come back, and have not had to yet.", self._governor.promised(now)),
             ("node_draining", "Whether the node takes no new connections.", int(self._door.draining)),

@@ -5,9 +5,10 @@ its turn: `LEAD` seconds before its slot it gets a GoAway, finishes what is unde
 fast the slots follow each other and how many there are is asked of the governor anew at each step, so a node that dies, fills up
 or is drained meanwhile changes the plan. Connections for which nobody has room stay.
 
-A stop has an end: half of its time is for telling the connections one by one; then the rest is told at once, with slots that lie
-further ahead. Without another node the slots are for this one, after its restart; or at once, if another process serves on its
-port already.
+A stop has an end: half of its time is for telling the connections. Where the slots follow each other too slowly for that, they are
+told evenly over this time, with slots that lie further ahead: all of them at its end would be more than a busy core can tell in the
+time that is left. Without another node the slots are for this one, after its restart, and all are told at once; if another process
+serves on its port already, for that one.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Leaving:
         self._why: Why | None = None
         self._detail = ""
         self._queue: deque[Leaver] = deque()
-        self._tell_all_at = 0.0  # of a stop
+        self._told_evenly = (0, 0.0, 0.0)  # of a stop: how many are to be told, from when on, and in how many seconds
         self._closed_at = 0.0  # of a stop: when what is left will be cut
         self._move_until = 0.0
         self._is_followed = False
@@ -129,9 +130,8 @@ class Leaving:
         """All are to leave, and what is left will be cut in so many seconds. `is_followed`: another process serves on our port."""
         now = self._clock()
         self._is_followed = is_followed
-        self._tell_all_at = now + seconds / 2 if is_followed or self._governor.takers() else now
         self._closed_at = now + seconds
-        self._begin(Why.STOP, detail)
+        self._begin(Why.STOP, detail, over=seconds / 2 if is_followed or self._governor.takers() else 0.0)
 
     def cease(self) -> None:
         """Nobody leaves any more but those who were told."""
@@ -141,13 +141,14 @@ class Leaving:
             self._call.cancel()
             self._call = None
 
-    def _begin(self, why: Why, detail: str, keep: int = 0) -> None:
+    def _begin(self, why: Why, detail: str, keep: int = 0, over: float = 0.0) -> None:
         self.cease()
         self._why = why
         self._detail = detail
         self._gather()
         for _ in range(min(keep, len(self._queue))):
             self._queue.pop()
+        self._told_evenly = (len(self._queue), self._clock(), over)
         rate = self._governor.rate_elsewhere()
         self._log.info(
             "connections that are to leave ({why}): {connections}, {pace}",
@@ -168,15 +169,14 @@ class Leaving:
     def _step(self) -> None:
         self._call = None
         now = self._clock()
-        if self._why is Why.STOP and now >= self._tell_all_at:
-            self._tell_many(now, MAX_TOLD)
-        else:
-            self._tell_due(now)
+        self._tell_due(now)
+        late = self._late(now)
+        if late > 0:
+            self._tell_many(now, min(late, MAX_TOLD))
         if self._why is Why.MOVE and now >= self._move_until:
             self._queue.clear()
         if self._queue:
-            in_haste = self._why is Why.STOP and now >= self._tell_all_at
-            self._call = self._call_later(0.0 if in_haste else STEP, self._step)
+            self._call = self._call_later(0.0 if late > MAX_TOLD else STEP, self._step)
         elif self._why is Why.DRAIN:
             self._call = self._call_later(LOOK_AGAIN, self._look_again)
         else:
@@ -196,8 +196,16 @@ class Leaving:
         while self._queue and room > 0 and wait(now) <= LEAD:
             room -= self._tell(self._queue.popleft(), now, elsewhere=not here)
 
+    def _late(self, now: float) -> int:
+        """How many more must be told by now, if a stop is to tell all in its time."""
+        if self._why is not Why.STOP:
+            return 0
+        number, began, over = self._told_evenly
+        left = number * (1.0 - (now - began + STEP) / over) if over else 0.0
+        return len(self._queue) - max(0, int(left))
+
     def _tell_many(self, now: float, number: int) -> None:
-        """The next ones of a stop whose time for telling is over."""
+        """The next ones of a stop, also if their slots are far ahead."""
         room = self._governor.room_elsewhere()
         while self._queue and number:
             told = self._tell(self._queue.popleft(), now, elsewhere=room > 0)

@@ -301,7 +301,7 @@ class Supervisor(Service):
     def _start(self, number: int) -> None:
         place = self._sockets.place(number)
         process = WorkerProcess(lambda death: self._reactor.callLater(0, self._ended, number, death))  # an order is being obeyed
-        command = self._command(settings(self._config, self._node_name, number))
+        command = self._command(settings(self._config, self._node_name, number, os.cpu_count() or 1))
         try:
             if os.path.exists(place.socket):
                 os.unlink(place.socket)  # of a process that was killed

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 from streampush.config import Config
 from streampush.supervisor.steering import BY_ADDRESS
 
+LEAST_HANDSHAKE_SHARE: Final = 0.01
+"""What the configuration takes at the least."""
 
-def settings(config: Config, node_name: str, number: int) -> tuple[str, ...]:
-    """As "section.key=value", for worker `number` (from 1 on) of the node with this name.
+
+def settings(config: Config, node_name: str, number: int, cores: int) -> tuple[str, ...]:
+    """As "section.key=value", for worker `number` (from 1 on) of the node with this name, on a machine with so many cores.
 
     What bounds memory and descriptors of the node is shared out; the limit of an address is not where each address has one worker.
-    What bounds the work of a core (accept_rate, handshakes under way) is not: each worker has its own core.
+    What bounds the work of a core (accept_rate, handshakes under way) is not: each worker has its own core. Where there are more
+    workers than cores, each promises to take so many fewer clients.
     """
     workers, admission = config.node.workers, config.admission
+    handshakes = max(admission.handshake_share * min(1.0, cores / workers), LEAST_HANDSHAKE_SHARE)
     per_address = admission.max_per_address
     if config.listen.steering != BY_ADDRESS:
         per_address = _uneven_share(per_address, workers)
@@ -25,6 +31,7 @@ def settings(config: Config, node_name: str, number: int) -> tuple[str, ...]:
         f"node.name={worker_name(node_name, number)}",
         f"admission.max_connections={_share(admission.max_connections, workers)}",
         f"admission.max_per_address={per_address}",
+        f"admission.handshake_share={handshakes:.4f}",
     )
 
 

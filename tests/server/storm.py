@@ -16,7 +16,7 @@ from streampush.config import AdmissionConfig
 from streampush.protocol.codes import CODES, Code
 from streampush.push.values import NodeRecord, NodeState
 from streampush.server.admission import CODE_OF, Admission
-from streampush.server.capacity import MEASURED_AFTER, HandshakeCapacity
+from streampush.server.capacity import ASSUMED_REST, MEASURED_AFTER, HandshakeCapacity
 from streampush.server.governor import ANNOUNCED_EVERY, Governor
 from streampush.server.leaving import Leaving
 
@@ -24,6 +24,8 @@ HANDSHAKE = 0.1
 """Seconds from a client's connect to its Welcome, or to the GoAway in place of it."""
 
 HANDSHAKE_CPU = 0.001
+SHARE = 200 * (HANDSHAKE_CPU + ASSUMED_REST)
+"""Of a core: each node takes 200 clients a second."""
 
 
 class _Call:
@@ -72,7 +74,7 @@ class StormNode:
         self.name = name
         self.up = True
         self.admission = Admission(config, config.max_connections)
-        self.governor = Governor(HandshakeCapacity(0.2, config.accept_rate), random)
+        self.governor = Governor(HandshakeCapacity(SHARE, config.accept_rate, lambda: 0.0), random)
         self.guests: dict[Client, Guest] = {}
         self.admitted: list[float] = []
         self.tried: list[float] = []

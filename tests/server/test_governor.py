@@ -15,7 +15,7 @@ NOW = 1_000.0
 
 
 def governor(*others: NodeRecord) -> Governor:
-    made = Governor(HandshakeCapacity(0.5, 200.0), Random(1))
+    made = Governor(HandshakeCapacity(2.0, 200.0, lambda: 0.0), Random(1))
     made.heard(others)
     return made
 

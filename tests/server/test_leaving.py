@@ -58,7 +58,7 @@ class LeavingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_000.0)
-        self.governor = Governor(HandshakeCapacity(0.5, 50.0), Random(1))
+        self.governor = Governor(HandshakeCapacity(0.5, 50.0, lambda: 0.0), Random(1))
         self.guests = [Guest(self.clock) for _ in range(100)]
         self.metrics = Counted()
         self.leaving = Leaving(
@@ -179,16 +179,29 @@ class LeavingTests(SynchronousTestCase):
 
     # -------------------------------------------------------------------------------------------------------------- stop
 
-    def test_a_stop_tells_one_by_one_for_half_of_its_time_and_then_the_rest(self) -> None:
+    def test_a_stop_tells_all_evenly_in_half_of_its_time_if_the_others_are_too_slow_for_that(self) -> None:
         self.leaving.stop("stopped", 4.0)
-        self.pass_time(1.9)
-        early = len(self.told())
-        self.assertTrue(40 <= early <= 70, early)
-        self.pass_time(0.3)
+        for second in (0.5, 1.0, 1.5):
+            self.pass_time(0.5)
+            self.assertLessEqual(abs(len(self.told()) - 50 * (second + STEP)), 6)
+        self.pass_time(0.5)
         self.assertEqual(len(self.told()), 100)
         slots = [guest.slot for guest in self.guests]
         self.assertEqual(len({round(slot, 3) for slot in slots}), 100)
         self.assertLess(max(slots) - 1_000.0, 100 / 20 + 1)
+
+    def test_a_stop_goes_by_the_slots_if_the_others_are_fast_enough(self) -> None:
+        self.leaving.stop("stopped", 40.0)
+        self.pass_time(6.0)
+        self.assertEqual(len(self.told()), 100)
+        self.assertTrue(all(guest.slot - (guest.told_at or 0.0) <= LEAD + 1 / 20 for guest in self.guests))
+
+    def test_a_stop_that_is_held_up_tells_those_who_are_late_without_a_pause(self) -> None:
+        self.guests += [Guest(self.clock) for _ in range(900)]
+        self.leaving.stop("stopped", 4.0)
+        self.assertLess(len(self.told()), 100)
+        self.clock.advance(1.5)  # nothing was done meanwhile
+        self.assertEqual(len(self.told()), 801)
 
     def test_a_stop_lets_nobody_stay_longer_than_it_lasts(self) -> None:
         self.leaving.stop("stopped", 4.0)

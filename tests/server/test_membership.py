@@ -132,7 +132,7 @@ class NodeMemberTests(SynchronousTestCase):
         self.reasons: list[str] = []
         self.guests = [Guest(self.clock) for _ in range(10)]
         self.admission = Admission(AdmissionConfig(accept_rate=80.0), 100)
-        self.governor = Governor(HandshakeCapacity(0.5, 80.0), Random(1))
+        self.governor = Governor(HandshakeCapacity(0.5, 80.0, lambda: 0.0), Random(1))
         self.leaving = Leaving(
             lambda: self.guests,
             self.governor,

@@ -89,7 +89,7 @@ class ServerProcess:
         self._log = Logger(namespace="streampush", observer=self._logged)
         self.service = PushService(self._push_surroundings(), config.publish, config.delivery)
         gate: Any = SimulatedGate()
-        self._governor = Governor(HandshakeCapacity(0.5, config.admission.accept_rate), world.random)
+        self._governor = Governor(HandshakeCapacity(0.5, config.admission.accept_rate, lambda: 0.0), world.random)
         nothing: Any = None  # the node asks the TLS contexts only when it is told to reload
         reactor: Any = self.clock
         self.node = StreamNode(

@@ -11,7 +11,7 @@ from streampush.supervisor.times import SILENT_ASKS, Times
 
 def shares(workers: int, **admission: int) -> dict[str, str]:
     config = Config(node=NodeConfig(workers=workers), admission=AdmissionConfig(**admission))
-    return dict(each.split("=", 1) for each in settings(config, "push", 2))
+    return dict(each.split("=", 1) for each in settings(config, "push", 2, 2))
 
 
 def test_a_worker_is_named_by_its_number_and_has_no_workers() -> None:
@@ -32,14 +32,20 @@ def test_an_addresss_share_has_room_for_an_uneven_spread(workers: int, limit: in
 
 def test_an_address_that_has_one_worker_has_its_whole_limit_there() -> None:
     config = Config(node=NodeConfig(workers=4), listen=ListenConfig(steering="address"))
-    assert "admission.max_per_address=1000" in settings(config, "push", 2)
+    assert "admission.max_per_address=1000" in settings(config, "push", 2, 2)
 
 
 def test_what_bounds_the_work_of_a_core_is_not_shared_out() -> None:
     assert {key for key in shares(4) if key.startswith("admission.")} == {
         "admission.max_connections",
         "admission.max_per_address",
+        "admission.handshake_share",
     }
+
+
+@pytest.mark.parametrize(("workers", "share"), [(1, 0.5), (2, 0.5), (4, 0.25), (8, 0.125), (1000, 0.01)])
+def test_more_workers_than_cores_promise_no_more_than_the_cores_can_do(workers: int, share: float) -> None:
+    assert float(shares(workers)["admission.handshake_share"]) == share
 
 
 def test_a_command_line() -> None:
