@@ -22,7 +22,8 @@ from bench.report import OURS, Report
 from streampush.config import DeliveryConfig, PublishConfig, StoreConfig
 from streampush.observe.metrics import Metrics
 from streampush.push import ids
-from streampush.push.service import PushService, Surroundings
+from streampush.push.service import PushService
+from streampush.push.surroundings import Surroundings
 from streampush.push.values import (
     Alert,
     ChannelRules,

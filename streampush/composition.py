@@ -33,8 +33,9 @@ from streampush.push import ids
 from streampush.push.hearing import NodeHearing
 from streampush.push.nodes import Nodes
 from streampush.push.presence import NodeLease
-from streampush.push.service import PushService, Surroundings
+from streampush.push.service import PushService
 from streampush.push.steady import SteadyClock
+from streampush.push.surroundings import Surroundings
 from streampush.push.values import NodeRecord
 from streampush.rest.api import make_site
 from streampush.rest.asking import Asker

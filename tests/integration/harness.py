@@ -194,7 +194,7 @@ class NodeTestCase(TestCase):
         await self.until(lambda: not node.node.connections)
         admission = node._parts.admission
         self.assertEqual((admission.connections, admission.handshakes, admission.addresses, len(node.node._wheel)), (0, 0, 0, 0))
-        self.assertEqual([name for name in node.service._fanout._channels if not name.startswith("$")], [])
+        self.assertEqual([name for name in node.service.fanout._channels if not name.startswith("$")], [])
         self.assertEqual(self._without_a_label(node), self.counted_as_other)
 
     @staticmethod

@@ -17,10 +17,11 @@ from streampush.protocol.codes import Code
 from streampush.push.bus import Bus, NoBus
 from streampush.push.delivery import Attachment
 from streampush.push.ports import PushSender
-from streampush.push.service import PushService, Surroundings
+from streampush.push.service import PushService
 from streampush.push.shared_rates import RateStore
 from streampush.push.steady import NANOSECONDS, SteadyClock
 from streampush.push.store_ports import Store
+from streampush.push.surroundings import Surroundings
 from streampush.push.values import (
     ChannelRules,
     ConnectionInfo,
@@ -231,7 +232,7 @@ class World:
             rates=rates,
         )
         self.service = PushService(around, publish or PublishConfig(), delivery or DeliveryConfig())
-        self.fanout = self.service._fanout
+        self.fanout = self.service.fanout
 
     @staticmethod
     def _nanoseconds(seconds: float) -> int:

@@ -12,8 +12,9 @@ from twisted.python.failure import Failure
 
 from streampush.config import Config
 from streampush.push.presence import NodeLease
-from streampush.push.service import PushService, Surroundings
+from streampush.push.service import PushService
 from streampush.push.steady import SteadyClock
+from streampush.push.surroundings import Surroundings
 from streampush.push.values import Undeliverable
 from streampush.server.admission import Admission
 from streampush.server.capacity import HandshakeCapacity
