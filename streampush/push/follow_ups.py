@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from streampush.push.fallback import Fallback
 from streampush.push.ports import Delayer, PushMetrics, PushSender, Scheduler, Spawner
 from streampush.push.pushing import Pushing
+from streampush.push.second_looks import SecondLooks
 from streampush.push.standing import Standings
 from streampush.push.store_ports import Store
 from streampush.push.under_way import UnderWay
@@ -15,7 +16,7 @@ from streampush.push.under_way import UnderWay
 class FollowUps:
     """Both of them, from `start` to `stop`. `drop_token` forgets a device's token if it was not registered after a time.
 
-    `under_way` is to be told of what makes a push unwanted.
+    `under_way` is to be told of what makes a push unwanted; `shared`: other nodes may learn of such things, too.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class FollowUps:
         drop_token: Callable[[str, bytes, int], Awaitable[bool]],
         metrics: PushMetrics,
         *,
+        shared: bool,
         wall_ms: Callable[[], int],
         call_soon: Scheduler,
         call_later: Delayer,
@@ -47,6 +49,9 @@ class FollowUps:
             call_later=call_later,
             spawn=spawn,
             retry_later=retry_later,
+        )
+        self._second_looks = (
+            SecondLooks(store, standings, self.under_way, wall_ms=wall_ms, call_later=call_later, spawn=spawn) if shared else None
         )
         self._fallback = Fallback(
             store,
@@ -72,11 +77,15 @@ class FollowUps:
         """Messages are followed up from now on."""
         self._fallback.start()
         self._pushing.start()
+        if self._second_looks is not None:
+            self._second_looks.start()
 
     def stop(self) -> None:
         """What is not sent yet waits in the store for the next start. Results of what is under way are still stored."""
         self._fallback.stop()
         self._pushing.stop()
+        if self._second_looks is not None:
+            self._second_looks.stop()
 
     def expect(self, at_ms: int) -> None:
         """A message with an alert was stored."""

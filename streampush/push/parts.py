@@ -210,6 +210,7 @@ class Parts:
             Standings(around.store, self.cursors, self.connections, around.node),
             self.devices.drop_token,
             around.metrics,
+            shared=around.bus.shared,
             wall_ms=around.wall_ms,
             call_soon=around.call_soon,
             call_later=around.call_later,

@@ -7,7 +7,7 @@ new token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from streampush.push.values import CursorMove, MessageRecord, PushOrder
 
@@ -29,6 +29,15 @@ class UnderWay:
         del orders[order.push_id]
         if not orders:
             del self._by_device[order.device_id]
+
+    def orders(self) -> Iterator[PushOrder]:
+        """All that the sender has."""
+        return (order for orders in self._by_device.values() for order, _ in orders.values())
+
+    def withdraw(self, order: PushOrder) -> None:
+        """It is not wanted any more. Harmless if the sender has answered meanwhile."""
+        if order.push_id in self._by_device.get(order.device_id, ()):
+            self._withdraw(order.push_id)
 
     def acknowledged(self, moves: Iterable[CursorMove]) -> None:
         """Devices have reached these places."""

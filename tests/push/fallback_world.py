@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from streampush.config import DeliveryConfig, StoreConfig
 from streampush.protocol.terms import Outcome
+from streampush.push.bus import Bus
 from streampush.push.delivery import Attachment
 from streampush.push.due import RETRY_PAUSE
 from streampush.push.leasing import LEASE
@@ -87,9 +88,11 @@ class FakeSender:
 class FallbackWorld(World):
     """`sender` is what pushes go to. Devices have a token when `known`."""
 
-    def __init__(self, *, store: Store | None = None, sender: FakeSender | None = None, start: bool = True) -> None:
+    def __init__(
+        self, *, store: Store | None = None, sender: FakeSender | None = None, start: bool = True, bus: Bus | None = None
+    ) -> None:
         self.sender = sender or FakeSender()
-        super().__init__(store=store, sender=self.sender, delivery=DeliveryConfig(subscribe=("*",)))
+        super().__init__(store=store, sender=self.sender, delivery=DeliveryConfig(subscribe=("*",)), bus=bus)
         if start:
             self.service.start()
             self.settle()
