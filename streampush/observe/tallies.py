@@ -14,6 +14,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricF
 
 OTHER = "other"
 
+MILLISECOND_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""From what one turn of the reactor takes to what a person would notice."""
+SECOND_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Round trips over mobile networks, handshakes."""
+
 
 class Tally:
     """A counter with labels. `names`: the labels' names; `known`: for each of them the values that it may have."""

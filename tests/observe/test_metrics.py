@@ -4,7 +4,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streampush.observe.metrics import CLOSED_BY, HANDSHAKE_RESULTS, REFUSAL_REASONS, Metrics
+from streampush.observe.metrics import Metrics
+from streampush.observe.server_figures import CLOSED_BY, HANDSHAKE_RESULTS, REFUSAL_REASONS
 from streampush.observe.tallies import Buckets, Tally
 from streampush.protocol.codes import Code
 from streampush.push.ports import PushMetrics

@@ -12,7 +12,7 @@ import pytest
 
 from streampush.apns.push import PushType
 from streampush.config import INTERRUPTION_LEVELS
-from streampush.observe.metrics import REST_STATUSES
+from streampush.observe.rest_figures import REST_STATUSES
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import AppState, Priority
 from streampush.push.alerts import MAX_BADGE, MAX_FALLBACK_AFTER_MS

@@ -4,7 +4,8 @@ from prometheus_client import CollectorRegistry
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from streampush.observe.metrics import REFUSAL_REASONS, Metrics
+from streampush.observe.metrics import Metrics
+from streampush.observe.server_figures import REFUSAL_REASONS
 from streampush.server.admission import ACCEPT_RATE, ADDRESS_LIMIT, CONNECTION_LIMIT, DRAINING, HANDSHAKE_LIMIT
 from streampush.server.introductions import NOT_A_PROXY, PROXY_HEADER, PROXY_TIMEOUT, PROXY_WAITING
 from streampush.server.listener import NO_DESCRIPTORS
