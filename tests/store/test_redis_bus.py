@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
 
 from streampush.errors import StoreUnavailable
 from streampush.observe.bus_figures import BusFigures
@@ -280,6 +281,42 @@ class BusTests(RedisTestCase, ContractBase):
         await self.until(lambda: ear.seen_tops)
         await store.append(self.draft("news"))
         await self.until(lambda: ear.appended)
+
+    async def test_logs_are_looked_at_when_the_store_has_a_new_connection_and_the_bus_has_kept_its_own(self) -> None:
+        bus, ear = await self.following("n", "news")
+        bus.watch("m", True)
+        await self.until(lambda: ear.changes)
+        subscriber = bus._subscriber
+        assert subscriber is not None
+        subscriber.unsubscribe([b"{" + self.prefix.encode() + b"}:wake:news"])  # as Redis that was a replica for a moment
+        await self.store.append(self.draft("news"))
+        assert (ear.seen_tops, ear.appended) == ([], [])
+        bus.look_again()
+        await self.until(lambda: ear.seen_tops)
+        assert (ear.seen_tops, ear.changes, ear.times_back) == ([("news", 1)], ["m", "m"], 2)
+        assert bus._subscriber is subscriber
+
+    async def test_a_connection_is_not_given_up_for_what_redis_has_not_taken(self) -> None:
+        frozen = RedisServer().start()
+        self.addCleanup(frozen.stop)
+        link = self.make_link(frozen.url, timeout=100)
+        await link.command("PING")
+        bus, ear = self.bus("n", link=link, echo_interval=0.01)
+        await self.until(lambda: ear.times_back)
+        frozen.freeze()
+        await deferLater(reactor, 0.3)  # type: ignore[arg-type]  # thirty echoes are under way
+        frozen.thaw()
+        assert (ear.times_back, bus.reason(0.0)) == (1, "")
+
+    async def test_a_node_that_may_not_hear_says_what_redis_says_and_asks_ever_more_seldom(self) -> None:
+        server = RedisServer("user default on nopass ~* +@all resetchannels").start()
+        self.addCleanup(server.stop)
+        with capturedLogs() as events:
+            bus, _ = self.bus("n", url=server.url)
+            await self.until(lambda: "NOPERM" in bus.reason(0.0))
+            await self.until(lambda: bus._tries >= 3)
+        assert "refuses SUBSCRIBE" in bus.reason(0.0)
+        assert len([event for event in events if "not heard" in formatEvent(event)]) == 1
 
     async def test_without_redis_nothing_is_heard_and_it_says_so(self) -> None:
         server = RedisServer().start()

@@ -97,6 +97,7 @@ class KeepingTests(TestCase, ContractBase):
         for options, durability in (
             (("appendonly yes", "appendfsync always"), Durability.LOCAL_FSYNC),
             (("appendonly yes", "appendfsync everysec"), Durability.MEMORY),
+            (("appendonly yes", "appendfsync always", "no-appendfsync-on-rewrite yes"), Durability.MEMORY),
         ):
             self.registry = CollectorRegistry()
             keeping = self.keeping(self.server(*options).url)
@@ -113,6 +114,13 @@ class KeepingTests(TestCase, ContractBase):
             keeping.link.drop("the test says so")
             await self.until(lambda: self.value("streampush_redis_connections_total") == 2)
         assert len([event for event in events if "noeviction" in formatEvent(event)]) == 1
+
+    async def test_a_redis_in_which_it_may_not_publish_is_refused_before_anything_is_written(self) -> None:
+        server = self.server("user default on nopass ~* +@all resetchannels")
+        keeping = self.keeping(server.url)
+        keeping.start()
+        await self.until(lambda: "refuses PUBLISH: NOPERM" in keeping.reason(0.0))
+        assert server.say("DBSIZE") == 0
 
     async def test_what_was_published_is_answered_when_a_replica_has_it(self) -> None:
         master = self.server()

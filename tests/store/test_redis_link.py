@@ -8,7 +8,7 @@ from unittest import SkipTest
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
@@ -118,6 +118,24 @@ class LinkTests(TestCase):
         for one in waiting:
             assert "the server stops" in await self.unavailable(one)
 
+    async def test_whoever_no_longer_waits_takes_no_answer_from_others(self) -> None:
+        link = self.link(self.server().url)
+        await self.connected(link)
+        asked = [Deferred.fromCoroutine(_asked(link, text)) for text in ("a", "b", "c")]
+        asked[0].cancel()
+        self.failureResultOf(asked[0], CancelledError)
+        assert await gatherResults(asked[1:]) == [b"b", b"c"]
+
+    async def test_a_connection_that_says_what_nobody_asked_for_is_given_up(self) -> None:
+        link = self.link(self.server().url)
+        await self.connected(link)
+        connection = link._connection
+        assert connection is not None
+        connection._protocol.dataReceived(b"+OK\r\n")
+        assert "nobody had asked for" in await self.away(link)
+        await self.connected(link)
+        assert await link.command("ECHO", "x") == b"x"
+
     async def test_a_password_is_given_and_a_wrong_one_is_said_without_it(self) -> None:
         server = self.server("requirepass rightone", "user app on >apppass ~* &* +@all")
         port = server.port
@@ -168,3 +186,7 @@ class LinkTests(TestCase):
         link = self.link(self.server().url, prepare=prepare, wait=0.5)
         assert "not for us" in await self.unavailable(link.command("PING"))
         assert seen
+
+
+async def _asked(link: RedisLink, text: str) -> Any:
+    return await link.command("ECHO", text)

@@ -10,6 +10,7 @@ that it sends itself every few seconds: a connection that is there and carries n
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any, Protocol
 
 import msgpack
@@ -32,6 +33,9 @@ ECHO_INTERVAL = 2.0
 
 ECHOES_MISSED = 3
 """In a row, before the connection counts as dead."""
+
+SILENT = "what this node sends itself does not come back"
+"""Why a connection ends that is there and carries nothing."""
 
 LOOK_PAUSE = 0.5
 """Seconds before logs that could not be looked at, because Redis was away for the store, are looked at again."""
@@ -92,13 +96,13 @@ class RedisBus:
         self._hearing: Hearing | None = None
         self._wanted: set[bytes] = set()
         self._changes: dict[bytes, bool] = {}
-        self._confirmed: list[str] = []
+        self._confirmed: dict[str, None] = {}  # channels whose logs are to be looked at
         self._flushing: IDelayedCall | None = None
         self._subscriber: RedisSubscriber | None = None
         self._attempt: Deferred[None] | None = None
         self._again: IDelayedCall | None = None
         self._echo: IDelayedCall | None = None
-        self._echoed = 0.0
+        self._unheard = 0  # echoes that Redis has published since the last one that came back
         self._tries = 0
         self._reason = "no connection for what other nodes say has been made yet"
         self._told = ""
@@ -125,16 +129,21 @@ class RedisBus:
             await subscriber.close()
 
     def look_again(self) -> None:
-        """Another Redis answers the store from now on, which may have forgotten something."""
-        if self._hearing is not None:
-            self._hearing.back()
+        """Another Redis answers the store from now on, or the same one after a while: it may have forgotten something, and what was
+        appended meanwhile need not have been published here. A connection that is kept does not say that it missed it: Redis that
+        was a replica for a moment leaves its subscribers alone."""
+        if self._hearing is None:
+            return
+        self._hearing.back()
+        if self._subscriber is not None:
+            for name in tuple(self._wanted):
+                self._answered(name)
 
     def reason(self, now: float) -> str:
         """A check for observe.health: why nothing is heard of other nodes."""
-        if self._subscriber is None:
+        if self._reason:
             return f"other nodes are not heard: {self._reason}"
-        late = now - self._echoed > ECHOES_MISSED * self._echo_interval
-        return "other nodes are not heard: what this node sends itself does not come back" if late else ""
+        return f"other nodes are not heard: {SILENT}" if self._unheard >= ECHOES_MISSED else ""
 
     # ---------------------------------------------------------------------------------------------- see push.bus.Bus
 
@@ -160,11 +169,15 @@ class RedisBus:
     def _send(self, name: str, message: bytes, kind: str) -> None:
         async def send() -> None:
             try:
-                await self._link.command("PUBLISH", name, message)
+                answer = await self._link.command("PUBLISH", name, message)
             except StoreUnavailable:
+                answer = None
+            if not isinstance(answer, int):  # an error of Redis is a value
                 self._metrics.bus_sent("lost")
-            else:
-                self._metrics.bus_sent(kind)
+                return
+            self._metrics.bus_sent(kind)
+            if kind == "echo":  # only what Redis has taken can come back: it may be away, or slow
+                self._unheard += 1
 
         Deferred.fromCoroutine(send()).addErrback(self._fault)
 
@@ -181,17 +194,20 @@ class RedisBus:
         if self._hearing is None:
             subscriber.abort("the server stops")
             return
-        self._tries = 0
         self._subscriber = subscriber
-        self._echoed = self._clock.seconds()
+        self._unheard = 0
         subscriber.closed.addCallback(self._lost)
-        if self._told:
-            self._log.info("other nodes are heard again")
-        self._reason = self._told = ""
         subscriber.subscribe([self._own])
         self._changes = dict.fromkeys(self._wanted, True)
         self._flush_soon()
         self._hearing.back()
+
+    def _begun(self) -> None:
+        """Redis lets us hear what is sent to this node."""
+        self._tries = 0
+        if self._told:
+            self._log.info("other nodes are heard again")
+        self._reason = self._told = ""
 
     def _lost(self, reason: str) -> None:
         if self._subscriber is None:
@@ -199,7 +215,7 @@ class RedisBus:
         self._subscriber = None
         self._changes.clear()
         self._confirmed.clear()
-        self._metrics.bus_lost("silent" if "come back" in reason else "connection")
+        self._metrics.bus_lost("silent" if reason == SILENT else "connection")
         self._tell_problem(reason)
         self._try_again()
 
@@ -249,16 +265,20 @@ class RedisBus:
             subscriber.subscribe(follow)
         if leave:
             subscriber.unsubscribe(leave)
-        confirmed, self._confirmed[:CHUNK] = self._confirmed[:CHUNK], []
+        confirmed = list(islice(self._confirmed, CHUNK))
         if confirmed:
+            for channel in confirmed:
+                del self._confirmed[channel]
             self._spawn(self._look(confirmed, subscriber))
         if self._changes or self._confirmed:
             self._flush_soon()
 
     def _answered(self, name: bytes) -> None:
         """A subscription has begun: from now on nothing is missed, but something may have been."""
-        if name.startswith(self._wakes):
-            self._confirmed.append(name[len(self._wakes) :].decode())
+        if name == self._own:
+            self._begun()
+        elif name.startswith(self._wakes):
+            self._confirmed[name[len(self._wakes) :].decode()] = None
             self._flush_soon()
         elif name.startswith(self._watches) and self._hearing is not None:
             self._hearing.changed(name[len(self._watches) :].decode())
@@ -268,7 +288,7 @@ class RedisBus:
             epoch, tops = await self._scripts.run("tops", channels)
         except StoreUnavailable:
             if self._subscriber is subscriber:  # else they are looked at with the next connection
-                self._confirmed += channels
+                self._confirmed.update(dict.fromkeys(channels))
                 self._flushing = self._flushing or self._clock.callLater(LOOK_PAUSE, self._flush)
             return
         if self._hearing is not None:
@@ -308,7 +328,7 @@ class RedisBus:
         kind, *rest = msgpack.unpackb(message, raw=True)
         if kind == b"echo":
             if rest == [self._token.encode()]:
-                self._echoed = self._clock.seconds()
+                self._unheard = 0
                 self._metrics.bus_heard("echo", len(message))
             return
         device_id, text, number = rest
@@ -318,10 +338,9 @@ class RedisBus:
     def _send_echo(self) -> None:
         self._echo = self._clock.callLater(self._echo_interval, self._send_echo)
         if not self._link.connected:
-            self._echoed = self._clock.seconds()  # it is not for the want of hearing that nothing comes back
             return
         subscriber = self._subscriber
-        if subscriber is not None and self._clock.seconds() - self._echoed > ECHOES_MISSED * self._echo_interval:
-            subscriber.abort("what this node sends itself does not come back")
+        if subscriber is not None and self._unheard >= ECHOES_MISSED:
+            subscriber.abort(SILENT)
             return
         self._send(self._own.decode(), msgpack.packb(("echo", self._token), use_bin_type=False), "echo")

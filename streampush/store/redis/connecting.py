@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -49,13 +50,40 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]  # txredisapi has no types
         self.heard = clock.seconds()
         self.ended: Deferred[str] = Deferred()
         self.why = ""
+        self._asked: deque[Deferred[Any]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Commands without an answer so far."""
+        return len(self._asked)
 
     def ask(self, parts: tuple[bytes | str | int, ...]) -> Deferred[Any]:
         """As `execute_command`, of which a command of a busy node took a quarter of its time: packed in C, with one Deferred. An
-        error of Redis, and the loss of the connection, are values."""
+        error of Redis, and the loss of the connection, are values.
+
+        Whoever cancels it has only stopped waiting: the answer comes, and is nobody else's. (A DeferredQueue, where txredisapi has
+        who waits, would give it to the next command, and so on: each would get another one's.)
+        """
         self.transport.write(_packed(parts))
-        answer: Deferred[Any] = self.replyQueue.get()
+        answer: Deferred[Any] = Deferred()
+        self._asked.append(answer)
         return answer
+
+    def replyReceived(self, reply: Any) -> None:
+        if self._asked:
+            self._asked.popleft().callback(reply)
+        else:
+            self.unasked(reply)
+
+    def unasked(self, reply: Any) -> None:
+        """What nobody has asked for would be taken for the answer to the next command: the connection is of no use any more."""
+        error = f": {str(reply).strip()[:200]}" if isinstance(reply, Exception) else ""
+        self.abort(f"it said what nobody had asked for{error}")
+
+    def abort(self, reason: str) -> None:
+        """Ends the connection at once; the first reason stands."""
+        self.why = self.why or reason
+        self.transport.abortConnection()
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
         self.heard = self.clock.seconds()
@@ -64,6 +92,8 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]  # txredisapi has no types
     def connectionLost(self, why: Failure) -> None:
         self.why = self.why or _words(why.value)
         super().connectionLost(why)
+        while self._asked:
+            self._asked.popleft().callback(LostConnection("Lost connection"))
         self.ended.callback(self.why)
 
 
@@ -84,6 +114,13 @@ class _SubscriberProtocol(_Protocol):
         elif kind != b"unsubscribe":
             super().replyReceived(reply)
 
+    def unasked(self, reply: Any) -> None:
+        """SUBSCRIBE has no answer of its own but an error."""
+        if isinstance(reply, Exception):
+            self.abort(f"it refuses SUBSCRIBE: {str(reply).strip()[:200]}")
+        else:
+            super().unasked(reply)
+
 
 class RedisConnection:
     """One connection. `closed` fires with the reason when it has ended; `place`: where it leads to, for logs."""
@@ -102,7 +139,7 @@ class RedisConnection:
     @property
     def waiting(self) -> int:
         """Commands without an answer so far."""
-        return len(self._protocol.replyQueue.waiting)
+        return self._protocol.waiting
 
     @property
     def why(self) -> str:
@@ -124,8 +161,7 @@ class RedisConnection:
     def abort(self, reason: str) -> None:
         """Ends it at once."""
         if not self.ended:
-            self._protocol.why = self._protocol.why or reason
-            self._protocol.transport.abortConnection()
+            self._protocol.abort(reason)
 
     async def close(self) -> None:
         """Ends it, and returns when it is gone."""

@@ -41,6 +41,10 @@ WAIT_SHARE = 0.8
 OLDEST = 7
 """The first version of Redis whose scripts do what ours need."""
 
+_FSYNCS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
+"""Settings of a Redis that answers a write when it is on its disk. The last one, if it is yes, takes `always` back for as long as
+Redis rewrites its file."""
+
 
 class RedisMetrics(LinkMetrics, Protocol):
     """What is shown of the store."""
@@ -177,6 +181,8 @@ class RedisKeeping:
                 f"this Redis throws keys away when its memory is full (maxmemory-policy {policy}): messages would be lost and "
                 "nobody told; set it to noeviction"
             )
+        # scripts publish what they have written: one that may not would end in the middle
+        await _answer(connection, "PUBLISH", f"{{{self._config.store.prefix}}}:node:", "")
         await self._look_at_layout(connection)
         await self._look_at_disk(connection)
         for script in self._scripts.values():
@@ -211,9 +217,9 @@ class RedisKeeping:
         """What an answer of this Redis is worth, as far as it says: LOCAL_FSYNC if each write is on its disk before."""
         if self._writing is not None:
             return
-        answers = [await connection.command("CONFIG", "GET", name) for name in ("appendonly", "appendfsync")]
-        fsyncs = [bytes(one[1]) for one in answers if isinstance(one, list) and len(one) == 2] == [b"yes", b"always"]
-        self.store.durability = Durability.LOCAL_FSYNC if fsyncs else Durability.MEMORY
+        answers = [await connection.command("CONFIG", "GET", name) for name in _FSYNCS]
+        found = [bytes(one[1]).decode() for one in answers if isinstance(one, list) and len(one) == 2]
+        self.store.durability = Durability.LOCAL_FSYNC if found == list(_FSYNCS.values()) else Durability.MEMORY
 
     def _warn(self, text: str) -> None:
         if text not in self._warned:
