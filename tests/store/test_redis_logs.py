@@ -16,11 +16,12 @@ from txredisapi import SubscriberProtocol
 from streampush.config import StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
-from streampush.push.values import Accepted, Draft, Idempotency, Page
+from streampush.protocol.terms import Milestone
+from streampush.push.values import Accepted, DeviceRecord, Draft, Idempotency, Mark, Page
 from streampush.store.redis.scripts import ScriptFailed, Scripts
 from streampush.store.redis.store import RedisStore
 from tests.redis_server import shared_server
-from tests.store.contract_base import LIMITS, ContractBase
+from tests.store.contract_base import LIMITS, NOW_MS, ContractBase
 from tests.store.redis_world import RedisTestCase
 
 ODD_NAMES = ("a{b}c", "}{", "ü€😀", "a:b:c", "*?[x]", '"quoted"', "back\\slash", "%d%s", "1", "-inf", "x" * 255, "device", "1:2")
@@ -241,6 +242,23 @@ class RetentionTests(World):
         assert (await store.head("news")).floor_offset == 991
         assert 4 <= steps <= 6
         assert "behind" not in await self.keys()
+
+    async def test_entries_with_receipts_of_many_devices_are_dropped_in_smaller_steps(self) -> None:
+        store = self.make_store()
+        await store.remember_device(DeviceRecord("d0", "u"))
+        for _ in range(6):
+            await store.append(self.draft("user:u"))
+        epoch = (await store.head("user:u")).epoch
+        marks = [Mark(f"d{number}", "user:u", epoch, 1, 6, Milestone.WRITTEN, NOW_MS) for number in range(200)]
+        await store.record([], marks)
+        shorter = self.same_store(replace(LIMITS, history_messages=1), self.prefix)
+        await shorter.append(self.draft("user:u"))
+        assert (await store.head("user:u")).floor_offset == 2  # each as much as fifty without receipts
+        await shorter.append(self.draft("user:u"))
+        assert (await store.head("user:u")).floor_offset == 4
+        while await shorter.sweep():
+            pass
+        assert (await store.head("user:u")).floor_offset == 7
 
     async def test_what_many_appends_of_one_step_drop_is_bounded_together(self) -> None:
         await self.filled(1000)

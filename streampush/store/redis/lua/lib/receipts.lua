@@ -88,7 +88,7 @@ function receipts.forget_push(message_id, device, push)
   end
 end
 
---- The message has left the log. A step for each device that has a row: a topic's message has none.
+--- The message has left the log. A step for each device that has a row: a topic's message has none. Gives how many had.
 function receipts.forget(message_id)
   local key = P .. 'rcp:' .. message_id
   local found = call('HGETALL', key)
@@ -96,4 +96,5 @@ function receipts.forget(message_id)
     receipts.forget_push(message_id, found[number], unpack(found[number + 1])[receipts.PUSH])
   end
   call('UNLINK', key, P .. 'cnt:' .. message_id)
+  return #found / 2
 end

@@ -7,6 +7,9 @@ local retention = {}
 -- Entries that one append drops of its channel at most, of some 20 us each; what is left goes with the next ones and the sweep.
 retention.STEP = 100
 
+-- Rows of receipts that are as much work as an entry: one with many counts for several of them.
+retention.ROWS = 4
+
 -- Entries that one step of a sweep drops, of all channels together, or frees.
 retention.SWEEP = 200
 
@@ -29,19 +32,18 @@ function retention.is_over(state, history)
   return state.oldest_at < history[3]
 end
 
---- Drops what is too much after an append: what is left of STEP, but two entries always, so that no log grows while it is appended
---- to. The caller saves the state.
+--- Drops what is too much after an append: what is left of STEP, but two entries always (or one with receipts of many devices), so
+--- that no log grows while it is appended to. The caller saves the state.
 function retention.trim_behind(state, history)
   local dropped = retention.trim(state, history, math.max(2, retention.left))
   retention.left = math.max(0, retention.left - dropped)
 end
 
---- Drops at most so many entries; gives how many. The caller saves the state.
+--- Drops at most so many entries, or what is as much work; gives that. The caller saves the state.
 function retention.trim(state, history, at_most)
   local dropped = 0
   while dropped < at_most and retention.is_over(state, history) do
-    retention.drop(state, log.oldest(state))
-    dropped = dropped + 1
+    dropped = dropped + 1 + math.floor(retention.drop(state, log.oldest(state)) / retention.ROWS)
   end
   if retention.is_over(state, history) then
     call('SADD', P .. 'behind', state.channel)
@@ -49,7 +51,7 @@ function retention.trim(state, history, at_most)
   return dropped
 end
 
---- Drops the oldest entry with everything that is known of it.
+--- Drops the oldest entry with everything that is known of it; gives how many rows of receipts that were.
 function retention.drop(state, entry)
   local channel, offset = state.channel, state.floor + 1
   state.floor, state.floor_id = offset, entry.message_id
@@ -68,8 +70,9 @@ function retention.drop(state, entry)
   local there, at = log.place(entry.message_id)
   if there == channel and at == offset then -- an id that was appended again stands for the newer entry
     call('HDEL', P .. 'msg', entry.message_id)
-    receipts.forget(entry.message_id)
+    return receipts.forget(entry.message_id)
   end
+  return 0
 end
 
 --- That an entry expires, or has, is no loss any more.
@@ -137,7 +140,7 @@ function retention.sweep(history)
   local left = retention.SWEEP
   for _, channel in ipairs(channels) do
     local state = log.state(channel)
-    left = left - retention.trim(state, history, left)
+    left = math.max(0, left - retention.trim(state, history, left))
     log.save(state)
   end
   return more or left == 0
