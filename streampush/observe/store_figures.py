@@ -40,6 +40,7 @@ class StoreFigures:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._status: StoreStatus | None = None
         self._files: tuple[int, int] | None = None
+        self._clock_ahead: float | None = None
         self._after_a_stop = True
         self._works: Callable[[], bool] = lambda: True
         self._waiting: Callable[[], int] = lambda: 0
@@ -80,6 +81,10 @@ class StoreFigures:
         """Redis was found with another history."""
         self._failovers.add()
 
+    def redis_clock(self, ahead: float) -> None:
+        """By how many seconds this machine's clock is ahead of Redis's."""
+        self._clock_ahead = ahead
+
     def redis_connected(self) -> None:
         """There is a connection to Redis again."""
         self._connected.add()
@@ -111,6 +116,12 @@ class StoreFigures:
             value=int(not self._after_a_stop),
         )
         yield GaugeMetricFamily("streampush_store_waiting", "Operations that wait for the disk.", value=self._waiting())
+        if self._clock_ahead is not None:
+            yield GaugeMetricFamily(
+                "streampush_redis_clock_ahead_seconds",
+                "By how much this machine's clock is ahead of that of Redis's machine.",
+                value=self._clock_ahead,
+            )
         yield _gauge("streampush_store_file_bytes", "Bytes on disk.", "file", self._on_disk())
         yield _gauge("streampush_store_held", "What the store holds.", "what", self._held())
         if self._status is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry
 
 from streampush.observe.bus_figures import BusFigures
+from streampush.observe.store_figures import StoreFigures
 from streampush.supervisor.figures import SupervisorFigures
 from streampush.supervisor.roster import Roster
 from streampush.supervisor.times import Times
@@ -35,6 +36,7 @@ class ExportedTests(NodeTestCase):
         assert self.node is not None
         with_redis = CollectorRegistry()
         BusFigures(with_redis)
+        StoreFigures(with_redis).redis_clock(0.0)
         supervisor = SupervisorFigures(Roster(1, Times.of(self.node.config), lambda: 0.0))
         names: dict[str, list[dict[str, str]]] = {}
         for family in (*self.node.registry.collect(), *with_redis.collect(), *supervisor.collect()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class KeepingTests(TestCase, ContractBase):
         if PROGRAM is None:
             raise SkipTest(NOT_HERE)
         self.registry = CollectorRegistry()
+        self.now_ms = NOW_MS
 
     def server(self, *options: str) -> RedisServer:
         server = RedisServer(*options)
@@ -50,7 +52,7 @@ class KeepingTests(TestCase, ContractBase):
         store = StoreConfig(backend="redis", url=url, prefix=self.prefix, **settings)
         config = Config(file="streampush.toml", store=store)
         figures = StoreFigures(self.registry), BusFigures(self.registry)
-        keeping = RedisKeeping(reactor, config, lambda: NOW_MS, lambda: "epoch", *figures, "node")
+        keeping = RedisKeeping(reactor, config, lambda: self.now_ms, lambda: "epoch", *figures, "node")
         self.addCleanup(lambda: Deferred.fromCoroutine(keeping.stop()))
         return keeping
 
@@ -114,6 +116,26 @@ class KeepingTests(TestCase, ContractBase):
             keeping.link.drop("the test says so")
             await self.until(lambda: self.value("streampush_redis_connections_total") == 2)
         assert len([event for event in events if "noeviction" in formatEvent(event)]) == 1
+
+    async def test_a_clock_that_is_far_from_that_of_redis_is_told_once_and_does_not_age_what_others_keep(self) -> None:
+        good = self.keeping(shared_server().url, publish_timeout=10, history_age=3600.0)
+        prefix = self.prefix
+        self.now_ms = int(time.time() * 1000)
+        good.start()
+        for _ in range(3):
+            await good.store.append(self.draft("news"))
+        await self.until(lambda: abs(self.value("streampush_redis_clock_ahead_seconds")) < 1)
+        self.registry = CollectorRegistry()
+        self.now_ms += 86_400_000
+        with capturedLogs() as events:
+            wrong = self.keeping(shared_server().url, prefix=prefix, publish_timeout=10, history_age=3600.0)
+            wrong.start()
+            await self.until(lambda: self.value("streampush_redis_clock_ahead_seconds") > 86_000)
+            await wrong._look()
+        assert len([event for event in events if "ahead of that of Redis" in formatEvent(event)]) == 1
+        await wrong.store.sweep()
+        await wrong.store.append(self.draft("news"))
+        assert (await good.store.head("news")).floor_offset == 0
 
     async def test_a_redis_in_which_it_may_not_publish_is_refused_before_anything_is_written(self) -> None:
         server = self.server("user default on nopass ~* +@all resetchannels")

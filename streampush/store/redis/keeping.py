@@ -24,6 +24,7 @@ from streampush.push.values import StoreStatus
 from streampush.redis_url import parse_url
 from streampush.store.keeping import StatusWatch, max_cursors
 from streampush.store.redis.bus import BusMetrics, RedisBus
+from streampush.store.redis.clock import RedisClock
 from streampush.store.redis.connecting import Connector, RedisConnection, Unreachable
 from streampush.store.redis.link import LinkMetrics, RedisLink
 from streampush.store.redis.rates import RedisRates
@@ -51,6 +52,9 @@ class RedisMetrics(LinkMetrics, Protocol):
 
     def redis_failed_over(self) -> None:
         """Redis has another history than before: a replica was promoted, or it was started anew."""
+
+    def redis_clock(self, ahead: float) -> None:
+        """By how many seconds this machine's clock is ahead of Redis's."""
 
     def store_holds(self, status: StoreStatus) -> None:
         """How much it holds."""
@@ -82,6 +86,7 @@ class RedisKeeping:
         self._scripts = load_scripts()
         self._connector = make_connector(reactor, config)
         self._sweep: IDelayedCall | None = None
+        self._clock = RedisClock(wall_ms, metrics.redis_clock)
         self._warned: set[str] = set()
         self._status = StatusWatch(reactor, self._look)
         self.link = self._make_link(metrics)
@@ -129,6 +134,7 @@ class RedisKeeping:
             max_dead_letters=delivery.max_dead_letters,
             max_cursors=max_cursors(delivery),
             replication=replication,
+            ahead_ms=lambda: self._clock.ahead_ms,
         )
 
     def hear(self, hearing: Hearing) -> None:
@@ -145,6 +151,10 @@ class RedisKeeping:
 
     async def _look(self) -> None:
         self._metrics.store_holds(await self.store.status())
+        asked_ms = self._clock.wall_ms()
+        answer = await self.link.command("INFO", "server")
+        if isinstance(answer, bytes):
+            self._clock.compare(_facts(answer), asked_ms)
 
     async def stop(self) -> None:
         """Everything was stored when it was answered; what was not is not."""
@@ -168,12 +178,14 @@ class RedisKeeping:
 
     async def _prepare(self, connection: RedisConnection) -> None:
         """Looks whether this Redis is one that we can use, and gives it our scripts."""
+        asked_ms = self._clock.wall_ms()
         about = _facts(await _answer(connection, "INFO", "server"))
         version = about.get("redis_version", "")
         major = version.partition(".")[0]
         if not major.isdigit() or int(major) < OLDEST:
             text = f"{connection.place} is Redis {version or 'of an unknown version'}, {OLDEST}.0 or later is needed"
             raise Unreachable(text, refused=True)
+        self._clock.compare(about, asked_ms)
         memory = _facts(await _answer(connection, "INFO", "memory"))
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":

@@ -46,6 +46,7 @@ class RedisLogs:
     _replication: Replication | None
     _limits: StoreConfig
     _wall_ms: Callable[[], int]
+    _ahead_ms: Callable[[], int]
 
     # ------------------------------------------------------------------------------------------------------------- append
 
@@ -58,7 +59,7 @@ class RedisLogs:
                 entries.pack_draft(draft),
                 _asked(asked) if asked is not None else False,
                 now_ms,
-                entries.history(limits, now_ms),
+                entries.history(limits, now_ms - self._ahead_ms()),
                 [
                     limits.max_channels,
                     limits.max_bytes,
@@ -131,7 +132,7 @@ class RedisLogs:
         return int(due) if due is not False else None
 
     async def fire_due(self, now_ms: int, limit: int) -> Sequence[Appended]:
-        history = entries.history(self._limits, self._wall_ms())
+        history = entries.history(self._limits, self._wall_ms() - self._ahead_ms())
         epoch, rows = await self._writing.run("fire_due", now_ms, min(limit, FIRE_AT_MOST), history)
         durability = self.durability
         if rows:
@@ -142,7 +143,7 @@ class RedisLogs:
         return [entries.appended(row, epoch.decode(), durability) for row in rows]
 
     async def recall(self, message_id: str, notice_id: str, at_ms: int) -> Appended | None:
-        history = entries.history(self._limits, self._wall_ms())
+        history = entries.history(self._limits, self._wall_ms() - self._ahead_ms())
         must_wait = self._replication is not None
         epoch, notices = await self._writing.run("recall", message_id, notice_id, at_ms, history, must_wait)
         await self._replicated()
@@ -158,7 +159,7 @@ class RedisLogs:
         Any node may do it, and several at once."""
         more = False
         for part in ("logs", "payloads", "keys", "nodes"):
-            now_ms = self._wall_ms()
+            now_ms = self._wall_ms() - self._ahead_ms()
             more |= bool(await self._scripts.run("sweep", part, now_ms, entries.history(self._limits, now_ms)))
         return more
 

@@ -27,6 +27,7 @@ class RedisRecording:
     _scripts: Scripts
     _limits: StoreConfig
     _wall_ms: Callable[[], int]
+    _ahead_ms: Callable[[], int]
     _max_dead_letters: int
     _max_cursors: int
 
@@ -40,7 +41,7 @@ class RedisRecording:
         told: list[Any] = [[], False]
         notices: list[Appended] = []
         now_ms = self._wall_ms()
-        history = entries.history(self._limits, now_ms)
+        history = entries.history(self._limits, now_ms - self._ahead_ms())
         while left:
             done, goes_on, told, epoch, rows = await self._scripts.run(
                 "record", *left.next(), told, now_ms, self._max_cursors, self._max_dead_letters, history

@@ -23,7 +23,9 @@ class RedisStore(
     RedisLogs, RedisPlaces, RedisRecording, RedisDevices, RedisLetters, RedisMessages, RedisPresence, RedisNodes, RedisOutbox
 ):
     """The store of any number of processes that have the same `scripts.prefix`. `wall_ms` gives Unix milliseconds; `new_epoch` a
-    random id, for a store that is begun. `replication`: publications are answered when replicas have them."""
+    random id, for a store that is begun. `replication`: publications are answered when replicas have them. `ahead_ms`:
+    by how much this clock is ahead of Redis's, where that is too much: what is thrown away for its age is judged by the earlier
+    one, because a clock that is wrong must not empty the logs of all."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class RedisStore(
         max_dead_letters: int = DeliveryConfig().max_dead_letters,
         max_cursors: int = DeliveryConfig().max_subscriptions,
         replication: Replication | None = None,
+        ahead_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self._scripts = scripts.beginning(new_epoch)
         self._replication = replication
@@ -42,6 +45,7 @@ class RedisStore(
         self.durability = Durability.MEMORY if replication is None else Durability.REPLICATED
         self._limits = limits.sized()
         self._wall_ms = wall_ms
+        self._ahead_ms = ahead_ms
         self._new_epoch = new_epoch
         self._max_dead_letters = max_dead_letters
         self._max_cursors = max_cursors
