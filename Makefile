@@ -56,7 +56,7 @@ run: setup
 # In so many processes, each of which takes whole files; more than cores, as many tests wait for processes that they have started. What the tests start imports the product anew, so it is kept compiled.
 TESTERS ?= 4
 test: setup $(NODE_CLIENT)/node_modules/stamp
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 # The whole server and its clients in virtual time. A scenario is a number; SEED=n shows what happens in that one.
 FIRST ?= 0

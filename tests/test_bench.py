@@ -163,7 +163,7 @@ CASES: dict[str, tuple[str, dict[str, set[str]]]] = {
         {figure: {"1 worker", "2 workers", "2 workers/1 worker"} for figure in FIGURES},
     ),
     "many": (
-        "--connections 8 --workers 2 --seconds 2 --alone 1 --interval 1 --patience 5",
+        "--connections 8 --workers 2 --seconds 2 --alone 1 --interval 1 --patience 20",
         {
             "connecting all": {WORKERS},
             "heartbeats answered": {WORKERS},
