@@ -94,7 +94,7 @@ class Node:
             call_later=reactor.callLater,
             retry_later=lambda work: reactor.callLater(1.0, work),
             spawn=self.spawn,
-            node="bench",
+            run="bench",
             sender=self.sender,
         )
         publish = PublishConfig(publisher_rate=1e6, publisher_burst=1_000_000)

@@ -36,7 +36,7 @@ from streampush.push.presence import NodeLease
 from streampush.push.service import PushService
 from streampush.push.steady import SteadyClock
 from streampush.push.surroundings import Surroundings
-from streampush.push.values import NodeRecord
+from streampush.push.values import NodeRecord, run_name
 from streampush.rest.api import make_site
 from streampush.rest.asking import Asker
 from streampush.rest.http import ApiSite
@@ -83,6 +83,7 @@ class Parts:
         self._reactor = reactor
         self._supervised = supervised
         self.node_name = config.node.name or socket.gethostname()
+        self.run = run_name(self.node_name, ids.random_id(os.urandom))
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry, version("streampush"))
         soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -184,7 +185,7 @@ class Parts:
                 lambda: ids.random_id(os.urandom),
                 figures,
                 BusFigures(self.registry),
-                self.node_name,
+                self.run,
             )
         kinds: dict[str, type[MemoryKeeping] | type[SqliteKeeping]] = {"memory": MemoryKeeping, "sqlite": SqliteKeeping}
         keeping = kinds[self.config.store.backend]
@@ -220,7 +221,7 @@ class Parts:
             call_later=self._reactor.callLater,
             retry_later=self.retries.later,
             spawn=self.spawn,
-            node=self.node_name,
+            run=self.run,
             sender=self.away.sender,
             bus=self.keeping.bus,
             rates=self.keeping.rates,

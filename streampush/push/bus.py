@@ -52,8 +52,8 @@ class Bus(Protocol):
     def watch(self, message_id: str, watched: bool) -> None:
         """Somebody on this node wants to know what becomes of the message, or nobody does any more."""
 
-    def tell(self, node: str, order: Order) -> None:
-        """Sends an order to another node."""
+    def tell(self, run: str, order: Order) -> None:
+        """Sends an order to another process: a run of a node, see values.run_name."""
 
 
 class Hearing(Protocol):
@@ -86,5 +86,5 @@ class NoBus:
     def watch(self, message_id: str, watched: bool) -> None:
         """Nobody else has devices."""
 
-    def tell(self, node: str, order: Order) -> None:
+    def tell(self, run: str, order: Order) -> None:
         """There is nobody else."""

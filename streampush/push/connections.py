@@ -30,13 +30,13 @@ class Connections:
         self,
         surroundings: DeliverySurroundings,
         presence: Presence,
-        node: str,
+        run: str,
         wall_ms: Callable[[], int],
         follow: Callable[[Attachment, str], Awaitable[object]],
     ) -> None:
         self._surroundings = surroundings
         self._presence = presence
-        self._node = node
+        self._run = run
         self._wall_ms = wall_ms
         self._follow = follow
         self._connected: dict[str, Connected] = {}
@@ -146,7 +146,7 @@ class Connections:
         return Session(
             principal.name,
             info.session_id,
-            self._node,
+            self._run,
             principal.user_id,
             info.address,
             info.app,

@@ -1,4 +1,4 @@
-"""What is to be done with the connection of a device that another node has."""
+"""What is to be done with the connection of a device that another process has."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from streampush.push.values import Session
 
 
 class Elsewhere:
-    """Finds the node that a device is connected to. `node` is this one's name."""
+    """Finds the process that a device is connected to. `run` is this one, see values.run_name."""
 
-    def __init__(self, store: PresenceStore, bus: Bus, node: str) -> None:
+    def __init__(self, store: PresenceStore, bus: Bus, run: str) -> None:
         self._store = store
         self._bus = bus
-        self._node = node
+        self._run = run
 
     async def session(self, device_id: str) -> Session | None:
-        """The device's session on another node. Raises StoreUnavailable."""
+        """The device's session in another process, of this node or another. Raises StoreUnavailable."""
         if not self._bus.shared:
             return None
         session = await self._store.session(device_id)
-        return None if session is None or session.node == self._node else session
+        return None if session is None or session.run == self._run else session
 
     async def tell(self, order: Order) -> bool:
-        """Sends the order to the node of its device; False if the device is not connected to another one.
+        """Sends the order to the process that has its device; False if no other one has.
 
         It is a hint: what must hold for the device is stored before. Raises StoreUnavailable.
         """
         session = await self.session(order.device_id)
         if session is None:
             return False
-        self._bus.tell(session.node, order)
+        self._bus.tell(session.run, order)
         return True

@@ -27,7 +27,7 @@ MAX_CHANNELS = 100
 
 
 class Explainer:
-    """`rate` looks at a device's request rate. `node` is this node's name."""
+    """`rate` looks at a device's request rate. `run` is this process, see values.run_name."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Explainer:
         presence: Presence,
         *,
         rate: Callable[[str], Level],
-        node: str,
+        run: str,
         wall_ms: Callable[[], int],
         max_attempts: int,
     ) -> None:
@@ -47,7 +47,7 @@ class Explainer:
         self._near_names = NearNames(store, connections)
         self._presence = presence
         self._rate = rate
-        self._node = node
+        self._run = run
         self._wall_ms = wall_ms
         self._max_attempts = max_attempts
 
@@ -83,7 +83,7 @@ class Explainer:
             last_seen_ms=max(record.last_seen_ms, left_ms) if connected is None else self._wall_ms(),
             push_token=record.push_token is not None,
             connection=self._connection(connected),
-            other_node=session.node if session is not None and connected is None and session.node != self._node else "",
+            other_node=session.node if session is not None and connected is None and session.run != self._run else "",
             last_close=close,
             channels=tuple(shown),
             more_channels=len(rows) - len(shown),

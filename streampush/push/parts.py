@@ -46,7 +46,7 @@ class Parts:
         turns = Turns()
         self.receipts = self._make_receipts(publish)
         self.fanout = self._make_fanout()
-        elsewhere = Elsewhere(store, around.bus, around.node)
+        elsewhere = Elsewhere(store, around.bus, around.run)
         self.cursors = CursorWriter(
             store, around.call_soon, around.spawn, around.retry_later, around.metrics, self._recorded, self._cleared
         )
@@ -55,7 +55,7 @@ class Parts:
         self.recalls = self._make_recalls()
         self.presence = self._make_presence(turns)
         self.delivery = self._make_delivery(delivery)
-        self.connections = Connections(self.delivery, self.presence, around.node, around.wall_ms, self._follow_own)
+        self.connections = Connections(self.delivery, self.presence, around.run, around.wall_ms, self._follow_own)
         self.subscriptions = self._make_subscriptions(delivery, elsewhere)
         self.backlog = Backlog(store, self.cursors, delivery.page_bytes)
         self.devices = Devices(
@@ -146,7 +146,7 @@ class Parts:
         return Presence(
             around.store,
             turns,
-            node=around.node,
+            run=around.run,
             wall_ms=around.wall_ms,
             call_soon=around.call_soon,
             spawn=around.spawn,
@@ -195,7 +195,7 @@ class Parts:
             self.connections,
             self.presence,
             rate=self.publishing.device_level,
-            node=around.node,
+            run=around.run,
             wall_ms=around.wall_ms,
             max_attempts=delivery.max_attempts,
         )
@@ -207,7 +207,7 @@ class Parts:
         return FollowUps(
             around.store,
             around.sender,
-            Standings(around.store, self.cursors, self.connections, around.node),
+            Standings(around.store, self.cursors, self.connections, around.run),
             self.devices.drop_token,
             around.metrics,
             shared=around.bus.shared,

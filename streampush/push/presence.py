@@ -46,7 +46,8 @@ class Presence:
     """The sessions of this node's devices, for the store.
 
     Bounded by the devices that are connected, and those that have left while the store was away. `turns` are those of the
-    devices' records: an end writes there how the connection closed. `begun` is told each generation.
+    devices' records: an end writes there how the connection closed. `begun` is told each generation. `run` names this process, see
+    values.run_name.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Presence:
         store: PresenceStore,
         turns: Turns,
         *,
-        node: str,
+        run: str,
         wall_ms: Callable[[], int],
         call_soon: Scheduler,
         spawn: Spawner,
@@ -63,10 +64,11 @@ class Presence:
     ) -> None:
         self._begun = begun
         self._store = store
-        self._node = node
+        self._run_name = run
         self._wall_ms = wall_ms
         self._call_soon = call_soon
-        self._fresh = False  # what a former process of this node has left behind is forgotten
+        self._lease = 0.0
+        self._entered = False  # this run lives for the store, and what former ones have left behind is forgotten
         self._turns = turns
         self._spawn = spawn
         self._retry_later = retry_later
@@ -110,6 +112,7 @@ class Presence:
         that is not the present one."""
         entry = self._entries.get(device_id)
         if entry is not None and self.generation(device_id) == generation:
+            self._entered = False  # that this run lives may be lost, too
             entry.stored = None
             entry.changes = dict.fromkeys(channels, True)
             self._work(device_id, entry)
@@ -135,22 +138,27 @@ class Presence:
 
     async def live(self, lease: float) -> None:
         """The node lives: its sessions are present for so many seconds, if this is not said again."""
+        self._lease = lease
         try:
-            await self._forget_former()
-            await self._store.extend_node(self._node, self._wall_ms() + int(lease * 1000))
+            await (self._extend() if self._entered else self._enter())
         except StoreUnavailable:
             return  # it is said again long before the lease is over
 
     # --------------------------------------------------------------------------------------------------- telling the store
 
-    async def _forget_former(self) -> None:
-        """Before the first session begins, or a live one would be forgotten with those of a former process."""
-        if self._fresh:
+    async def _enter(self) -> None:
+        """Before the first session begins: the store must know until when it is to believe in it."""
+        if self._entered:
             return
         async with self._turns.of(""):
-            if not self._fresh:
-                await self._store.forget_node(self._node)
-                self._fresh = True
+            if not self._entered:
+                await self._store.forget_former(self._run_name)
+                await self._extend()
+                self._entered = True
+
+    async def _extend(self) -> None:
+        if self._lease:
+            await self._store.extend_run(self._run_name, self._wall_ms() + int(self._lease * 1000))
 
     def _work(self, device_id: str, entry: _Entry) -> None:
         """At the end of the turn: a device that connects follows many channels in one."""
@@ -222,7 +230,7 @@ class Presence:
         return False
 
     async def _begin(self, entry: _Entry, session: Session) -> None:
-        await self._forget_former()
+        await self._enter()
         entry.generation = await self._store.begin_session(session)
         entry.stored = session
         self._begun(session.device_id, entry.generation)
@@ -242,9 +250,9 @@ class Presence:
             entry.over = None
 
     async def _is_elsewhere(self, device_id: str) -> bool:
-        """Whether another node has the device now: a session that is over would be the newer one there, and replace it."""
+        """Whether another process has the device now: a session that is over would be the newer one there, and replace it."""
         found = await self._store.session(device_id)
-        return found is not None and found.node != self._node
+        return found is not None and found.run != self._run_name
 
     async def _follow(self, device_id: str, entry: _Entry, session: Session) -> None:
         changes, entry.changes = entry.changes, {}

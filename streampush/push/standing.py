@@ -64,13 +64,13 @@ def over(record: MessageRecord | None, now_ms: int) -> str:
 
 class Standings:
     """What the store knows of devices, and what only this node knows: its connections, and what they have acknowledged but the
-    store has not taken yet. `node` is this one's name."""
+    store has not taken yet. `run` is this process."""
 
-    def __init__(self, store: Store, cursors: CursorWriter, connections: Connections, node: str) -> None:
+    def __init__(self, store: Store, cursors: CursorWriter, connections: Connections, run: str) -> None:
         self._store = store
         self._cursors = cursors
         self._connections = connections
-        self._node = node
+        self._run = run
 
     async def of(self, record: MessageRecord, device_ids: Sequence[str]) -> list[DeviceStanding]:
         """How each of the devices stands to the message, in their order. Raises StoreUnavailable."""
@@ -94,7 +94,7 @@ class Standings:
         if reach.token is None:
             return DeviceStanding(device_id, Standing.NO_TOKEN)
         here = self._connections.get(device_id) is not None
-        elsewhere = reach.node not in ("", self._node)  # of this node the connections are known exactly
+        elsewhere = reach.run not in ("", self._run)  # of this process the connections are known exactly
         return DeviceStanding(device_id, Standing.CONNECTED if here or elsewhere else Standing.AWAY, reach.token)
 
     def acknowledged_here(self, record: MessageRecord, device_id: str) -> bool:

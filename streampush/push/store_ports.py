@@ -232,7 +232,10 @@ class MessageStore(Protocol):
 
 
 class PresenceStore(Protocol):
-    """Who is connected. A generation is a number that rises with every session of a device, on whatever node."""
+    """Who is connected. A generation is a number that rises with every session of a device, on whatever node.
+
+    Sessions are those of a run of a node (values.run_name): of the two processes of an upgrade each has its own.
+    """
 
     async def begin_session(self, session: Session) -> int:
         """The device is connected from now on; gives the generation. An older session of the device is present no more."""
@@ -244,12 +247,16 @@ class PresenceStore(Protocol):
     async def session_follows(self, device_id: str, generation: int, channels: Sequence[str], *, follows: bool) -> None:
         """The session follows these channels, or no longer. Ignored if a newer one has begun, or it is over."""
 
-    async def extend_node(self, node: str, until_ms: int) -> None:
-        """The node lives: its sessions are present until then, if not extended again. Sessions of a node that never said so are
+    async def extend_run(self, run: str, until_ms: int) -> None:
+        """The run lives: its sessions are present until then, if not extended again. Sessions of a run that never said so are
         present."""
 
-    async def forget_node(self, node: str) -> None:
-        """The node has started anew, or is gone: none of its sessions is present."""
+    async def forget_run(self, run: str) -> None:
+        """The run is over: none of its sessions is present."""
+
+    async def forget_former(self, run: str) -> None:
+        """This run of its node has begun: other runs of the node that have said that they live, and are over, are forgotten. One
+        whose process is still there keeps its sessions."""
 
     async def session(self, device_id: str) -> Session | None:
         """The device's session, if it is present."""

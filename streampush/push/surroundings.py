@@ -13,7 +13,7 @@ from streampush.push.store_ports import Store
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the service needs of the process it lives in. `retry_later` calls its argument after a pause; `node` is its name.
+    """What the service needs of the process it lives in, which `run` names. `retry_later` calls its argument after a pause.
 
     `bus`: the way to other nodes; what it hears is for hearing.NodeHearing. `rates`: what they share of rates, if there are others.
 
@@ -30,7 +30,7 @@ class Surroundings:
     call_later: Delayer
     retry_later: Callable[[Callable[[], None]], object]
     spawn: Spawner
-    node: str = ""
+    run: str = ""
     sender: PushSender | None = None
     bus: Bus = field(default_factory=NoBus)
     rates: RateStore | None = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import nsmallest
 from itertools import chain, count
 
-from streampush.push.values import ChannelPresence, Close, Session
+from streampush.push.values import ChannelPresence, Close, Session, node_of
 
 
 class _Present:
@@ -25,7 +25,7 @@ class _Present:
 
 
 class PresenceTable:
-    """Sessions by device, user, node and channel. `wall_ms` gives Unix milliseconds.
+    """Sessions by device, user, run and channel. `wall_ms` gives Unix milliseconds.
 
     Bounded by the connections, and by what each of them may follow.
     """
@@ -35,16 +35,16 @@ class PresenceTable:
         self._generations = count(1)
         self._devices: dict[str, _Present] = {}
         self._users: dict[str, set[str]] = {}
-        self._nodes: dict[str, set[str]] = {}  # device ids
-        self._leases: dict[str, int] = {}  # node: until when it lives
-        self._channels: dict[str, dict[str, set[str]]] = {}  # channel: node: device ids
+        self._runs: dict[str, set[str]] = {}  # device ids
+        self._leases: dict[str, int] = {}  # run: until when it lives
+        self._channels: dict[str, dict[str, set[str]]] = {}  # channel: run: device ids
 
     def begin(self, session: Session) -> int:
         """See push.store_ports.PresenceStore.begin_session."""
         self._remove(session.device_id)
         present = _Present(session, next(self._generations))
         self._devices[session.device_id] = present
-        self._nodes.setdefault(session.node, set()).add(session.device_id)
+        self._runs.setdefault(session.run, set()).add(session.device_id)
         if session.user_id:
             self._users.setdefault(session.user_id, set()).add(session.device_id)
         return present.generation
@@ -64,36 +64,42 @@ class PresenceTable:
         for channel in channels:
             if follows:
                 present.channels.add(channel)
-                nodes = self._channels.setdefault(channel, {})
-                nodes.setdefault(present.session.node, set()).add(device_id)
+                runs = self._channels.setdefault(channel, {})
+                runs.setdefault(present.session.run, set()).add(device_id)
             elif channel in present.channels:
                 present.channels.discard(channel)
-                self._leave(channel, present.session.node, device_id)
+                self._leave(channel, present.session.run, device_id)
 
-    def extend_node(self, node: str, until_ms: int) -> None:
-        """See push.store_ports.PresenceStore.extend_node."""
-        self._leases[node] = until_ms
+    def extend_run(self, run: str, until_ms: int) -> None:
+        """See push.store_ports.PresenceStore.extend_run."""
+        self._leases[run] = until_ms
 
-    def forget_node(self, node: str) -> None:
-        """See push.store_ports.PresenceStore.forget_node."""
-        self._leases.pop(node, None)
-        for device_id in list(self._nodes.get(node, ())):
+    def forget_run(self, run: str) -> None:
+        """See push.store_ports.PresenceStore.forget_run."""
+        self._leases.pop(run, None)
+        for device_id in list(self._runs.get(run, ())):
             self._remove(device_id)
+
+    def forget_former(self, run: str) -> None:
+        """See push.store_ports.PresenceStore.forget_former. This process has the store for itself: no former run can be there."""
+        for other in list(self._leases):
+            if other != run and node_of(other) == node_of(run):
+                self.forget_run(other)
 
     def session(self, device_id: str) -> Session | None:
         """See push.store_ports.PresenceStore.session."""
         present = self._devices.get(device_id)
-        return present.session if present is not None and self._lives(present.session.node) else None
+        return present.session if present is not None and self._lives(present.session.run) else None
 
     def newer(self, sessions: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         """See push.store_ports.PresenceStore.newer_sessions."""
         newest = [(device_id, self._generation(device_id), generation) for device_id, generation in sessions]
         return [(name, here if here > asked else 0) for name, here, asked in newest if here != asked]
 
-    def node(self, device_id: str) -> str:
-        """Where the device is connected, empty: it is away."""
+    def run(self, device_id: str) -> str:
+        """Of the node where the device is connected, empty: it is away."""
         session = self.session(device_id)
-        return "" if session is None else session.node
+        return "" if session is None else session.run
 
     def user_sessions(self, user_id: str, limit: int) -> tuple[Session, ...]:
         """See push.store_ports.PresenceStore.user_sessions."""
@@ -102,9 +108,9 @@ class PresenceTable:
 
     def channel(self, channel: str, limit: int) -> ChannelPresence:
         """See push.store_ports.PresenceStore.channel_presence."""
-        nodes = [devices for node, devices in self._channels.get(channel, {}).items() if self._lives(node)]
-        names: Iterable[str] = chain.from_iterable(nodes)
-        return ChannelPresence(channel, sum(map(len, nodes)), tuple(nsmallest(limit, names)))
+        here = [devices for run, devices in self._channels.get(channel, {}).items() if self._lives(run)]
+        names: Iterable[str] = chain.from_iterable(here)
+        return ChannelPresence(channel, sum(map(len, here)), tuple(nsmallest(limit, names)))
 
     def _newest(self, device_id: str, generation: int) -> _Present | None:
         present = self._devices.get(device_id)
@@ -114,8 +120,8 @@ class PresenceTable:
         present = self._devices.get(device_id)
         return 0 if present is None else present.generation
 
-    def _lives(self, node: str) -> bool:
-        until_ms = self._leases.get(node)
+    def _lives(self, run: str) -> bool:
+        until_ms = self._leases.get(run)
         return until_ms is None or until_ms > self._wall_ms()
 
     def _remove(self, device_id: str) -> None:
@@ -123,16 +129,16 @@ class PresenceTable:
         if present is None:
             return
         session = present.session
-        _discard(self._nodes, session.node, device_id)
+        _discard(self._runs, session.run, device_id)
         if session.user_id:
             _discard(self._users, session.user_id, device_id)
         for channel in present.channels:
-            self._leave(channel, session.node, device_id)
+            self._leave(channel, session.run, device_id)
 
-    def _leave(self, channel: str, node: str, device_id: str) -> None:
-        nodes = self._channels[channel]
-        _discard(nodes, node, device_id)
-        if not nodes:
+    def _leave(self, channel: str, run: str, device_id: str) -> None:
+        runs = self._channels[channel]
+        _discard(runs, run, device_id)
+        if not runs:
             del self._channels[channel]
 
 
@@ -158,11 +164,14 @@ class OneProcessPresence(ABC):
     async def session_follows(self, device_id: str, generation: int, channels: Sequence[str], *, follows: bool) -> None:
         self._presence.follows(device_id, generation, channels, follows=follows)
 
-    async def extend_node(self, node: str, until_ms: int) -> None:
-        self._presence.extend_node(node, until_ms)
+    async def extend_run(self, run: str, until_ms: int) -> None:
+        self._presence.extend_run(run, until_ms)
 
-    async def forget_node(self, node: str) -> None:
-        self._presence.forget_node(node)
+    async def forget_run(self, run: str) -> None:
+        self._presence.forget_run(run)
+
+    async def forget_former(self, run: str) -> None:
+        self._presence.forget_former(run)
 
     async def session(self, device_id: str) -> Session | None:
         return self._presence.session(device_id)

@@ -60,8 +60,8 @@ class TellingStore(MemoryStore):
     async def begin_session(self, session: Session) -> int:
         older = await self.session(session.device_id)
         generation = await super().begin_session(session)
-        if older is not None and older.node != session.node:
-            self.hints.append((older.node, Order(OrderKind.REPLACED, session.device_id, number=generation)))
+        if older is not None and older.run != session.run:
+            self.hints.append((older.run, Order(OrderKind.REPLACED, session.device_id, number=generation)))
         return generation
 
 
@@ -83,8 +83,8 @@ class NodeBus:
         assert (message_id in self.watched) is not watched
         (self.watched.add if watched else self.watched.discard)(message_id)
 
-    def tell(self, node: str, order: Order) -> None:
-        self._hints.append((node, order))
+    def tell(self, run: str, order: Order) -> None:
+        self._hints.append((run, order))
 
 
 class Phone:

@@ -233,7 +233,7 @@ class Scenario:
     def crash(self) -> None:
         old = self.world
         self.online.clear()
-        self.now(self.memory.forget_node("node"))
+        self.now(self.memory.forget_run("node"))
         self.note_delivered(old)
         self.begin(old.now)
 

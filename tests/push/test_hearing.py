@@ -97,7 +97,7 @@ def test_an_order_that_was_lost_is_made_good_when_the_bus_is_back() -> None:
 def test_sessions_that_the_store_has_lost_are_begun_anew_when_the_bus_is_back() -> None:
     nodes = Nodes("a", "b")
     lost, kept = nodes["a"].connect("d", "news"), nodes["b"].connect("e", "news")
-    nodes.run(nodes.store.forget_node("a"))
+    nodes.run(nodes.store.forget_run("a"))
     assert not nodes.run(nodes["b"].service.describe_device("d")).connected
     for node in nodes:
         node.hearing.back()

@@ -45,7 +45,7 @@ class Stage:
         self.presence = Presence(
             store,
             Turns(),
-            node="here",
+            run="here",
             wall_ms=lambda: self.now_ms,
             call_soon=self.turns.append,
             spawn=self.spawn,
@@ -123,14 +123,14 @@ def test_end_of_a_replaced_connection_ends_nothing(stage: Stage) -> None:
 def test_connection_that_is_gone_before_the_store_answers_leaves_its_close_only(stage: Stage) -> None:
     stage.presence.began(session(1), ["news"])
     stage.presence.ended("d", "S1", close(1))
-    assert stage.rest() == ["session", "forget_node", "begin_session", "end_session"]
+    assert stage.rest() == ["session", "forget_former", "begin_session", "end_session"]
     assert (stage.present(), stage.last_close(), stage.following("news")) == (None, close(1), ())
 
 
 def test_connection_that_is_gone_before_the_store_answers_replaces_none_on_another_node(stage: Stage) -> None:
     stage.presence.began(session(1))
     stage.presence.ended("d", "S1", close(1))
-    stage.now(stage.memory.begin_session(replace(session(2), node="elsewhere")))
+    stage.now(stage.memory.begin_session(replace(session(2), run="elsewhere")))
     assert stage.rest() == ["session"]
     assert (stage.present(), stage.last_close()) == ("S2", None)
 
@@ -141,7 +141,7 @@ def test_many_changes_while_the_store_is_slow_cost_few_calls(stage: Stage) -> No
     for number in range(1, 50):
         stage.presence.began(session(number), [f"news/{number}"])
         stage.presence.follows("d", f"S{number}", "sport", True)
-    assert stage.rest() == ["forget_node", "begin_session", "begin_session", "session_follows"]
+    assert stage.rest() == ["forget_former", "begin_session", "begin_session", "session_follows"]
     assert (stage.present(), stage.following("news/49"), stage.following("sport")) == ("S49", ("d",), ("d",))
 
 
@@ -256,7 +256,7 @@ def test_followed_channels_survive_a_failed_call(stage: Stage) -> None:
 def test_fault_of_one_device_is_raised_to_the_owner_and_does_not_stop_the_next_session(stage: Stage) -> None:
     stage.presence.began(session(1))
     stage.turn()
-    stage.slow.take("forget_node").done.errback(ZeroDivisionError())
+    stage.slow.take("forget_former").done.errback(ZeroDivisionError())
     assert [type(failure) for failure in stage.failures] == [ZeroDivisionError]
     stage.presence.began(session(2))
     stage.rest()
@@ -264,11 +264,12 @@ def test_fault_of_one_device_is_raised_to_the_owner_and_does_not_stop_the_next_s
 
 
 def test_sessions_that_a_former_process_left_are_forgotten_before_the_first_begins(stage: Stage) -> None:
-    stage.now(stage.memory.begin_session(session(7, "e")))
+    stage.now(stage.memory.extend_run("here/former", stage.now_ms + 1000))
+    stage.now(stage.memory.begin_session(session(7, "f", "here/former")))
     stage.presence.began(session(1))
     stage.presence.began(session(2, "e"))
-    assert stage.rest().count("forget_node") == 1
-    assert (stage.present("d"), stage.present("e")) == ("S1", "S2")
+    assert stage.rest().count("forget_former") == 1
+    assert (stage.present("d"), stage.present("e"), stage.present("f")) == ("S1", "S2", None)
 
 
 def test_settle_waits_until_the_store_knows_everything(stage: Stage) -> None:
@@ -277,7 +278,7 @@ def test_settle_waits_until_the_store_knows_everything(stage: Stage) -> None:
     stage.turn()
     done: list[object] = []
     Deferred.fromCoroutine(stage.presence.settle()).addBoth(done.append)
-    for _ in ("session", "forget_node", "begin_session"):
+    for _ in ("session", "forget_former", "begin_session"):
         stage.slow.finish()
         assert done == []
     stage.slow.finish()
@@ -321,6 +322,21 @@ class TestNodeLease:
         stage.now_ms += 1
         assert stage.present() is None
 
+    def test_store_knows_of_the_lease_before_the_first_session_begins(self) -> None:
+        stage, clock = Stage(), Clock()
+        stage.presence.began(session(1))
+        stage.turn()
+        NodeLease(stage.presence, 30.0, clock.callLater, stage.spawn).start()
+        assert stage.rest() == ["forget_former", "extend_run", "begin_session"]
+
+    def test_store_that_has_lost_a_session_is_told_of_the_lease_again(self) -> None:
+        stage, clock = Stage(), Clock()
+        NodeLease(stage.presence, 30.0, clock.callLater, stage.spawn).start()
+        stage.presence.began(session(1))
+        stage.rest()
+        stage.presence.lost("d", stage.presence.generation("d"), ["news"])
+        assert stage.rest() == ["forget_former", "extend_run", "begin_session", "session_follows"]
+
     def test_store_that_is_away_for_one_turn_costs_nobody_his_presence(self) -> None:
         stage, clock = Stage(), Clock()
         lease = NodeLease(stage.presence, 30.0, clock.callLater, stage.spawn)
@@ -329,7 +345,7 @@ class TestNodeLease:
         stage.rest()
         stage.now_ms += 30_000
         clock.advance(30)
-        stage.slow.fail("extend_node")
+        stage.slow.fail("extend_run")
         assert (stage.present(), stage.failures) == ("S1", [])
 
 

@@ -226,7 +226,7 @@ class World:
             call_later=self.call_later,
             retry_later=self.later.append,
             spawn=self.spawn,
-            node=node,
+            run=node,
             sender=sender,
             bus=bus or NoBus(),
             rates=rates,

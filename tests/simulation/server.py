@@ -179,7 +179,7 @@ class ServerProcess:
             call_later=clock.callLater,
             retry_later=lambda work: clock.callLater(STORE_RETRY, work),
             spawn=self.spawn,
-            node=NODE,
+            run=NODE,
             sender=self._apple,
         )
 

@@ -152,7 +152,7 @@ class Disk:
 
     def disconnected(self) -> None:
         """The process that had the connections is gone."""
-        completed(self.state.forget_node(NODE))
+        completed(self.state.forget_run(NODE))
 
     def has_work(self, kind: str, key: str) -> bool:
         """Whether there is such work, leased or not."""

@@ -16,7 +16,7 @@ def session(device_id: str = "d", session_id: str = "s", node: str = "node", use
 
 
 class PresenceContract(ContractBase):
-    """begin_session, end_session, session_follows, extend_node, forget_node, and the questions."""
+    """begin_session, end_session, session_follows, extend_run, forget_run, forget_former, and the questions."""
 
     async def followers(self, store: Store, channel: str = "news", limit: int = 10) -> tuple[int, tuple[str, ...]]:
         presence = await store.channel_presence(channel, limit)
@@ -53,9 +53,9 @@ class PresenceContract(ContractBase):
         store = self.make_store(LIMITS)
         await store.remember_device(DeviceRecord("a"))
         await self.connect(store, "a", "news", node="n1")
-        await store.forget_node("n1")
+        await store.forget_run("n1")
         (reach,) = await store.reach("news", ["a"])
-        assert reach.node == ""
+        assert reach.run == ""
 
     # ---------------------------------------------------------------------------------------------------------- sessions
 
@@ -73,7 +73,7 @@ class PresenceContract(ContractBase):
         generations.append(await store.begin_session(session(node="other")))
         await store.end_session("d", generations[-1], LOST)
         generations.append(await store.begin_session(session()))
-        await store.forget_node("node")
+        await store.forget_run("node")
         generations.append(await store.begin_session(session()))
         assert generations == sorted(set(generations))
         assert generations[0] > 0
@@ -190,7 +190,7 @@ class PresenceContract(ContractBase):
 
     async def test_sessions_of_a_node_are_present_until_its_lease_ends(self) -> None:
         store = self.make_store(LIMITS)
-        await store.extend_node("node", self.now_ms + 100)
+        await store.extend_run("node", self.now_ms + 100)
         await self.connect(store, "a", "news", user_id="u")
         await self.connect(store, "b", "news", user_id="u", node="without lease")
         self.now_ms += 99
@@ -202,16 +202,16 @@ class PresenceContract(ContractBase):
 
     async def test_a_node_that_comes_back_has_its_sessions_still(self) -> None:
         store = self.make_store(LIMITS)
-        await store.extend_node("node", self.now_ms + 100)
+        await store.extend_run("node", self.now_ms + 100)
         await self.connect(store, "a", "news")
         self.now_ms += 200
-        await store.extend_node("node", self.now_ms + 100)
+        await store.extend_run("node", self.now_ms + 100)
         assert await self.present(store, "a") == ["a"]
         assert await self.followers(store) == (1, ("a",))
 
     async def test_a_session_of_a_node_whose_lease_ended_can_end_and_be_replaced(self) -> None:
         store, _ = await self.with_device()
-        await store.extend_node("dead", self.now_ms + 100)
+        await store.extend_run("dead", self.now_ms + 100)
         generation = await self.connect(store, "d", "news", node="dead")
         self.now_ms += 100
         await self.connect(store, "e", "news", node="dead")
@@ -223,17 +223,36 @@ class PresenceContract(ContractBase):
         store = self.make_store(LIMITS)
         generation = await self.connect(store, "a", "news", user_id="u")
         await self.connect(store, "b", "news", node="other")
-        await store.extend_node("node", self.now_ms + 100)
-        await store.forget_node("node")
+        await store.extend_run("node", self.now_ms + 100)
+        await store.forget_run("node")
         assert await self.present(store, "a", "b") == ["b"]
         assert await self.followers(store) == (1, ("b",))
         assert not await store.end_session("a", generation, LOST)
-        await store.forget_node("never heard of")
+        await store.forget_run("never heard of")
+
+    async def test_what_a_former_run_of_a_node_has_left_is_forgotten_when_the_next_one_begins(self) -> None:
+        store = self.make_store(LIMITS)
+        for number, run in enumerate(("n/1", "n/2", "n/x/1", "nn/1", "n")):
+            await store.extend_run(run, self.now_ms + 100)
+            await self.connect(store, f"d{number}", "news", node=run, user_id="u")
+        await store.forget_former("n/2")
+        assert await self.present(store, "d0", "d1", "d2", "d3", "d4") == ["d1", "d2", "d3"]
+        assert await self.followers(store) == (3, ("d1", "d2", "d3"))
+        self.now_ms += 100
+        assert await self.present(store, "d1", "d2", "d3") == []  # their leases are as they were
+
+    async def test_a_session_tells_the_node_whose_run_has_it(self) -> None:
+        store = self.make_store(LIMITS)
+        for run, node in (("n/1", "n"), ("a/b/1", "a/b"), ("n", "n")):
+            await self.connect(store, "d", node=run)
+            found = await store.session("d")
+            assert found is not None
+            assert (found.run, found.node) == (run, node)
 
     async def test_a_node_that_was_forgotten_may_begin_again(self) -> None:
         store = self.make_store(LIMITS)
-        await store.extend_node("node", self.now_ms + 100)
-        await store.forget_node("node")
+        await store.extend_run("node", self.now_ms + 100)
+        await store.forget_run("node")
         await self.connect(store, "a", "news")
         self.now_ms += 1000
         assert await self.present(store, "a") == ["a"]  # it has said nothing of a lease since

@@ -337,7 +337,7 @@ class PushContract(ContractBase):
         found = await store.reach_users(message_ids, 10, results=True)
         assert found == await store.reach_with([(message_id, ["b", "c", "d"]) for message_id in message_ids], results=True)
         assert found[0] is not None
-        assert [(reach.node, reach.cursor, reach.token) for reach in found[0].reaches] == [
+        assert [(reach.run, reach.cursor, reach.token) for reach in found[0].reaches] == [
             ("node 2", None, None),
             ("", None, None),
             ("", Cursor(epoch, 1), token),

@@ -226,11 +226,14 @@ class SlowStore:
             "session_follows", lambda: self._store.session_follows(device_id, generation, channels, follows=follows)
         )
 
-    async def extend_node(self, node: str, until_ms: int) -> None:
-        return await self._begin("extend_node", lambda: self._store.extend_node(node, until_ms))
+    async def extend_run(self, run: str, until_ms: int) -> None:
+        return await self._begin("extend_run", lambda: self._store.extend_run(run, until_ms))
 
-    async def forget_node(self, node: str) -> None:
-        return await self._begin("forget_node", lambda: self._store.forget_node(node))
+    async def forget_run(self, run: str) -> None:
+        return await self._begin("forget_run", lambda: self._store.forget_run(run))
+
+    async def forget_former(self, run: str) -> None:
+        return await self._begin("forget_former", lambda: self._store.forget_former(run))
 
     async def session(self, device_id: str) -> Session | None:
         return await self._begin("session", lambda: self._store.session(device_id))

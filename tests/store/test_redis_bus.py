@@ -85,7 +85,7 @@ class BusTests(RedisTestCase, ContractBase):
             Scripts(link or self.link, self.prefix).beginning(lambda: "epoch"),
             BusFigures(CollectorRegistry()),
             lambda: 0.1,
-            node=node,
+            run=node,
             token=f"token-{next(_TOKENS)}",
             durability=lambda: Durability.MEMORY,
             **options,
@@ -252,6 +252,31 @@ class BusTests(RedisTestCase, ContractBase):
         generation = await self.store.begin_session(Session("d", "s3", "two"))
         await self.until(lambda: ear.orders)
         assert ear.orders == [Order(OrderKind.REPLACED, "d", "", generation)]
+
+    async def test_a_former_run_of_a_node_that_still_listens_keeps_its_sessions_and_one_that_is_gone_does_not(self) -> None:
+        bus, ear = await self.following("n/old", "news")
+        await self.heard_itself(bus)
+        for run in ("n/old", "n/dead"):
+            await self.store.extend_run(run, NOW_MS + 1000)
+            await self.store.begin_session(Session(run, "s", run))
+        await self.store.forget_former("n/new")
+        assert await self.store.session("n/old") is not None
+        assert await self.store.session("n/dead") is None
+        await self.heard_itself(bus)
+        assert (ear.orders, len(self.flushLoggedErrors())) == ([], 0)
+        await bus.stop()
+        await self.store.forget_former("n/new")
+        assert await self.store.session("n/old") is None
+
+    async def heard_itself(self, bus: RedisBus) -> None:
+        """An order for itself has come back, and all that was sent to it before."""
+        order = Order(OrderKind.CLOSE, "itself")
+        hearing = bus._hearing
+        assert isinstance(hearing, Ear)
+        while order not in hearing.orders:
+            bus.tell(bus._own.decode().partition(":node:")[2], order)
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]  # the name is subscribed to in a moment
+        hearing.orders.clear()
 
     async def test_a_connection_that_was_lost_is_made_again_and_what_was_missed_is_seen(self) -> None:
         bus, ear = await self.following("n", "news")

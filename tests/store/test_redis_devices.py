@@ -91,7 +91,7 @@ class PresenceTests(SeveralNodesCase):
             generation = await store.begin_session(Session(f"d{number}", "s", f"n{number % 2}"))
             await store.session_follows(f"d{number}", generation, ["news"], follows=True)
         assert await one.channel_presence("news", 3) == ChannelPresence("news", 4, ("d0", "d1", "d2"))
-        await two.extend_node("n1", self.now_ms)
+        await two.extend_run("n1", self.now_ms)
         assert await one.channel_presence("news", 3) == ChannelPresence("news", 2, ("d0", "d2"))
 
     async def test_a_node_with_many_sessions_is_forgotten_in_steps_and_its_newer_ones_stay(self) -> None:
@@ -99,10 +99,10 @@ class PresenceTests(SeveralNodesCase):
         for number in range(150):
             generation = await store.begin_session(Session(f"d{number}", "s", "n", "u"))
             await store.session_follows(f"d{number}", generation, [f"c{channel}" for channel in range(20)], follows=True)
-        forgetting = Deferred.fromCoroutine(store.forget_node("n"))
+        forgetting = Deferred.fromCoroutine(store.forget_run("n"))
         await store.begin_session(Session("late", "s", "n"))  # behind the first step
         await forgetting
-        assert 8 <= ran.count("forget_node") <= 12
+        assert 8 <= ran.count("forget_run") <= 12
         assert await store.session("late") == Session("late", "s", "n")
         assert list(await store.user_sessions("u", 10)) == []
         assert (await store.channel_presence("c7", 10)).devices == 0
@@ -110,23 +110,23 @@ class PresenceTests(SeveralNodesCase):
 
     async def test_a_node_that_is_being_forgotten_has_no_session_from_the_first_step_on(self) -> None:
         store, scripts, _ = self.counting()
-        await store.extend_node("n", self.now_ms + 100)
+        await store.extend_run("n", self.now_ms + 100)
         for number in range(300):
             await store.begin_session(Session(f"d{number}", "s", "n", "u"))
-        assert await scripts.run("forget_node", "n", 0) > 0
+        assert await scripts.run("forget_run", "n", 0) > 0
         assert await store.session("d299") is None
         assert list(await store.user_sessions("u", 300)) == []
 
     async def test_what_a_node_has_left_goes_an_hour_after_the_end_of_its_lease(self) -> None:
         store, scripts, _ = self.counting()
         for node in ("gone", "gone too", "lives"):
-            await store.extend_node(node, self.now_ms)
+            await store.extend_run(node, self.now_ms)
             for number in range(100):
                 await store.begin_session(Session(f"{node} {number}", "s", node))
         self.now_ms += 3_600_000
-        await store.extend_node("lives", self.now_ms)
+        await store.extend_run("lives", self.now_ms)
         assert await store.sweep()
-        await store.extend_node("gone too", self.now_ms)  # in time
+        await store.extend_run("gone too", self.now_ms)  # in time
         while await store.sweep():
             pass
         left = await self.keys_left(scripts.prefix)
@@ -147,7 +147,7 @@ class PresenceTests(SeveralNodesCase):
 
     async def test_sessions_of_a_user_are_found_behind_many_that_are_gone(self) -> None:
         store, _ = self.nodes()
-        await store.extend_node("gone", self.now_ms)
+        await store.extend_run("gone", self.now_ms)
         for number in range(401):
             await store.begin_session(Session(f"d{number:03}", "s", "gone" if number < 400 else "n", "u"))
         assert [one.device_id for one in await store.user_sessions("u", 5)] == ["d400"]
@@ -162,7 +162,7 @@ class PresenceTests(SeveralNodesCase):
             expected = Session(f"{node}/{device}", device, node, channel, device, node, channel)
             assert await store.session(f"{node}/{device}") == expected
         assert await store.channel_presence("all", 3) == ChannelPresence("all", len(places), tuple(self.first_three(places)))
-        await store.forget_node("a")
+        await store.forget_run("a")
         assert (await store.channel_presence("all", 0)).devices == len(places) - len(ODD)
         assert await store.session("a:b/1:a") is not None
 

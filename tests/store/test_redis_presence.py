@@ -71,9 +71,9 @@ class PresenceAlikeTests(RedisTestCase):
     async def node(self) -> None:
         node = self.random.choice(NODES)
         if self.random.random() < 0.3:
-            await self.both("forget_node", node)
+            await self.both("forget_run", node)
         else:
-            await self.both("extend_node", node, self.now_ms + self.random.choice((0, 10, 3000)))
+            await self.both("extend_run", node, self.now_ms + self.random.choice((0, 10, 3000)))
 
     async def later(self) -> None:
         self.now_ms += self.random.choice((1, 10, 2000))
@@ -98,5 +98,5 @@ class PresenceAlikeTests(RedisTestCase):
 
     async def leave_nothing(self, prefix: str) -> None:
         for node in NODES:
-            await self.store().forget_node(node)
+            await self.store().forget_run(node)
         assert await self.keys_left(prefix) == {"totals"}

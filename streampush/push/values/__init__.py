@@ -33,7 +33,7 @@ from streampush.push.values.log import (
     Page,
     Publication,
 )
-from streampush.push.values.nodes import KnownNode, NodeOrder, NodeRecord, NodeState
+from streampush.push.values.nodes import KnownNode, NodeOrder, NodeRecord, NodeState, node_of, run_name
 from streampush.push.values.places import (
     ChannelCursor,
     Cursor,
@@ -131,4 +131,6 @@ __all__ = [
     "Survey",
     "Undeliverable",
     "Want",
+    "node_of",
+    "run_name",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from streampush.protocol.codes import Advice
 from streampush.protocol.terms import AppState
 from streampush.push.values.log import NO_HEADERS
+from streampush.push.values.nodes import node_of
 from streampush.push.values.places import ChannelCursor, Cursor
 from streampush.quick_values import quick_value
 
@@ -50,14 +51,14 @@ class DeviceRecord:
 
 @quick_value(frozen=True, slots=True)
 class Reach:
-    """How a device may be reached with a message of one channel, whose cursor it is. `node`: where it is connected, empty: it is
-    away. `follows`: it has a durable subscription to the channel."""
+    """How a device may be reached with a message of one channel, whose cursor it is. `run`: of the node where it is connected,
+    empty: it is away. `follows`: it has a durable subscription to the channel."""
 
     device_id: str
     user_id: str
     token: PushToken | None
     cursor: Cursor | None
-    node: str
+    run: str
     follows: bool
 
 
@@ -76,16 +77,21 @@ class ConnectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One connection of a device, for presence."""
+    """One connection of a device, for presence. `run` names the process that has it, see nodes.run_name."""
 
     device_id: str
     session_id: str
-    node: str
+    run: str
     user_id: str = ""
     address: str = ""
     app: str = ""
     app_version: str = ""
     connected_at_ms: int = 0
+
+    @property
+    def node(self) -> str:
+        """The name of the node."""
+        return node_of(self.run)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,20 @@ import enum
 from dataclasses import dataclass
 
 
+def run_name(node: str, run_id: str) -> str:
+    """The name of one run of a node, from the start of a process to its end; `run_id` is of random letters and digits.
+
+    The processes of an upgrade have one node name, and are two runs: each has its own connections.
+    """
+    return f"{node}/{run_id}"
+
+
+def node_of(run: str) -> str:
+    """The name of the node that the run is of."""
+    node, slash, _ = run.rpartition("/")
+    return node if slash else run
+
+
 class NodeState(enum.StrEnum):
     """How a node stands, as it says itself."""
 

@@ -225,8 +225,8 @@ class MemoryStore(OneProcessPresence, OneProcessNodes):
             record = self._devices.get(device_id)
             if record is not None:
                 cursor = self._cursors.get(device_id, channel)
-                node, follows = self._presence.node(device_id), self._cursors.follows(device_id, channel)
-                found.append(Reach(device_id, record.user_id, record.push_token, cursor, node, follows))
+                run, follows = self._presence.run(device_id), self._cursors.follows(device_id, channel)
+                found.append(Reach(device_id, record.user_id, record.push_token, cursor, run, follows))
         return found
 
     async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:

@@ -3,8 +3,9 @@
 Theory of operation. Scripts that append PUBLISH what is new on a name of its channel, so a publication goes only to nodes where
 somebody follows it. Those that note what became of a message PUBLISH on a name of that message, without a word: who watches it
 reads it again. Subscribing takes a moment, and the connection may be lost: whenever a subscription begins, the channel's log is
-compared with what is known of it here, or the message is read. The node has a name of its own, too, for orders, and for an echo
-that it sends itself every few seconds: a connection that is there and carries nothing is found by that, and another one is made.
+compared with what is known of it here, or the message is read. The process has a name of its own, too, for orders, and for an
+echo that it sends itself every few seconds: a connection that is there and carries nothing is found by that, and another one is
+made.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class BusMetrics(Protocol):
 class RedisBus:
     """See push.bus.Bus. Between `start` and `stop` it tells `hearing` what it hears.
 
-    `link` is that of the store, for what is sent; `node` the name of this node, `token` a word that only this process has.
+    `link` is that of the store, for what is sent; `run` is this process, see values.run_name; `token` a word that only it has.
     """
 
     shared = True
@@ -75,7 +76,7 @@ class RedisBus:
         metrics: BusMetrics,
         uniform: Callable[[], float],
         *,
-        node: str,
+        run: str,
         token: str,
         durability: Callable[[], Durability],
         echo_interval: float = ECHO_INTERVAL,
@@ -92,7 +93,7 @@ class RedisBus:
         self._wakes = f"{scripts.prefix}wake:".encode()
         self._watches = f"{scripts.prefix}msg:".encode()
         self._orders = f"{scripts.prefix}node:"
-        self._own = f"{self._orders}{node}".encode()
+        self._own = f"{self._orders}{run}".encode()
         self._hearing: Hearing | None = None
         self._wanted: set[bytes] = set()
         self._changes: dict[bytes, bool] = {}
@@ -161,10 +162,10 @@ class RedisBus:
             self._changes[name] = wanted
             self._flush_soon()
 
-    def tell(self, node: str, order: Order) -> None:
+    def tell(self, run: str, order: Order) -> None:
         """See push.bus.Bus."""
         packed = msgpack.packb((str(order.kind), order.device_id, order.text, order.number), use_bin_type=False)
-        self._send(f"{self._orders}{node}", packed, "order")
+        self._send(f"{self._orders}{run}", packed, "order")
 
     def _send(self, name: str, message: bytes, kind: str) -> None:
         async def send() -> None:

@@ -76,7 +76,7 @@ class RedisKeeping:
         new_epoch: Callable[[], str],
         metrics: RedisMetrics,
         bus_metrics: BusMetrics,
-        node: str,
+        run: str,
     ) -> None:
         settings = config.store
         self._reactor = reactor
@@ -100,7 +100,7 @@ class RedisKeeping:
             scripts.beginning(new_epoch),
             bus_metrics,
             random.random,
-            node=node,
+            run=run,
             token=new_epoch(),
             durability=lambda: self.store.durability,
         )

@@ -152,12 +152,12 @@ def _counts(counted: Sequence[bytes]) -> tuple[Mapping[Milestone, int], Mapping[
 
 
 def _reach(row: Sequence[Any]) -> Reach:
-    device_id, user_id, token, topic, sandbox, registered_at, follows, cursor, node = row
+    device_id, user_id, token, topic, sandbox, registered_at, follows, cursor, run = row
     return Reach(
         device_id.decode(),
         user_id.decode(),
         PushToken(token, topic.decode(), bool(sandbox), registered_at) if token is not False else None,
         Cursor(cursor[0].decode(), *cursor[1:]) if cursor else None,
-        node.decode(),
+        run.decode(),
         follows,
     )

@@ -1,8 +1,10 @@
 """Who is connected, in Redis: the sessions of all nodes.
 
-Every session has a generation from one counter, so that of two sessions of a device all nodes agree which is the newer. A node
-that says nothing any more is away with all its sessions when its lease ends. What a session, or a node, leaves behind is taken
-away in steps of a millisecond or two, between which Redis does the work of others.
+Every session has a generation from one counter, so that of two sessions of a device all nodes agree which is the newer. A run of
+a node that says nothing any more is away with all its sessions when its lease ends. A former run of a node that starts is over if
+nobody listens to its orders (`bus`): a process that was killed has no connection to Redis. One that is there and was taken for
+dead, because it has just lost that connection, begins its sessions anew when it is back. What a session, or a run, leaves behind
+is taken away in steps of a millisecond or two, between which Redis does the work of others.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class RedisPresence:
 
     async def begin_session(self, session: Session) -> int:
         facts = (session.session_id, session.address, session.app, session.app_version, session.connected_at_ms)
-        begun = (session.device_id, session.node, session.user_id, facts, self._wall_ms())
+        begun = (session.device_id, session.run, session.user_id, facts, self._wall_ms())
         while (generation := await self._scripts.run("begin_session", *begun)) == MORE:
             pass  # others have their turn
         return int(generation)
@@ -43,12 +45,19 @@ class RedisPresence:
             some = tuple(channels[first : first + CHANNELS_AT_ONCE])
             await self._scripts.run("session_follows", device_id, generation, follows, some)
 
-    async def extend_node(self, node: str, until_ms: int) -> None:
-        await self._scripts.run("extend_node", node, until_ms)
+    async def extend_run(self, run: str, until_ms: int) -> None:
+        await self._scripts.run("extend_run", run, until_ms)
 
-    async def forget_node(self, node: str) -> None:
+    async def forget_run(self, run: str) -> None:
+        await self._forget(run)
+
+    async def forget_former(self, run: str) -> None:
+        for former in await self._scripts.run("former_runs", run):
+            await self._forget(former)
+
+    async def _forget(self, run: str | bytes) -> None:
         last = 0
-        while last := int(await self._scripts.run("forget_node", node, last)):
+        while last := int(await self._scripts.run("forget_run", run, last)):
             pass  # others have their turn
 
     async def session(self, device_id: str) -> Session | None:
@@ -70,17 +79,17 @@ class RedisPresence:
         return sessions
 
     async def channel_presence(self, channel: str, limit: int) -> ChannelPresence:
-        count, of_nodes = await self._scripts.run("channel_presence", channel, limit, self._wall_ms())
-        names = nsmallest(limit, chain.from_iterable(of_nodes))
+        count, of_runs = await self._scripts.run("channel_presence", channel, limit, self._wall_ms())
+        names = nsmallest(limit, chain.from_iterable(of_runs))
         return ChannelPresence(channel, count, tuple(name.decode() for name in names))
 
 
-def _session(device_id: str, node: bytes, user: bytes, facts: Sequence[Any]) -> Session:
+def _session(device_id: str, run: bytes, user: bytes, facts: Sequence[Any]) -> Session:
     session_id, address, app, app_version, connected_at_ms = facts
     return Session(
         device_id,
         session_id.decode(),
-        node.decode(),
+        run.decode(),
         user.decode(),
         address.decode(),
         app.decode(),

@@ -268,11 +268,11 @@ class SqliteStore(OneProcessPresence, OneProcessNodes):
         return self._located(found)
 
     def _located(self, reaches: Sequence[Reach]) -> Sequence[Reach]:
-        """With the nodes where the devices are connected, which the file does not know. Most are away."""
-        nodes = [self._presence.node(one.device_id) for one in reaches]
-        if not any(nodes):
+        """With the runs of nodes where the devices are connected, which the file does not know. Most are away."""
+        runs = [self._presence.run(one.device_id) for one in reaches]
+        if not any(runs):
             return reaches
-        return [replace(one, node=node) for one, node in zip(reaches, nodes, strict=True)]
+        return [replace(one, run=run) for one, run in zip(reaches, runs, strict=True)]
 
     async def devices_named(self, prefix: str, limit: int) -> Sequence[str]:
         names: list[str] = await self._read("devices_named", prefix, limit)

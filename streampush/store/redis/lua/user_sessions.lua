@@ -1,5 +1,5 @@
 --! needs presence
--- user, after, limit, now: {{device, node, user, facts} ..., the id behind which to go on or false}. Looks at 200 devices at most.
+-- user, after, limit, now: {{device, run, user, facts} ..., the id behind which to go on or false}. Looks at 200 devices at most.
 local user, after, limit, now = args[1], args[2], args[3], args[4]
 local look = 200
 local online = call('ZRANGEBYLEX', P .. 'online:' .. user, '(' .. after, '+', 'LIMIT', 0, look)

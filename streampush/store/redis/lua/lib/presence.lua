@@ -1,48 +1,59 @@
 --! needs totals
--- Who is connected, on whatever node.
---   sess:DEVICE      hash  its present session: generation, node, user, facts (what only Python reads)
+-- Who is connected, on whatever node. A run is a process of a node, by the name NODE/ID (push.values.run_name); keys and fields say
+-- node of it, as they did when a node was one.
+--   sess:DEVICE      hash  its present session: generation, node (its run), user, facts (what only Python reads)
 --   follows:DEVICE   set   the channels that this session follows
---   present:CHANNEL  zset  who follows it, as LENGTH:NODE:DEVICE, of one score: those of one node lie together, in order
+--   present:CHANNEL  zset  who follows it, as LENGTH:RUN:DEVICE, of one score: those of one run lie together, in order
 --   online:USER      zset  the devices of the user's sessions, of one score
---   nodeof:NODE      zset  generation: device, of each session of the node
---   leases           zset  until when it lives: node; one that never said so lives
+--   nodeof:RUN       zset  generation: device, of each session of the run
+--   leases           zset  until when it lives: run; one that never said so lives
 local presence = {untils = {}}
 
 -- What one step takes away, in channels that a session is taken out of: some µs each on a busy machine, so one or two ms.
 presence.STEP = 400
 
--- Milliseconds after the end of its lease for which a node may come back to its sessions. Where nodes have new names with every
--- start, what those that crashed have left would never go otherwise.
+-- Milliseconds after the end of its lease for which a run may come back to its sessions. What those that crashed have left
+-- goes then, if no other run of the node has taken it away before.
 presence.GRACE = 3600000
 
---- {generation (as text), node, user} of the session that the store has of the device, whether its node lives or not; or nil.
+--- {generation (as text), run, user} of the session that the store has of the device, whether its run lives or not; or nil.
 function presence.stored(device)
   local found = call('HMGET', P .. 'sess:' .. device, 'generation', 'node', 'user')
   return found[1] and found or nil
 end
 
---- Whether the node lives. It is looked up once in a script.
-function presence.lives(node, now)
-  local ends = presence.untils[node]
+--- Whether the run lives. It is looked up once in a script.
+function presence.lives(run, now)
+  local ends = presence.untils[run]
   if not ends then
-    ends = tonumber(call('ZSCORE', P .. 'leases', node) or math.huge)
-    presence.untils[node] = ends
+    ends = tonumber(call('ZSCORE', P .. 'leases', run) or math.huge)
+    presence.untils[run] = ends
   end
   return ends > now
 end
 
---- Where the device is connected; empty: it is away.
-function presence.node(device, now)
-  local node = call('HGET', P .. 'sess:' .. device, 'node')
-  return node and presence.lives(node, now) and node or ''
+--- The run that the device is connected to; empty: it is away.
+function presence.run(device, now)
+  local run = call('HGET', P .. 'sess:' .. device, 'node')
+  return run and presence.lives(run, now) and run or ''
 end
 
---- The device among the followers of a channel; with an empty one what all of that node begin with.
-function presence.member(node, device)
-  return #node .. ':' .. node .. ':' .. device
+--- The name of the node that the run is of.
+function presence.node_of(run)
+  return run:match('^(.*)/[^/]*$') or run
 end
 
---- Node and device of such a member.
+--- Whether the process of the run hears its orders. What it is sent says nothing: it is no echo of its own.
+function presence.listens(run)
+  return call('PUBLISH', P .. 'node:' .. run, pack({'echo', ''})) > 0
+end
+
+--- The device among the followers of a channel; with an empty one what all of that run begin with.
+function presence.member(run, device)
+  return #run .. ':' .. run .. ':' .. device
+end
+
+--- Run and device of such a member.
 function presence.parts(member)
   local size, rest = member:match('^(%d+):(.*)$')
   return rest:sub(1, size), rest:sub(size + 2)
@@ -56,9 +67,9 @@ function presence.next_generation(now)
 end
 
 --- Takes the session out of the channels that it follows, at most so many; gives of how many.
-function presence.leave(device, node, at_most)
+function presence.leave(device, run, at_most)
   local channels = call('SPOP', P .. 'follows:' .. device, at_most)
-  local member = presence.member(node, device)
+  local member = presence.member(run, device)
   for _, channel in ipairs(channels) do
     call('ZREM', P .. 'present:' .. channel, member)
   end
@@ -71,45 +82,45 @@ function presence.is_idle(device)
 end
 
 --- Takes away what is stored of a session that follows nothing any more.
-function presence.remove(device, node, user)
+function presence.remove(device, run, user)
   call('DEL', P .. 'sess:' .. device)
-  call('ZREM', P .. 'nodeof:' .. node, device)
+  call('ZREM', P .. 'nodeof:' .. run, device)
   if user ~= '' then
     call('ZREM', P .. 'online:' .. user, device)
   end
 end
 
 --- One step of taking a session away; whether it is gone.
-function presence.step(device, node, user)
-  presence.leave(device, node, presence.STEP)
+function presence.step(device, run, user)
+  presence.leave(device, run, presence.STEP)
   if not presence.is_idle(device) then
     return false
   end
-  presence.remove(device, node, user)
+  presence.remove(device, run, user)
   return true
 end
 
---- One step of taking away the node's sessions up to the generation `last`; whether all are gone. The first step that leaves some
+--- One step of taking away the run's sessions up to the generation `last`; whether all are gone. The first step that leaves some
 --- ends the lease: from then on none is present.
-function presence.forget(node, last)
+function presence.forget(run, last)
   local room = presence.STEP
   while room > 0 do
-    local device = call('ZRANGEBYSCORE', P .. 'nodeof:' .. node, '-inf', last, 'LIMIT', 0, 1)[1]
+    local device = call('ZRANGEBYSCORE', P .. 'nodeof:' .. run, '-inf', last, 'LIMIT', 0, 1)[1]
     if not device then
-      call('ZREM', P .. 'leases', node)
+      call('ZREM', P .. 'leases', run)
       return true
     end
-    room = room - 5 - presence.leave(device, node, room)
+    room = room - 5 - presence.leave(device, run, room)
     if presence.is_idle(device) then
       local session = presence.stored(device)
-      presence.remove(device, node, session and session[3] or '')
+      presence.remove(device, run, session and session[3] or '')
     end
   end
-  call('ZADD', P .. 'leases', 0, node)
+  call('ZADD', P .. 'leases', 0, run)
   return false
 end
 
---- One step of taking away what nodes have left that will not come back; whether there is more.
+--- One step of taking away what runs have left that will not come back; whether there is more.
 function presence.sweep(now)
   local gone = call('ZRANGEBYSCORE', P .. 'leases', '-inf', now - presence.GRACE, 'LIMIT', 0, 2)
   return #gone > 0 and (not presence.forget(gone[1], totals.number('generation')) or #gone > 1)

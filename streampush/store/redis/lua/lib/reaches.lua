@@ -2,7 +2,7 @@
 -- How devices may be reached with messages. Some µs for each device and message.
 local reaches = {}
 
---- {device, user, token or false, topic, sandbox, registered, follows, cursor or false, node}; nil if it is not known.
+--- {device, user, token or false, topic, sandbox, registered, follows, cursor or false, run}; nil if it is not known.
 function reaches.one(device, channel, now)
   local found = devices.get(device)
   if not found then
@@ -11,7 +11,7 @@ function reaches.one(device, channel, now)
   local cursor = cursors.get(device, channel)
   return {
     device, found.user, found.token, found.topic, found.sandbox, found.registered, cursors.follows(device, channel),
-    cursor and {cursor.epoch, cursor.offset, cursor.processed, cursor.attempts} or false, presence.node(device, now),
+    cursor and {cursor.epoch, cursor.offset, cursor.processed, cursor.attempts} or false, presence.run(device, now),
   }
 end
 

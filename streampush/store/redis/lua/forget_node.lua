@@ -1,8 +1,0 @@
---! needs presence totals
--- node, last: 0 if it is done, else what is to be given as `last` in the next step. Takes the node's sessions away, those up to
--- the generation `last`, 0: all that there are now.
-local node, last = args[1], args[2]
-if last == 0 then
-  last = totals.number('generation')
-end
-return pack(presence.forget(node, last) and 0 or last)
