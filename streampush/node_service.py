@@ -122,6 +122,7 @@ class StreampushService(Service):
             self._observer.start()
         self.node.start()
         self.service.start()
+        self.service.left_behind.start()
         self._parts.away.start()
         self._parts.lag.start()
         self._parts.clock_watch.start()
@@ -227,6 +228,7 @@ class StreampushService(Service):
             await (self._drain_for_successor() if self._has_successor else self._drain())
             self.node.stop()
             self.service.stop()
+            self.service.left_behind.stop()
             await self._stop_pushes()
         finally:
             for number, before in hurried.items():

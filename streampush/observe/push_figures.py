@@ -62,6 +62,9 @@ class PushFigures:
         self._fallback_stalled = Tally(
             "streampush_fallback_stalled_total", "Times the store was not there for what was to be pushed."
         )
+        self._left_behind = Tally(
+            "streampush_left_behind_total", "Publications that left the log by a limit before a durable follower had taken them."
+        )
         self._marks_dropped = Tally("streampush_marks_dropped_total", "Milestones of receipts that could not be stored.")
 
     def published(self, kind: str, size: int) -> None:
@@ -128,6 +131,10 @@ class PushFigures:
         """The store was not there when follow-ups were due."""
         self._fallback_stalled.add()
 
+    def left_behind(self, count: int) -> None:
+        """So many publications left their logs before durable followers had taken them."""
+        self._left_behind.add(amount=count)
+
     def marks_dropped(self, count: int) -> None:
         """So many milestones were dropped: the store was away for too long."""
         self._marks_dropped.add(amount=count)
@@ -138,7 +145,7 @@ class PushFigures:
             yield tally.export()
         for tally in (self._refused, self._acknowledged, self._acknowledgements_ignored, self._redelivered, self._dead_lettered):
             yield tally.export()
-        for tally in (self._lost, self._marks_dropped, self._fell_back, self._fallback_stalled):
+        for tally in (self._lost, self._left_behind, self._marks_dropped, self._fell_back, self._fallback_stalled):
             yield tally.export()
         deliveries = CounterMetricFamily("streampush_deliveries_total", "Deliveries written, by where from.", labels=("path",))
         deliveries.add_metric(("live",), self._deliveries_live)

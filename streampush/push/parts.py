@@ -16,6 +16,7 @@ from streampush.push.elsewhere import Elsewhere
 from streampush.push.explaining import Explainer
 from streampush.push.fanout import FanOut
 from streampush.push.follow_ups import FollowUps
+from streampush.push.left_behind import LeftBehind
 from streampush.push.presence import Presence
 from streampush.push.publishing import Publishing
 from streampush.push.rates import Rates
@@ -71,6 +72,9 @@ class Parts:
         )
         self.follow_ups = self._make_follow_ups()
         self.explainer = self._make_explainer(delivery)
+        self.left_behind = LeftBehind(
+            store, self.cursors, around.metrics, clock=around.clock, call_later=around.call_later, spawn=around.spawn
+        )
 
     # -------------------------------------------------------------------------------------------- each needs those made before it
 

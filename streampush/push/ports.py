@@ -138,5 +138,8 @@ class PushMetrics(Protocol):
     def fallback_stalled(self) -> None:
         """The store was not there when follow-ups were due."""
 
+    def left_behind(self, count: int) -> None:
+        """So many publications left their logs by a limit before durable followers had taken them, counted for each follower."""
+
     def marks_dropped(self, count: int) -> None:
         """Milestones were not stored: the store was away for too long."""

@@ -49,6 +49,7 @@ class PushService:
         self.devices = parts.devices
         self.follow_ups = parts.follow_ups
         self.explainer = parts.explainer
+        self.left_behind = parts.left_behind
         self.dead_letters = DeadLetters(around.store, self.publish)
         self._stopping = ""
 

@@ -88,6 +88,10 @@ class LogStore(Protocol):
         """For each channel with two offsets, in their order: how many publications with first < offset <= second may be read now.
         Looks at each entry between them: the caller sees to it that they are not too many."""
 
+    async def take_trimmed(self, limit: int) -> Sequence[tuple[str, int]]:
+        """At most so many channels that have dropped, by their limits, entries that could still be read, each with its floor before
+        that. Each is told once, to whoever asks first. A bounded number is remembered, as long as the process lives or longer."""
+
     async def next_due_ms(self) -> int | None:
         """When the first scheduled publication is due; None if there is none."""
 

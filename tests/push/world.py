@@ -128,6 +128,9 @@ class RecordingMetrics:
     def fallback_stalled(self) -> None:
         self.calls.append(("fallback_stalled",))
 
+    def left_behind(self, count: int) -> None:
+        self.calls.append(("left_behind", count))
+
     def marks_dropped(self, count: int) -> None:
         self.calls.append(("marks_dropped", count))
 

@@ -247,6 +247,32 @@ class LogContract(ContractBase):
         self.now_ms += 10
         assert (await store.append(self.draft("a", b"x" * 1500))).offset == 2
 
+    async def test_a_channel_that_drops_what_could_be_read_is_told_once_with_its_floor_before(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=3))
+        await self.fill(store, 3)
+        await self.fill(store, 3, "a")
+        assert await store.take_trimmed(10) == []
+        await self.fill(store, 2)
+        assert list(await store.take_trimmed(10)) == [("news", 0)]
+        assert await store.take_trimmed(10) == []
+        await self.fill(store, 1)
+        await self.fill(store, 1)
+        await self.fill(store, 1, "a")
+        assert sorted(await store.take_trimmed(1)) + sorted(await store.take_trimmed(10)) == [("news", 2), ("a", 0)]
+
+    async def test_a_channel_that_drops_what_has_expired_or_is_superseded_or_recalled_is_not_told(self) -> None:
+        store = self.make_store(replace(LIMITS, history_messages=2))
+        await store.append(replace(self.draft(), collapse_key="k"))
+        await store.append(replace(self.draft(), collapse_key="k"))
+        recalled = await self.appended(store, self.draft("a"))
+        await store.recall(recalled.message_id, "notice", self.now_ms)
+        await store.append(self.draft("b", ttl_ms=1000))
+        await self.fill(store, 1, "b")
+        self.now_ms += 2000
+        for channel in ("news", "a", "b"):
+            await self.fill(store, 1, channel)
+        assert await store.take_trimmed(10) == []
+
     async def test_what_is_trimmed_makes_room(self) -> None:
         store = self.make_store(replace(LIMITS, max_bytes=4096, history_messages=2))
         await self.fill(store, 50, payload=b"x" * 1000)

@@ -132,6 +132,9 @@ class SlowStore:
     async def count_readable(self, spans: Sequence[tuple[str, int, int]]) -> Sequence[int]:
         return await self._begin("count_readable", lambda: self._store.count_readable(spans))
 
+    async def take_trimmed(self, limit: int) -> Sequence[tuple[str, int]]:
+        return await self._begin("take_trimmed", lambda: self._store.take_trimmed(limit))
+
     async def next_due_ms(self) -> int | None:
         return await self._begin("next_due_ms", lambda: self._store.next_due_ms())
 

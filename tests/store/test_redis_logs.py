@@ -356,6 +356,7 @@ class RetentionTests(World):
             wishes: dict[str, Any] = {"collapse_key": "k" if number % 2 else "", "version": number, "want_receipt": True}
             await store.append(self.draft(message_id=f"m{number}", ttl_ms=1000, **wishes))
         await self.fill(store, 1)
+        assert list(await store.take_trimmed(10)) == [("news", 0)]
         assert await self.keys() == {"totals", "log:news", "ent:news", "pay:news", "msg"}
         assert await self.link.command("HLEN", self.key("msg")) == 1
         assert (await store.status()).bytes == len("payload") + len("text/plain") + 2

@@ -12,6 +12,7 @@ from streampush.protocol.terms import Durability
 from streampush.push.values import Appended, Cursor, Draft, Head, Page, Publication, PushRecord, PushResult, Survey, Want
 from streampush.store.drafts import published
 from streampush.store.memory.log import Entry, Log
+from streampush.store.trimmed import Trimmed
 
 TRIM_AT_ONCE = 100
 """Entries that one append or sweep drops from a channel at most; what is left goes with the next ones."""
@@ -53,6 +54,7 @@ class Logs:
         self.channels: dict[str, Log] = {}
         self.entries: dict[str, Entry] = {}
         self._apns_ids: dict[str, tuple[Entry, str]] = {}  # with the device
+        self.trimmed = Trimmed()
         self.publications = 0
         """How many the logs have, those without payload too."""
 
@@ -153,7 +155,8 @@ class Logs:
     def _trim(self, log: Log) -> None:
         """Drops what is over the count, the bytes or the age of the channel, some at a time; the newest entry always stays."""
         limits = self._limits
-        oldest_ms = self._wall_ms() - int(limits.history_age * 1000)
+        now_ms = self._wall_ms()
+        oldest_ms = now_ms - int(limits.history_age * 1000)
         for _ in range(TRIM_AT_ONCE):
             count = len(log)
             if count <= 1 or not (
@@ -162,7 +165,10 @@ class Logs:
                 or log.at(log.floor_offset + 1).publication.published_at_ms < oldest_ms
             ):
                 return
+            floor = log.floor_offset
             entry = log.trim_one()
+            if entry.readable(now_ms):
+                self.trimmed.note(log.channel, floor)
             self._space.used -= entry.weight
             self.publications -= 1
             for device_id in entry.pushes or ():

@@ -120,6 +120,9 @@ class MemoryStore(OneProcessPresence, OneProcessNodes):
             for channel, after, last in spans
         ]
 
+    async def take_trimmed(self, limit: int) -> Sequence[tuple[str, int]]:
+        return self._logs.trimmed.take(limit)
+
     async def status(self) -> StoreStatus:
         return StoreStatus(
             len(self._logs.channels),

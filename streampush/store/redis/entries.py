@@ -76,5 +76,6 @@ def appended(row: Sequence[Any], epoch: str, durability: Durability) -> Appended
 
 
 def history(limits: StoreConfig, now_ms: int) -> list[int]:
-    """What is kept of a channel, for scripts that append: entries, bytes, and what was published before that is too old."""
-    return [limits.history_messages, limits.history_bytes, now_ms - int(limits.history_age * 1000)]
+    """What is kept of a channel, for scripts that append: entries, bytes, and what was published before that is too old; and
+    the time of now."""
+    return [limits.history_messages, limits.history_bytes, now_ms - int(limits.history_age * 1000), now_ms]

@@ -125,6 +125,10 @@ class RedisLogs:
         counts: list[int] = await self._scripts.run("count_readable", list(spans), self._wall_ms())
         return counts
 
+    async def take_trimmed(self, limit: int) -> Sequence[tuple[str, int]]:
+        rows = await self._scripts.run("take_trimmed", limit)
+        return [(channel.decode(), floor) for channel, floor in rows]
+
     # ---------------------------------------------------------------------------------------------- schedule and recall
 
     async def next_due_ms(self) -> int | None:

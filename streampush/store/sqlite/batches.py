@@ -91,6 +91,7 @@ class Writing:
             "outbox_hasten": outbox.hasten,
             "outbox_branch": outbox.branch,
             "sweep": Sweeping(ledger, retention).sweep,
+            "take_trimmed": retention.trimmed.take,
             "touch": self._touch,
             "place": place,
         }

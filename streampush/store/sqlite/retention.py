@@ -10,6 +10,7 @@ from streampush.push.channels import is_addressed
 from streampush.store.packing import FREED
 from streampush.store.sqlite.ledger import Ledger, Log
 from streampush.store.sqlite.rows import MAX_OFFSET, OFFSET_BITS, as_json, entry_id, offset_of, read_list
+from streampush.store.trimmed import Trimmed
 
 STEP = 400
 """Work that one step may be, in units of some 50 us: an entry is one, and each page of 4 KiB that its payload fills another one.
@@ -32,8 +33,11 @@ def units(weight: int) -> int:
 
 
 _LISTED = "(SELECT value FROM json_each(?))"
-_OLDEST = """
-SELECT json_group_array(json_array(id, message_id, weight, published_at, expires_at, collapse_key <> '' OR version > 0)) FROM (
+_OLDEST = f"""
+SELECT json_group_array(json_array(
+    id, message_id, weight, published_at, expires_at, collapse_key <> '' OR version > 0,
+    superseded_by > 0 OR recalled_at > 0 OR flags >= {FREED}
+)) FROM (
     SELECT e.* FROM json_each(?) AS j
     CROSS JOIN entries AS e ON e.id > json_extract(j.value, '$[0]') AND e.id <= json_extract(j.value, '$[1]')
     ORDER BY e.id
@@ -41,7 +45,8 @@ SELECT json_group_array(json_array(id, message_id, weight, published_at, expires
 """
 _SPAN = f"""
 SELECT sum(weight), sum(1 + weight / {PAGE_BYTES}), sum(expires_at > 0), max(collapse_key <> '' OR version > 0),
-    (SELECT message_id FROM entries WHERE id = ?2), (SELECT published_at FROM entries WHERE id = ?2 + 1)
+    (SELECT message_id FROM entries WHERE id = ?2), (SELECT published_at FROM entries WHERE id = ?2 + 1),
+    max(superseded_by = 0 AND recalled_at = 0 AND flags < {FREED} AND (expires_at = 0 OR expires_at > ?3))
 FROM entries WHERE id > ?1 AND id <= ?2
 """
 _AGED = """
@@ -62,11 +67,13 @@ UPDATE collapses SET version = 0, versioned = 0 WHERE (channel, key, versioned) 
 
 
 class Retention:
-    """The writer's sweeping. Nothing here outlives the transaction but what the ledger keeps."""
+    """The writer's sweeping. Nothing here outlives the transaction but what the ledger keeps, and `trimmed`, which is a hint: a
+    channel that was noted in a transaction that failed has dropped nothing yet."""
 
     def __init__(self, ledger: Ledger, limits: StoreConfig) -> None:
         self._ledger = ledger
         self._limits = limits
+        self.trimmed = Trimmed()
         self._behind: dict[str, None] = {}  # channels with more to drop than one step may
 
     def trim(self, logs: Iterable[Log], added: Mapping[int, tuple[int, int]], now_ms: int) -> None:
@@ -75,9 +82,9 @@ class Retention:
         `added`: how many entries, and units, each log was given just now, by its id. In one step go at most twice as much and STEP
         more, so that no channel grows while it is appended to; what is left is for `trim_more`.
         """
-        oldest_ms = now_ms - int(self._limits.history_age * 1000)
+        oldest_ms = self._oldest_ms(now_ms)
         over = {log.id: log for log in logs if self._is_over(log, log.oldest_at, oldest_ms)}
-        if not over or (len(over) == 1 and self._trim_by_count(next(iter(over.values())), added, oldest_ms)):
+        if not over or (len(over) == 1 and self._trim_by_count(next(iter(over.values())), added, oldest_ms, now_ms)):
             return
         spans, work = [], STEP
         last: dict[int, int] = {}  # offsets that may go, by log; the one behind is read to know the age of what stays
@@ -88,14 +95,14 @@ class Retention:
             work += 2 * given
             last[log.id] = log.floor + most
             spans.append((entry_id(log.id, log.floor), entry_id(log.id, log.floor + most + 1)))
-        gone, touched_keys = self._choose(over, last, read_list(self._ledger.db, _OLDEST, (as_json(spans),)), oldest_ms, work)
+        gone, touched_keys = self._choose(over, last, read_list(self._ledger.db, _OLDEST, (as_json(spans),)), now_ms, work)
         self._drop(over.values(), gone, touched_keys)
         for log in over.values():
             self._ledger.touch(log)
             if self._is_over(log, log.oldest_at, oldest_ms) and len(self._behind) < MAX_BEHIND:
                 self._behind[log.name] = None
 
-    def _trim_by_count(self, log: Log, added: Mapping[int, tuple[int, int]], oldest_ms: int) -> bool:
+    def _trim_by_count(self, log: Log, added: Mapping[int, tuple[int, int]], oldest_ms: int, now_ms: int) -> bool:
         """The usual case without looking at each entry: one full channel, over nothing but the count, and what goes has no collapse
         key and is no more work than one step may be. False: it is another case, and nothing was done."""
         excess = len(log) - self._limits.history_messages
@@ -105,9 +112,11 @@ class Retention:
         db = self._ledger.db
         floor = log.floor + excess
         span = entry_id(log.id, log.floor), entry_id(log.id, floor)
-        size, work, expiring, has_key, floor_id, oldest_at = db.execute(_SPAN, span).fetchone()
+        size, work, expiring, has_key, floor_id, oldest_at, is_loss = db.execute(_SPAN, (*span, now_ms)).fetchone()
         if has_key or work > 2 * given + STEP or oldest_at < oldest_ms:
             return False
+        if is_loss:
+            self.trimmed.note(log.name, log.floor)
         log.floor, log.floor_id, log.oldest_at = floor, floor_id, oldest_at
         log.size -= size
         log.expiring -= expiring
@@ -130,11 +139,14 @@ class Retention:
         names = list(self._behind)[:at_most]
         for name in names:
             del self._behind[name]
-        oldest_ms = now_ms - int(self._limits.history_age * 1000)
+        oldest_ms = self._oldest_ms(now_ms)
         names += read_list(self._ledger.db, _AGED, (oldest_ms, at_most))
         self._ledger.fetch(names)
         self.trim([log for name in dict.fromkeys(names) if (log := self._ledger.log(name)) is not None], {}, now_ms)
         return bool(self._behind) or len(names) >= at_most
+
+    def _oldest_ms(self, now_ms: int) -> int:
+        return now_ms - int(self._limits.history_age * 1000)
 
     def _is_over(self, log: Log, oldest_at: int, oldest_ms: int) -> bool:
         limits, entries = self._limits, len(log)
@@ -149,13 +161,14 @@ class Retention:
         return max(excess, 2 * too_large * len(log) // log.size + 5) if too_large > 0 else excess
 
     def _choose(
-        self, over: dict[int, Log], last: Mapping[int, int], rows: list[Any], oldest_ms: int, work: int
+        self, over: dict[int, Log], last: Mapping[int, int], rows: list[Any], now_ms: int, work: int
     ) -> tuple[list[int], list[int]]:
         """Moves the floors of the logs; gives the keys of the entries that go, and of those among them that may be the newest
         of a collapse key. `last`: the last offset of each log that may go; `work`: units; at least one entry goes."""
         gone, newest = [], []
+        oldest_ms = self._oldest_ms(now_ms)
         totals = self._ledger.totals
-        for entry, message_id, weight, published_at, expires_at, has_key in rows:
+        for entry, message_id, weight, published_at, expires_at, has_key, is_out in rows:
             log = over[entry >> OFFSET_BITS]
             offset = offset_of(entry)
             if offset != log.floor + 1:
@@ -167,6 +180,8 @@ class Retention:
             gone.append(entry)
             if has_key:
                 newest.append(entry)
+            if not is_out and not 0 < expires_at <= now_ms:
+                self.trimmed.note(log.name, log.floor)
             log.floor = offset
             log.floor_id = message_id
             log.size -= weight

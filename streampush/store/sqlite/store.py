@@ -197,6 +197,10 @@ class SqliteStore(OneProcessPresence, OneProcessNodes):
         counts: list[int] = await self._read("count_readable", tuple(spans), self._wall_ms())
         return counts
 
+    async def take_trimmed(self, limit: int) -> Sequence[tuple[str, int]]:
+        trimmed: list[tuple[str, int]] = await self._write("take_trimmed", limit)
+        return trimmed
+
     async def next_due_ms(self) -> int | None:
         due: int | None = await self._read("next_due_ms")
         return due

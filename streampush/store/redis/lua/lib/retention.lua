@@ -1,7 +1,8 @@
 --! needs log receipts
 -- What goes: entries over the limits of their channel, payloads that have expired. Always a bounded number at a time.
---   behind  set  channels that have more to drop than one step may
--- `history` is what is kept of a channel: {entries, bytes, published before that: too old}.
+--   behind  set   channels that have more to drop than one step may
+--   trimmed zset  floor before that: channel; of those that have dropped what could be read, until somebody asks
+-- `history` is what is kept of a channel: {entries, bytes, published before that: too old, now}.
 local retention = {}
 
 -- Entries that one append drops of its channel at most, of some 20 us each; what is left goes with the next ones and the sweep.
@@ -15,6 +16,9 @@ retention.SWEEP = 200
 
 -- Channels that one sweep looks at for either reason.
 retention.CHANNELS = 50
+
+-- Channels that are remembered to have dropped what could be read: streampush/store/trimmed.py.
+retention.MAX_TRIMMED = 10000
 
 -- What is left of STEP in this script, however many entries it appends.
 retention.left = retention.STEP
@@ -41,14 +45,34 @@ end
 
 --- Drops at most so many entries, or what is as much work; gives that. The caller saves the state.
 function retention.trim(state, history, at_most)
-  local dropped = 0
+  local dropped, lossy_from = 0, nil
   while dropped < at_most and retention.is_over(state, history) do
-    dropped = dropped + 1 + math.floor(retention.drop(state, log.oldest(state)) / retention.ROWS)
+    local entry = log.oldest(state)
+    if not lossy_from and retention.is_readable(entry, history[4]) then
+      lossy_from = state.floor
+    end
+    dropped = dropped + 1 + math.floor(retention.drop(state, entry) / retention.ROWS)
+  end
+  if lossy_from then
+    retention.note(state.channel, lossy_from)
   end
   if retention.is_over(state, history) then
     call('SADD', P .. 'behind', state.channel)
   end
   return dropped
+end
+
+--- Whether it is a loss to drop the entry.
+function retention.is_readable(entry, now)
+  return entry.flags < log.FREED and entry.superseded_by == 0 and entry.recalled_at == 0
+    and (entry.expires_at == 0 or entry.expires_at > now)
+end
+
+--- The channel drops what could be read behind this offset.
+function retention.note(channel, floor)
+  if call('ZADD', P .. 'trimmed', 'NX', floor, channel) == 1 and call('ZCARD', P .. 'trimmed') > retention.MAX_TRIMMED then
+    call('ZPOPMIN', P .. 'trimmed')
+  end
 end
 
 --- Drops the oldest entry with everything that is known of it; gives how many rows of receipts that were.
