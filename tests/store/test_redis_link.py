@@ -148,6 +148,16 @@ class LinkTests(TestCase):
             assert "refuses AUTH" in await self.unavailable(wrong.command("PING"))
         assert not [event for event in events if "hidden" in formatEvent(event)]
 
+    async def test_a_redis_that_does_not_know_the_command_is_quoted_without_the_password(self) -> None:
+        """Redis quotes what it was told: unknown command 'AUTH', with args beginning with: ..."""
+        server = self.server("rename-command AUTH LOGIN")
+        link = self.link(f"redis://somebody:secret-word@127.0.0.1:{server.port}")
+        while "unknown command" not in link.reason:
+            await deferLater(reactor, 0.005)  # type: ignore[arg-type]  # a module stands for the reactor
+        assert "AUTH" in link.reason
+        assert "secret" not in link.reason
+        assert "somebody" not in link.reason
+
     async def test_a_replica_is_not_taken_for_the_master(self) -> None:
         master = self.server()
         replica = self.server(f"replicaof 127.0.0.1 {master.port}")

@@ -18,6 +18,7 @@ from txredisapi import RedisProtocol
 
 from streampush.errors import StoreUnavailable
 from streampush.redis_url import RedisAddress
+from streampush.store.redis.scripts import words_of
 from streampush.tls_clients import is_untrusted, is_wrong_name, openssl_reasons, refuses_us
 
 CONNECT_TIMEOUT = 5.0
@@ -77,7 +78,7 @@ class _Protocol(RedisProtocol):  # type: ignore[misc]  # txredisapi has no types
 
     def unasked(self, reply: Any) -> None:
         """What nobody has asked for would be taken for the answer to the next command: the connection is of no use any more."""
-        error = f": {str(reply).strip()[:200]}" if isinstance(reply, Exception) else ""
+        error = f": {words_of(reply)}" if isinstance(reply, Exception) else ""
         self.abort(f"it said what nobody had asked for{error}")
 
     def abort(self, reason: str) -> None:
@@ -117,7 +118,7 @@ class _SubscriberProtocol(_Protocol):
     def unasked(self, reply: Any) -> None:
         """SUBSCRIBE has no answer of its own but an error."""
         if isinstance(reply, Exception):
-            self.abort(f"it refuses SUBSCRIBE: {str(reply).strip()[:200]}")
+            self.abort(f"it refuses SUBSCRIBE: {words_of(reply)}")
         else:
             super().unasked(reply)
 
@@ -302,7 +303,7 @@ class Connector:
             if late.active():
                 late.cancel()
         if isinstance(answer, Exception):
-            raise Unreachable(f"{connection.place} refuses {command}: {str(answer).strip()[:200]}", refused=True)
+            raise Unreachable(f"{connection.place} refuses {command}: {words_of(answer)}", refused=True)
         return answer
 
 

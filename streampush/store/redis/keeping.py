@@ -29,7 +29,7 @@ from streampush.store.redis.connecting import Connector, RedisConnection, Unreac
 from streampush.store.redis.link import LinkMetrics, RedisLink
 from streampush.store.redis.rates import RedisRates
 from streampush.store.redis.replication import Replication
-from streampush.store.redis.scripts import LAYOUT, Scripts, load_scripts
+from streampush.store.redis.scripts import LAYOUT, Scripts, load_scripts, words_of
 from streampush.store.redis.store import RedisStore
 from streampush.tls_clients import UnusablePem, own_options, trust_in
 
@@ -304,7 +304,7 @@ async def _answer(connection: RedisConnection, *parts: str) -> Any:
     """What Redis says to a command. Raises Unreachable if that is an error."""
     answer = await connection.command(*parts)
     if isinstance(answer, Exception):
-        raise Unreachable(f"{connection.place} refuses {parts[0]}: {str(answer).strip()[:200]}", refused=True)
+        raise Unreachable(f"{connection.place} refuses {parts[0]}: {words_of(answer)}", refused=True)
     return answer
 
 

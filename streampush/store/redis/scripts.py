@@ -23,6 +23,9 @@ _NEEDS = "--! needs "
 _REFUSED = "REFUSED "
 _NOT_BEGUN = "NOEPOCH"
 
+MAX_WORDS = 200
+"""Characters of what Redis says that are kept."""
+
 LAYOUT = 1
 """Which keys there are and what lies in them: a number that rises when scripts of before could not read it any more."""
 
@@ -118,7 +121,7 @@ class Scripts:
             await self.run("begin", self._new_epoch(), LAYOUT)
             answer = await self._run(name, arguments)
         if isinstance(answer, Exception):
-            raise self._error(name, str(answer))
+            raise self._error(name, answer)
         return msgpack.unpackb(answer, raw=True, strict_map_key=False) if isinstance(answer, bytes) else answer
 
     async def _run(self, name: str, arguments: tuple[Any, ...]) -> Any:
@@ -130,16 +133,23 @@ class Scripts:
             answer = await self._redis.command("EVAL", script.text, 1, self.prefix, packed)
         return answer
 
-    def _error(self, name: str, text: str) -> Exception:
+    def _error(self, name: str, error: Exception) -> Exception:
+        text = str(error)
         if text.startswith(_REFUSED):
             code, _, detail = text.removeprefix(_REFUSED).partition(" ")
             return Refused(Code(int(code)), detail)
         trouble = trouble_of(text)
-        return StoreUnavailable(trouble) if trouble else ScriptFailed(f"script {name}: {text[:200]}")
+        return StoreUnavailable(trouble) if trouble else ScriptFailed(f"script {name}: {words_of(error)}")
 
 
 def _says(answer: object, word: str) -> bool:
     return isinstance(answer, Exception) and str(answer).lstrip().startswith(word)
+
+
+def words_of(error: Exception) -> str:
+    """What Redis says, on one line, for logs. Where it does not know a command it goes on with what that was given, the password of
+    AUTH too: that is left out."""
+    return str(error).strip().partition(", with args")[0][:MAX_WORDS]
 
 
 _TROUBLES = {
