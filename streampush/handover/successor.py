@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import stat
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -125,8 +126,9 @@ def ask(path: str) -> Succession | None:
         if not _connect(sock, path):
             return None
         peer = peer_of(sock)
-        if not peer.is_trusted(os.geteuid()) and os.geteuid() != 0:
-            raise HandoverRefused(f"{path} is a socket of user {peer.uid}'s, this process runs as {os.geteuid()}")
+        wrong = why_not_followed(peer, os.geteuid(), path)
+        if wrong:
+            raise HandoverRefused(wrong)
         succession = _ask(sock, peer, descriptors)
     except HandoverFault as fault:
         raise HandoverRefused(f"the process at {path} cannot be followed: {fault}") from None
@@ -140,6 +142,21 @@ def ask(path: str) -> Succession | None:
         for descriptor in descriptors:
             os.close(descriptor)
     return succession
+
+
+def why_not_followed(peer: Peer, own_uid: int, path: str) -> str:
+    """Why the process that listens at the path is not to be trusted; empty if it is.
+
+    The superuser follows a process of another user's, which has given up its rights; but not where anybody may have put a socket.
+    """
+    if peer.is_trusted(own_uid):
+        return ""
+    if own_uid != 0:
+        return f"{path} is a socket of user {peer.uid}'s, this process runs as {own_uid}"
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.stat(folder).st_mode & stat.S_IWOTH:
+        return f"{path} is a socket of user {peer.uid}'s, and anybody can make one in {folder}: choose a folder of its own"
+    return ""
 
 
 def _open_process(pid: int) -> int | None:

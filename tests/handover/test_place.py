@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from streampush.handover.place import Peer, Place, peer_of
+from streampush.handover.successor import why_not_followed
 
 
 @pytest.fixture
@@ -64,3 +65,21 @@ def test_who_connects_and_who_listens_is_known(path: str) -> None:
 @pytest.mark.parametrize(("uid", "trusted"), [(1000, True), (0, True), (1001, False)])
 def test_the_same_user_is_trusted_and_who_may_do_everything_anyway(uid: int, trusted: bool) -> None:
     assert Peer(1, uid).is_trusted(1000) is trusted
+
+
+@pytest.mark.parametrize(
+    ("peer", "own", "mode", "problem"),
+    [
+        (1000, 1000, 0o1777, ""),
+        (0, 1000, 0o1777, ""),
+        (1001, 1000, 0o700, "user 1001's, this process runs as 1000"),
+        (1000, 0, 0o755, ""),
+        (1000, 0, 0o1777, "anybody can make one"),
+    ],
+)
+def test_who_is_followed(tmp_path: Path, peer: int, own: int, mode: int, problem: str) -> None:
+    """The superuser follows those who have given up its rights, but not whoever was first in /tmp."""
+    tmp_path.chmod(mode)
+    why = why_not_followed(Peer(1, peer), own, str(tmp_path / "h.sock"))
+    assert problem in why
+    assert bool(problem) == bool(why)
