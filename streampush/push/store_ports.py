@@ -287,7 +287,8 @@ class NodeStore(Protocol):
         """The node lives until then, if it does not say so again, and stands like this; gives what is wished of it.
 
         A run that began later replaces an earlier one of the same name, with what was wished of that one; what an earlier run says
-        while a later one lives is ignored.
+        while a later one lives is ignored. Of a run that the store does not know any more, because it was away for long, a drain
+        stands that the run is in.
         """
 
     async def retire_node(self, name: str, started_at_ms: int) -> None:

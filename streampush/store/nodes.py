@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from streampush.push.values import KnownNode, NodeOrder, NodeRecord
+from streampush.push.values import KnownNode, NodeOrder, NodeRecord, NodeState
 
 
 class OneProcessNodes:
@@ -20,10 +20,10 @@ class OneProcessNodes:
 
     async def announce_node(self, record: NodeRecord, until_ms: int) -> NodeOrder:
         known = self._living().get(record.name)
-        order = NodeOrder()
+        order = NodeOrder(drain=record.state is NodeState.DRAINING)
         if known is not None:
             if known.record.started_at_ms > record.started_at_ms:
-                return order
+                return NodeOrder()
             if known.record.started_at_ms == record.started_at_ms:
                 order = known.order
         self._nodes[record.name] = KnownNode(record, order), until_ms

@@ -82,6 +82,19 @@ class NodeContract(ContractBase):
         assert await store.order_drain("n1", drain=False)
         assert await self.announce(store) == NodeOrder()
 
+    async def test_a_node_that_drains_is_not_told_to_serve_because_the_store_forgot_it(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.announce(store)
+        await store.order_drain("n1", drain=True)
+        await self.announce(store)
+        self.now_ms += 1_000  # as if the store had been away
+        assert await self.names(store) == []
+        draining = replace(NODE, state=NodeState.DRAINING)
+        assert await self.announce(store, draining) == NodeOrder(drain=True)
+        assert [known.order for known in await store.nodes()] == [NodeOrder(drain=True)]
+        await store.order_drain("n1", drain=False)
+        assert await self.announce(store, draining) == NodeOrder()
+
     async def test_a_move_is_told_with_its_id_and_the_next_one_takes_its_place(self) -> None:
         store = self.make_store(LIMITS)
         await self.announce(store)

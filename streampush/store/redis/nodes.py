@@ -27,7 +27,8 @@ class RedisNodes:
             record.is_measured,
             record.leaving,
         )
-        announced = (record.name, record.started_at_ms, facts, until_ms, self._wall_ms())
+        drains = record.state is NodeState.DRAINING
+        announced = (record.name, record.started_at_ms, facts, until_ms, self._wall_ms(), drains)
         return _order(*await self._scripts.run("announce_node", *announced))
 
     async def retire_node(self, name: str, started_at_ms: int) -> None:

@@ -1,10 +1,11 @@
 --! needs nodes
--- name, started at, facts, until, now: what is wished of the node, {drain, move id, connections to keep}.
-local name, started, facts, ends, now = args[1], args[2], args[3], args[4], args[5]
+-- name, started at, facts, until, now, whether it drains: what is wished of the node, {drain, move id, connections to keep}. A run
+-- that is not known any more (Redis was away for longer than it counts as there, or has lost it) goes on with what it does.
+local name, started, facts, ends, now, drains = args[1], args[2], args[3], args[4], args[5], args[6]
 local node = nodes.living(name, now)
-local order = {false, '', 0}
+local order = {drains, '', 0}
 if node and node[2] > started then
-  return pack(order) -- a former run still speaks
+  return pack({false, '', 0}) -- a former run still speaks
 end
 if node and node[2] == started then
   order = {node[4], node[5], node[6]}
