@@ -74,8 +74,10 @@ def push_token(value: PushToken) -> dict[str, Any]:
 
 
 def session(value: Session) -> dict[str, Any]:
-    """A device that is connected."""
-    return asdict(value)
+    """A device that is connected. Which of a node's processes has it is nothing to backends."""
+    document = asdict(value) | {"node": value.node}
+    del document["run"]
+    return document
 
 
 def channel_presence(value: ChannelPresence) -> dict[str, Any]:
