@@ -89,7 +89,9 @@ def _facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "dead letters", str(facts["dead_letters"])
     rate = facts["rate"]
     if rate is not None:
-        text = f"{rate['tokens']:.1f} of {rate['burst']:g} requests left, {rate['rate']:g} a second; {rate['refused']} refused"
+        left = f"{rate['tokens']:.1f} of {rate['burst']:g} requests left, {rate['rate']:g} a second"
+        where = (", on all nodes together", " on this node") if rate["shared"] else ("", "")
+        text = f"{left}{where[0]}; {rate['refused']} refused{where[1]}"
         yield "request rate", text
 
 

@@ -274,9 +274,14 @@ def _each(
 
 def _rate(facts: Facts) -> Iterator[Verdict]:
     rate = facts.rate
-    if rate is None or not rate.refused:
+    if rate is None:
         return
-    refused = f"{_count(rate.refused, 'request')} refused with 3001"
+    if not rate.refused:
+        if rate.shared and rate.tokens < 1:
+            text = f"has used up its request rate of {rate.rate:g} a second, which all nodes share; each counts its own refusals"
+            yield Verdict(NOTE, "rate", text)
+        return
+    refused = f"{_count(rate.refused, 'request')} refused with 3001{' on this node' if rate.shared else ''}"
     if rate.tokens < 1:
         yield Verdict(PROBLEM, "rate", f"above its request rate of {rate.rate:g} a second: {refused}")
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from streampush.push.backlog import Backlog, ChannelBacklog
@@ -36,7 +36,7 @@ class Explainer:
         connections: Connections,
         presence: Presence,
         *,
-        rate: Callable[[str], Level],
+        rate: Callable[[str], Awaitable[Level]],
         run: str,
         wall_ms: Callable[[], int],
         max_attempts: int,
@@ -89,7 +89,7 @@ class Explainer:
             more_channels=len(rows) - len(shown),
             dead_letters=len(letters),
             max_attempts=self._max_attempts,
-            rate=self._rate(device_id),
+            rate=await self._rate(device_id),
         )
 
     def _connection(self, connected: Connected | None) -> ConnectionFacts | None:

@@ -43,12 +43,16 @@ class TokenBucket:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A bucket as it is: `rate` tokens a second come, `tokens` of `burst` are there, `refused` requests found too few."""
+    """A bucket as it is: `rate` tokens a second come, `tokens` of `burst` are there, `refused` requests found too few on this node.
+
+    `shared`: the tokens are those of all nodes together, else of this one.
+    """
 
     rate: float
     burst: float
     tokens: float
     refused: int
+    shared: bool = False
 
 
 class KeyedBuckets:

@@ -98,9 +98,9 @@ class Publishing:
         if self._rates.is_shared(principal):
             await self._take_shared(principal, channel)
 
-    def device_level(self, device_id: str) -> Level:
-        """What is left of a device's request rate on this node."""
-        return self._rates.device_level(device_id, self._clock())
+    async def device_level(self, device_id: str) -> Level:
+        """What is left of a device's request rate: see rates.Rates.device_level."""
+        return await self._rates.device_level(device_id, self._clock())
 
     def _take(self, principal: Principal, now: float, channel: str) -> None:
         wait = self._rates.take(principal, now)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 
 from streampush.config import PublishConfig
+from streampush.errors import StoreUnavailable
 from streampush.push.limits import KeyedBuckets, Level
 from streampush.push.ports import Spawner
 from streampush.push.shared_rates import RateStore, SharedRate
@@ -42,9 +45,15 @@ class Rates:
             self._here(principal).refused(key)
         return wait
 
-    def device_level(self, device_id: str, now: float) -> Level:
-        """What is left of a device's rate on this node."""
-        return self._devices.look(f"device:{device_id}", now)
+    async def device_level(self, device_id: str, now: float) -> Level:
+        """What is left of a device's rate: over all nodes if they share it, but on this one while the store does not answer."""
+        key = f"device:{device_id}"
+        here = self._devices.look(key, now)
+        if "device" in self._shared:
+            with suppress(StoreUnavailable):
+                left = await self._shared["device"].look(key)
+                return replace(here, tokens=min(here.tokens, left), shared=True)
+        return here
 
     def _here(self, principal: Principal) -> KeyedBuckets:
         return self._devices if principal.kind == "device" else self._publishers

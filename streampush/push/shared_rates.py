@@ -38,6 +38,9 @@ class RateStore(Protocol):
         Gives how many were taken and, if those are less, the seconds until there is one more. Raises StoreUnavailable.
         """
 
+    async def look_at_tokens(self, bucket: str, rate: float, burst: int) -> float:
+        """The tokens that are there; nothing is taken. Raises StoreUnavailable."""
+
 
 class _Hand:
     """What this node has of one bucket."""
@@ -92,6 +95,12 @@ class SharedRate:
         if 0 < hand.tokens < self.chunk // 2 and hand.next_at <= self._clock():
             self._ask(key, hand)
         return 0.0
+
+    async def look(self, key: str) -> float:
+        """What all nodes together may still take, and this one has taken and not spent. Raises StoreUnavailable."""
+        there = await self._store.look_at_tokens(key, self._rate, self._burst)
+        hand = self._hands.get(key)
+        return there if hand is None else there + hand.tokens
 
     def _hand(self, key: str) -> _Hand:
         hand = self._hands.get(key)

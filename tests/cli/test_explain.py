@@ -27,7 +27,7 @@ FACTS: dict[str, Any] = {
     "last_close": {"code": 2001, "detail": "heartbeat lost", "advice": "RECONNECT", "at_ms": 1_795_262_585_000},
     "push_token": False,
     "dead_letters": 0,
-    "rate": {"tokens": 9.5, "burst": 10, "rate": 1.0, "refused": 2},
+    "rate": {"tokens": 9.5, "burst": 10, "rate": 1.0, "refused": 2, "shared": False},
     "channels": [],
     "more_channels": 0,
 }
@@ -62,6 +62,11 @@ def test_facts_are_named_and_times_are_utc() -> None:
     assert "last seen     never" in shown
     assert "last close    2001 heartbeat lost, advice RECONNECT, 2026-11-21 12:03:05 UTC" in shown
     assert "request rate  9.5 of 10 requests left, 1 a second; 2 refused" in shown
+
+
+def test_a_rate_that_nodes_share_is_told_from_what_the_asked_node_counts() -> None:
+    text = "9.5 of 10 requests left, 1 a second, on all nodes together; 2 refused on this node"
+    assert f"request rate  {text}" in lines(rate={"tokens": 9.5, "burst": 10, "rate": 1.0, "refused": 2, "shared": True})
 
 
 def test_device_that_left_by_itself() -> None:

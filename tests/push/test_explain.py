@@ -211,6 +211,19 @@ def test_requests_above_the_rate() -> None:
     assert verdicts["rate"] == (PROBLEM, "above its request rate of 10 a second: 12 requests refused with 3001")
 
 
+def test_requests_above_a_rate_that_nodes_share() -> None:
+    verdicts = told(replace(HERE, rate=Level(10.0, 100.0, 0.2, 12, shared=True)))
+    assert verdicts["rate"] == (PROBLEM, "above its request rate of 10 a second: 12 requests refused with 3001 on this node")
+
+
+def test_a_rate_that_was_used_up_on_another_node() -> None:
+    verdicts = told(replace(HERE, rate=Level(10.0, 100.0, 0.2, 0, shared=True)))
+    text = "has used up its request rate of 10 a second, which all nodes share; each counts its own refusals"
+    assert verdicts["rate"] == (NOTE, text)
+    assert "rate" not in told(replace(HERE, rate=Level(10.0, 100.0, 1.0, 0, shared=True)))
+    assert "rate" not in told(replace(HERE, rate=Level(10.0, 100.0, 0.2, 0)))
+
+
 def test_requests_that_were_above_the_rate() -> None:
     assert told(replace(HERE, rate=Level(10.0, 100.0, 50.0, 1)))["rate"][0] == NOTE
     assert "rate" not in told(replace(HERE, rate=Level(10.0, 100.0, 50.0, 0)))

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from streampush.config import PublishConfig
 from streampush.errors import StoreUnavailable
 from streampush.protocol.codes import Code
-from streampush.push.limits import TokenBucket
+from streampush.push.limits import Level, TokenBucket
 from streampush.push.shared_rates import PAUSE, SharedRate
 from streampush.push.values import Principal, PublishRequest
 from tests.push.world import ANYTHING, World, device, refuses
@@ -41,6 +41,12 @@ class Buckets:
         taken = min(wanted, int(known.level(self.now)))
         known.take(self.now, taken)
         return taken, (1 - known.level(self.now)) / rate if taken < wanted else 0.0
+
+    async def look_at_tokens(self, bucket: str, rate: float, burst: int) -> float:
+        if self.away:
+            raise StoreUnavailable("away")
+        known = self._buckets.get(bucket)
+        return float(burst) if known is None else known.level(self.now)
 
     def answer(self) -> None:
         held, self._held = self._held, []
@@ -195,7 +201,18 @@ def test_a_device_that_goes_from_node_to_node_is_limited_and_that_is_shown() -> 
         world.run(world.service.charge(device("d")))
     with refuses(Code.MESSAGE_RATE_EXCEEDED):
         worlds[2].run(worlds[2].service.charge(device("d")))
-    assert worlds[2].service._publishing.device_level("d").refused == 1
+    levels = [world.run(world.service._publishing.device_level("d")) for world in worlds]
+    assert levels == [Level(1.0, 2, 0.0, 0, shared=True), Level(1.0, 2, 0.0, 0, shared=True), Level(1.0, 2, 0.0, 1, shared=True)]
+    buckets.away = True
+    assert worlds[0].run(worlds[0].service._publishing.device_level("d")) == Level(1.0, 2, 1.0, 0)
+
+
+def test_what_a_node_has_in_hand_of_a_rate_counts_as_left() -> None:
+    buckets = Buckets()
+    first, second = (World(publish=PublishConfig(device_rate=1.0, device_burst=50), rates=buckets) for _ in range(2))
+    first.run(first.service.charge(device("d")))  # takes a chunk of 5
+    assert first.run(first.service._publishing.device_level("d")) == Level(1.0, 50, 49.0, 0, shared=True)
+    assert second.run(second.service._publishing.device_level("d")) == Level(1.0, 50, 45.0, 0, shared=True)
 
 
 def test_publications_that_wait_for_the_rate_keep_their_order() -> None:

@@ -37,6 +37,17 @@ class RateTests(RedisTestCase):
         assert await rates.take_tokens("p", 4, 2.0, 10) == (2, 0.25)
         assert await rates.take_tokens("other", 4, 2.0, 10) == (4, 0.0)
 
+    async def test_who_looks_at_a_bucket_takes_nothing(self) -> None:
+        rates = await self.node()
+        assert await rates.look_at_tokens("p", 2.0, 10) == 10.0
+        assert await self.keys_left(self.scripts.prefix) == set()
+        await rates.take_tokens("p", 9, 2.0, 10)
+        self.now_ms += 250
+        for _ in range(2):
+            assert await rates.look_at_tokens("p", 2.0, 10) == 1.5
+        self.now_ms += 1_000_000
+        assert await rates.look_at_tokens("p", 2.0, 10) == 10.0
+
     async def test_no_more_is_saved_up_than_may_be(self) -> None:
         rates = await self.node()
         await rates.take_tokens("p", 10, 2.0, 10)

@@ -23,3 +23,9 @@ class RedisRates:
             raise StoreUnavailable(f"Redis is away: {self._link.reason}")
         taken, wait_ms = await self._scripts.run("take_tokens", bucket, wanted, rate, burst, self._wall_ms())
         return taken, wait_ms / 1000
+
+    async def look_at_tokens(self, bucket: str, rate: float, burst: int) -> float:
+        """See push.shared_rates.RateStore. Does not wait for a Redis that is away."""
+        if not self._link.connected:
+            raise StoreUnavailable(f"Redis is away: {self._link.reason}")
+        return float(await self._scripts.run("look_at_tokens", bucket, rate, burst, self._wall_ms()))
