@@ -99,6 +99,12 @@ class Connections:
         if newest > generation:
             self._connected[device_id].attachment.close(Code.REPLACED, "replaced by a session on another node")
 
+    def overtaken(self, device_id: str, session_id: str) -> None:
+        """The device has a session of a later connection on another node: if this one is still here, it is closed with REPLACED."""
+        connected = self._connected.get(device_id)
+        if connected is not None and connected.attachment.info.session_id == session_id:
+            connected.attachment.close(Code.REPLACED, "replaced by a session on another node")
+
     def lost(self, device_id: str, generation: int) -> None:
         """The store has lost the session of this generation: without it the device would count as away."""
         connected = self._connected.get(device_id)

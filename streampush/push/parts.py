@@ -156,6 +156,7 @@ class Parts:
             spawn=around.spawn,
             retry_later=around.retry_later,
             begun=lambda device_id, generation: self.connections.begun(device_id, generation),
+            overtaken=lambda device_id, session_id: self.connections.overtaken(device_id, session_id),
         )
 
     def _make_delivery(self, delivery: DeliveryConfig) -> DeliverySurroundings:

@@ -46,8 +46,9 @@ class Presence:
     """The sessions of this node's devices, for the store.
 
     Bounded by the devices that are connected, and those that have left while the store was away. `turns` are those of the
-    devices' records: an end writes there how the connection closed. `begun` is told each generation. `run` names this process, see
-    values.run_name.
+    devices' records: an end writes there how the connection closed. `begun` is told each generation, and
+    `overtaken` each session that does not begin because the device has one of a later connection elsewhere. `run` names this
+    process, see values.run_name.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Presence:
         spawn: Spawner,
         retry_later: Callable[[Callable[[], None]], object],
         begun: Callable[[str, int], None] = lambda device_id, generation: None,
+        overtaken: Callable[[str, str], None] = lambda device_id, session_id: None,
     ) -> None:
         self._begun = begun
+        self._overtaken = overtaken
         self._store = store
         self._run_name = run
         self._wall_ms = wall_ms
@@ -231,9 +234,23 @@ class Presence:
 
     async def _begin(self, entry: _Entry, session: Session) -> None:
         await self._enter()
-        entry.generation = await self._store.begin_session(session)
+        age_ms = max(0, self._wall_ms() - session.connected_at_ms)
+        generation = await self._store.begin_session(session, age_ms)
+        if not generation:
+            self._give_up(entry, session)
+            return
+        entry.generation = generation
         entry.stored = session
-        self._begun(session.device_id, entry.generation)
+        self._begun(session.device_id, generation)
+
+    def _give_up(self, entry: _Entry, session: Session) -> None:
+        """Another process has the device, by a connection that was made later: this one is over, and its end is of no interest."""
+        if entry.wanted is not None and entry.wanted.session_id == session.session_id:
+            entry.wanted = None
+            entry.changes = {}
+        if entry.over is not None and entry.over[0].session_id == session.session_id:
+            entry.over = None
+        self._overtaken(session.device_id, session.session_id)
 
     async def _end(self, device_id: str, entry: _Entry, over: tuple[Session, Close]) -> None:
         session, close = over

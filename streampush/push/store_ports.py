@@ -241,8 +241,12 @@ class PresenceStore(Protocol):
     Sessions are those of a run of a node (values.run_name): of the two processes of an upgrade each has its own.
     """
 
-    async def begin_session(self, session: Session) -> int:
-        """The device is connected from now on; gives the generation. An older session of the device is present no more."""
+    async def begin_session(self, session: Session, age_ms: int = 0) -> int:
+        """The device is connected from now on; gives the generation. An older session of the device is present no more.
+
+        `age_ms`: how long ago the connection was made. 0, and nothing is changed, if another process that lives has the device by
+        a connection that was made later, by more than a second: less is not sure between two processes.
+        """
 
     async def end_session(self, device_id: str, generation: int, close: Close) -> bool:
         """The session is over, and `close` is kept in the device's record. False, and nothing is changed, if a newer one has

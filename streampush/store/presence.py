@@ -12,14 +12,18 @@ from itertools import chain, count
 
 from streampush.push.values import ChannelPresence, Close, Session, node_of
 
+DOUBT_MS = 1000
+"""Milliseconds by which it is not sure which of two connections was made later."""
+
 
 class _Present:
     """A device's newest session, and what it follows."""
 
-    __slots__ = ("channels", "generation", "session")
+    __slots__ = ("channels", "generation", "made_ms", "session")
 
-    def __init__(self, session: Session, generation: int) -> None:
+    def __init__(self, session: Session, generation: int, made_ms: int) -> None:
         self.session = session
+        self.made_ms = made_ms
         self.generation = generation
         self.channels: set[str] = set()
 
@@ -39,10 +43,13 @@ class PresenceTable:
         self._leases: dict[str, int] = {}  # run: until when it lives
         self._channels: dict[str, dict[str, set[str]]] = {}  # channel: run: device ids
 
-    def begin(self, session: Session) -> int:
+    def begin(self, session: Session, age_ms: int) -> int:
         """See push.store_ports.PresenceStore.begin_session."""
+        made_ms = self._wall_ms() - age_ms
+        if age_ms > DOUBT_MS and self._made_later(session, made_ms):
+            return 0
         self._remove(session.device_id)
-        present = _Present(session, next(self._generations))
+        present = _Present(session, next(self._generations), made_ms)
         self._devices[session.device_id] = present
         self._runs.setdefault(session.run, set()).add(session.device_id)
         if session.user_id:
@@ -112,6 +119,13 @@ class PresenceTable:
         names: Iterable[str] = chain.from_iterable(here)
         return ChannelPresence(channel, sum(map(len, here)), tuple(nsmallest(limit, names)))
 
+    def _made_later(self, session: Session, made_ms: int) -> bool:
+        """Whether another run has the device, by a connection that was made later than this."""
+        older = self._devices.get(session.device_id)
+        if older is None or older.session.run == session.run or not self._lives(older.session.run):
+            return False
+        return older.made_ms > made_ms + DOUBT_MS
+
     def _newest(self, device_id: str, generation: int) -> _Present | None:
         present = self._devices.get(device_id)
         return present if present is not None and present.generation == generation else None
@@ -152,8 +166,8 @@ class OneProcessPresence(ABC):
     async def _keep_close(self, device_id: str, close: Close) -> None:
         """Keeps in the record of the device, if there is one, how its last connection ended."""
 
-    async def begin_session(self, session: Session) -> int:
-        return self._presence.begin(session)
+    async def begin_session(self, session: Session, age_ms: int = 0) -> int:
+        return self._presence.begin(session, age_ms)
 
     async def end_session(self, device_id: str, generation: int, close: Close) -> bool:
         if not self._presence.end(device_id, generation):

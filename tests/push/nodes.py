@@ -57,10 +57,10 @@ class TellingStore(MemoryStore):
             self.hints += [self._ids[channel, offset] for offset in range(first, last + 1) if (channel, offset) in self._ids]
         return notices
 
-    async def begin_session(self, session: Session) -> int:
+    async def begin_session(self, session: Session, age_ms: int = 0) -> int:
         older = await self.session(session.device_id)
-        generation = await super().begin_session(session)
-        if older is not None and older.run != session.run:
+        generation = await super().begin_session(session, age_ms)
+        if generation and older is not None and older.run != session.run:
             self.hints.append((older.run, Order(OrderKind.REPLACED, session.device_id, number=generation)))
         return generation
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streampush.protocol.codes import Code
 from streampush.push.bus import Order, OrderKind
 from streampush.push.devices import DeviceChange
@@ -107,6 +109,30 @@ def test_sessions_that_the_store_has_lost_are_begun_anew_when_the_bus_is_back() 
     assert (lost.closed, kept.closed) == (None, None)
     lost.leave()
     assert nodes.run(nodes.store.session("d")) is None
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_of_sessions_that_are_begun_anew_the_one_of_the_later_connection_stays(order: str) -> None:
+    nodes = Nodes("a", "b")
+    older = nodes["a"].connect("d", "news")
+    for node in nodes:
+        node.world.now += 60
+    newer = nodes["b"].connect("d", "news")
+    nodes.drop()  # what would have told the node a that its connection was replaced
+    for node in nodes:
+        node.world.now += 60
+        nodes.run(nodes.store.forget_run(node.name))
+    for name in order:
+        nodes[name].service.connections.lost("d", nodes[name].service.presence.generation("d"))
+        nodes.settle()
+    nodes.carry()
+    assert (older.closed, newer.closed) == (Code.REPLACED, None)
+    older.leave()
+    nodes.carry()
+    session = nodes.run(nodes.store.session("d"))
+    assert session is not None
+    assert session.node == "b"
+    assert nodes.run(nodes.store.channel_presence("news", 9)).device_ids == ("d",)
 
 
 def test_a_device_that_has_left_while_the_store_was_asked_is_not_begun_anew() -> None:

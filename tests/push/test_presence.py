@@ -22,7 +22,7 @@ from tests.store.slow import SlowStore
 
 
 def session(number: int, device_id: str = "d", node: str = "here") -> Session:
-    return Session(device_id, f"S{number}", node, "ada")
+    return Session(device_id, f"S{number}", node, "ada", connected_at_ms=1_000_000)
 
 
 def close(number: int) -> Close:
@@ -34,6 +34,7 @@ class Stage:
 
     def __init__(self, *, slow: bool = True) -> None:
         self.now_ms = 1_000_000
+        self.overtaken: list[tuple[str, str]] = []
         self.failures: list[BaseException] = []
         self.turns: list[Callable[[], None]] = []
         self.later: list[Callable[[], None]] = []
@@ -50,6 +51,7 @@ class Stage:
             call_soon=self.turns.append,
             spawn=self.spawn,
             retry_later=self.later.append,
+            overtaken=lambda *which: self.overtaken.append(which),
         )
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -133,6 +135,28 @@ def test_connection_that_is_gone_before_the_store_answers_replaces_none_on_anoth
     stage.now(stage.memory.begin_session(replace(session(2), run="elsewhere")))
     assert stage.rest() == ["session"]
     assert (stage.present(), stage.last_close()) == ("S2", None)
+
+
+def test_session_of_a_connection_that_is_older_than_one_elsewhere_does_not_begin_and_its_owner_is_told(stage: Stage) -> None:
+    stage.now(stage.memory.begin_session(session(2, node="elsewhere")))
+    early = replace(session(1), connected_at_ms=stage.now_ms - 60_000)
+    stage.presence.began(early, ["news"])
+    assert stage.rest() == ["forget_former", "begin_session"]
+    assert (stage.overtaken, stage.presence.generation("d")) == ([("d", "S1")], 0)
+    stage.presence.follows("d", "S1", "sport", True)
+    stage.presence.ended("d", "S1", close(1))
+    assert stage.rest() == []
+    assert (stage.present(), stage.last_close(), stage.following("news")) == ("S2", None, ())
+
+
+def test_connection_that_is_made_while_an_older_one_is_refused_begins(stage: Stage) -> None:
+    stage.now(stage.memory.begin_session(session(2, node="elsewhere")))
+    stage.presence.began(replace(session(1), connected_at_ms=stage.now_ms - 60_000))
+    stage.turn()
+    stage.slow.finish()
+    stage.presence.began(replace(session(3), connected_at_ms=stage.now_ms), ["news"])
+    assert stage.rest() == ["begin_session", "begin_session", "session_follows"]
+    assert (stage.present(), stage.overtaken, stage.following("news")) == ("S3", [("d", "S1")], ("d",))
 
 
 def test_many_changes_while_the_store_is_slow_cost_few_calls(stage: Stage) -> None:

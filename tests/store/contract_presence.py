@@ -130,6 +130,43 @@ class PresenceContract(ContractBase):
         assert list(await store.user_sessions("u", 10)) == []
         assert [one.device_id for one in await store.user_sessions("v", 10)] == ["d"]
 
+    async def test_a_connection_that_was_made_earlier_does_not_replace_a_later_one_of_another_process(self) -> None:
+        store = self.make_store(LIMITS)
+        generation = await store.begin_session(session(session_id="later", node="b"), 2_000)
+        await store.session_follows("d", generation, ["news"], follows=True)
+        assert await store.begin_session(session(session_id="earlier", node="a"), 60_000) == 0
+        assert await store.session("d") == session(session_id="later", node="b")
+        assert await self.followers(store) == (1, ("d",))
+        assert await store.end_session("d", generation, LOST)
+
+    async def test_a_connection_that_was_made_later_replaces_an_earlier_one_however_late_it_is_told(self) -> None:
+        store = self.make_store(LIMITS)
+        earlier = await store.begin_session(session(session_id="earlier", node="a"), 60_000)
+        later = await store.begin_session(session(session_id="later", node="b"), 30_000)
+        assert later > earlier
+        assert await store.session("d") == session(session_id="later", node="b")
+
+    async def test_of_two_connections_that_were_made_within_a_second_the_one_told_last_stays(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.begin_session(session(session_id="one", node="a"), 30_000)
+        assert await store.begin_session(session(session_id="two", node="b"), 30_500) > 0
+        await store.begin_session(session(session_id="one", node="a"), 100)
+        assert await store.begin_session(session(session_id="two", node="b"), 900) > 0
+        assert await store.session("d") == session(session_id="two", node="b")
+
+    async def test_one_process_says_itself_which_of_its_connections_is_the_newer(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.begin_session(session(session_id="one"))
+        assert await store.begin_session(session(session_id="two"), 60_000) > 0
+        assert await store.session("d") == session(session_id="two")
+
+    async def test_a_later_connection_of_a_process_that_lives_no_more_keeps_nobody_out(self) -> None:
+        store = self.make_store(LIMITS)
+        await store.extend_run("dead", self.now_ms)
+        await store.begin_session(session(session_id="later", node="dead"))
+        assert await store.begin_session(session(session_id="earlier", node="a"), 60_000) > 0
+        assert await store.session("d") == session(session_id="earlier", node="a")
+
     # ---------------------------------------------------------------------------------------------------------- channels
 
     async def test_followers_are_counted_and_some_are_named_in_order(self) -> None:

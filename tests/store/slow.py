@@ -218,8 +218,8 @@ class SlowStore:
     async def push_of(self, apns_id: str) -> PushRecord | None:
         return await self._begin("push_of", lambda: self._store.push_of(apns_id))
 
-    async def begin_session(self, session: Session) -> int:
-        return await self._begin("begin_session", lambda: self._store.begin_session(session))
+    async def begin_session(self, session: Session, age_ms: int = 0) -> int:
+        return await self._begin("begin_session", lambda: self._store.begin_session(session, age_ms))
 
     async def end_session(self, device_id: str, generation: int, close: Close) -> bool:
         return await self._begin("end_session", lambda: self._store.end_session(device_id, generation, close))

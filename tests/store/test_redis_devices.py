@@ -15,6 +15,7 @@ from streampush.push.values import ChannelPresence, Close, DeviceRecord, OutboxW
 from streampush.store.redis import RedisLink, Scripts
 from streampush.store.redis.scripts import load_scripts
 from streampush.store.redis.store import RedisStore
+from tests.redis_server import shared_server
 from tests.store.contract import LIMITS
 from tests.store.redis_world import RedisTestCase
 
@@ -84,6 +85,17 @@ class PresenceTests(SeveralNodesCase):
         before = await one.begin_session(Session("d", "s", "n"))
         self.now_ms -= 1_000_000
         assert await one.begin_session(Session("d", "s", "n")) == before + 1
+
+    async def test_where_redis_may_not_be_asked_the_time_the_clock_of_the_node_says_which_connection_was_later(self) -> None:
+        rights = ("~*", "&*", "+@all", "-time")
+        await self.link.command("ACL", "SETUSER", "timeless", "on", ">pw", *rights)
+        self.addCleanup(self.link.command, "ACL", "DELUSER", "timeless")
+        link = self.make_link(shared_server().url.replace("redis://", "redis://timeless:pw@"))
+        store = RedisStore(Scripts(link, self.new_prefix()), LIMITS, lambda: self.now_ms, lambda: "epoch")
+        await store.begin_session(Session("d", "later", "b"), 2_000)
+        assert await store.begin_session(Session("d", "earlier", "a"), 60_000) == 0
+        self.now_ms += 60_000
+        assert await store.begin_session(Session("d", "latest", "a"), 2_000) > 0
 
     async def test_who_follows_is_known_on_every_node(self) -> None:
         one, two = self.nodes()

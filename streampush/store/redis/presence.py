@@ -28,9 +28,9 @@ class RedisPresence:
     _scripts: Scripts
     _wall_ms: Callable[[], int]
 
-    async def begin_session(self, session: Session) -> int:
+    async def begin_session(self, session: Session, age_ms: int = 0) -> int:
         facts = (session.session_id, session.address, session.app, session.app_version, session.connected_at_ms)
-        begun = (session.device_id, session.run, session.user_id, facts, self._wall_ms())
+        begun = (session.device_id, session.run, session.user_id, facts, self._wall_ms(), age_ms)
         while (generation := await self._scripts.run("begin_session", *begun)) == MORE:
             pass  # others have their turn
         return int(generation)

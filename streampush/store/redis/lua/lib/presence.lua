@@ -1,7 +1,8 @@
 --! needs totals
 -- Who is connected, on whatever node. A run is a process of a node, by the name NODE/ID (push.values.run_name); keys and fields say
 -- node of it, as they did when a node was one.
---   sess:DEVICE      hash  its present session: generation, node (its run), user, facts (what only Python reads)
+--   sess:DEVICE      hash  its present session: generation, node (its run), user, facts (what only Python reads), made (when
+--                          the connection was, by the clock of Redis, Unix milliseconds)
 --   follows:DEVICE   set   the channels that this session follows
 --   present:CHANNEL  zset  who follows it, as LENGTH:RUN:DEVICE, of one score: those of one run lie together, in order
 --   online:USER      zset  the devices of the user's sessions, of one score
@@ -11,6 +12,9 @@ local presence = {untils = {}}
 
 -- What one step takes away, in channels that a session is taken out of: some µs each on a busy machine, so one or two ms.
 presence.STEP = 400
+
+-- Milliseconds by which it is not sure which of two connections was made later: what each process said of its own was under way.
+presence.DOUBT = 1000
 
 -- Milliseconds after the end of its lease for which a run may come back to its sessions. What those that crashed have left
 -- goes then, if no other run of the node has taken it away before.
@@ -64,6 +68,17 @@ function presence.next_generation(now)
   local generation = math.max(totals.number('generation') + 1, now)
   call('HSET', P .. 'totals', 'generation', generation)
   return generation
+end
+
+--- Unix milliseconds by the clock of Redis, which is one for all nodes. `now`: what is taken where the user of Redis may not ask.
+function presence.clock(now)
+  local time = redis.pcall('TIME')
+  return time.err and now or time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+--- Whether the connection of the device's session was made later than this, beyond doubt.
+function presence.made_later(device, made)
+  return tonumber(call('HGET', P .. 'sess:' .. device, 'made') or 0) > made + presence.DOUBT
 end
 
 --- Takes the session out of the channels that it follows, at most so many; gives of how many.
