@@ -129,6 +129,9 @@ def _name_of(first: int) -> bytes | None:
 
 _FIELDS = tuple(map(_field_of, range(256)))
 _NAMES = tuple(map(_name_of, range(256)))
+# By the first octet of a string: its length, 127 if that goes on behind it, and whether it is in Huffman code.
+_NAME_LENGTHS = tuple((first & 0x7F, NAME_CODED if first & 0x80 else 0) for first in range(256))
+_VALUE_LENGTHS = tuple((first & 0x7F, VALUE_CODED if first & 0x80 else 0) for first in range(256))
 _STATUSES = {0x80 | index: int(value) for index, (name, value) in enumerate(STATIC_TABLE, 1) if name == b":status"}
 
 _Known: TypeAlias = tuple[int, tuple[Field, ...], bytes, int, int]
@@ -250,12 +253,9 @@ class HeaderDecoder:
     def _read_fields(self, block: bytes, at: int, fields: list[Field]) -> int:
         """Appends the fields of the block from `at` on. IndexError: the block ends too early.
 
-        Gives where the last value begins that is written out behind a length of one octet, if the block ends with it and no field
-        entered a table; else 0.
+        Gives where the last value begins if the block ends with one that is written out, and no field entered a table; else 0.
         """
-        size = len(block)
-        last_value = 0
-        changed = False
+        size, last_value, entered = len(block), 0, False
         while at < size:
             first = block[at]
             at += 1
@@ -264,44 +264,35 @@ class HeaderDecoder:
                 fields.append(field)
                 last_value = 0
                 continue
-            coded = 0
-            name = _NAMES[first]
+            name, name_coded = _NAMES[first], 0
             if name is None:
                 field, at = self._look_up(block, at, first)
                 if first >= 0x80:
                     fields.append(field)
                     last_value = 0
                     continue
-                name = field[0]
-                coded = field[2] & NAME_CODED
+                name, name_coded = field[0], field[2] & NAME_CODED
             elif not name:
-                length = block[at]
+                length, name_coded = _NAME_LENGTHS[block[at]]
                 at += 1
-                if length >= 0x80:
-                    coded = NAME_CODED
-                    length &= 0x7F
                 if length == 0x7F:
                     length, at = _long_integer(block, at, length)
                 name = block[at : at + length]
                 at += length
-            length = block[at]
+            length, value_coded = _VALUE_LENGTHS[block[at]]
             at += 1
-            if length >= 0x80:
-                coded |= VALUE_CODED
-                length &= 0x7F
-            last_value = at
             if length == 0x7F:
                 length, at = _long_integer(block, at, length)
-                last_value = 0
-            field = (name, block[at : at + length], coded)
+            last_value = at
+            field = (name, block[at : at + length], name_coded | value_coded)
             at += length
             fields.append(field)
             if first >= 0x40 and self.table.max_size:
                 self.table.add(field)
-                changed = True
+                entered = True
         if at > size:
             raise _fault("a field block that ends within a string")
-        return 0 if changed else last_value
+        return 0 if entered else last_value
 
     def _look_up(self, block: bytes, at: int, first: int) -> tuple[Field, int]:
         """The field that an index of several octets or into the dynamic table stands for, and where the index ends."""

@@ -30,6 +30,7 @@ field_lists = st.lists(st.tuples(names, values) | st.sampled_from(STATIC_TABLE),
 PLAIN = b"\x00\x01x\x01a"
 ENTERS = b"\x40\x01y\x01a"
 NAMED = b"\x0f\x2f\x01c"
+LONG = b"\x00\x01x\x7f\x00" + b"a" * 127
 PIECES = [
     b"\x88",  # :status 200
     b"\x89",
@@ -38,6 +39,7 @@ PIECES = [
     b"\x00\x01x\x02ab",
     b"\x00\x01x\x00",
     b"\x10\x01x\x01a",
+    LONG,
     NAMED,  # with the name of the table's first entry
     ENTERS,  # a literal that enters the table
     b"\x40\x01y\x01b",
@@ -175,6 +177,7 @@ class TestReading:
 
     @given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4), max_size=12))
     @example([[b"\x88", PLAIN], [b"\x88", PLAIN, b"\x88"]])  # more behind the value
+    @example([[b"\x88", LONG], [b"\x88", LONG.replace(b"a", b"b")], [b"\x88", LONG[:-1]]])  # a length of two octets
     @example([[b"\x88", b"\x00\x01x\x01a"], [b"\x88", b"\x00\x01x"]])  # less than all in front of it
     @example([[b"\x88", ENTERS]] * 2 + [[b"\xbe", b"\xbf"]])  # a field that enters the table, twice
     @example([[b"\x88", ENTERS], [b"\x88", NAMED], [b"\x88", b"\x40\x01z\x01a"], [b"\x88", NAMED]])  # a name that is another now
@@ -197,9 +200,10 @@ class TestReading:
             decoder.decode(b"\x88" + hpack.literal(b"n%04d" % number, b"1"))
             assert len(decoder._known) <= MAX_KNOWN
 
-    def test_an_answer_like_one_before_takes_few_lines(self) -> None:
+    @pytest.mark.parametrize("length", [2, 126, 127, 150])  # from 127 on the length takes several octets
+    def test_an_answer_like_one_before_takes_few_lines(self, length: int) -> None:
         decoder = HeaderDecoder()
-        blocks = [b"\x88" + hpack.literal(b"apns-id", str(number).encode()) for number in range(10, 13)]
+        blocks = [b"\x88" + hpack.literal(b"apns-id", b"%0*d" % (length, number)) for number in range(10, 13)]
         first, second, third = (lines_run(partial(decoder.decode, block)) for block in blocks)
         assert third == second < first / 3
 
