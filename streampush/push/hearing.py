@@ -94,6 +94,7 @@ class NodeHearing:
         try:
             while self._look_again:
                 self._look_again = False
+                await self._service.presence.renew()  # first: others may be about to take away what this node has left
                 here = self._connections.generations()
                 for first in range(0, len(here), LOOK_AT):
                     await self._look_at(here[first : first + LOOK_AT])

@@ -147,6 +147,11 @@ class Presence:
         except StoreUnavailable:
             return  # it is said again long before the lease is over
 
+    async def renew(self) -> None:
+        """Says so again now: the store may have been away for longer than what it was told holds. Raises StoreUnavailable."""
+        if self._entered:
+            await self._extend()
+
     # --------------------------------------------------------------------------------------------------- telling the store
 
     async def _enter(self) -> None:

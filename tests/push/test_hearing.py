@@ -135,6 +135,17 @@ def test_of_sessions_that_are_begun_anew_the_one_of_the_later_connection_stays(o
     assert nodes.run(nodes.store.channel_presence("news", 9)).device_ids == ("d",)
 
 
+def test_a_node_lives_again_as_soon_as_the_store_is_back() -> None:
+    nodes = Nodes("a", "b")
+    nodes["a"].connect("d")
+    nodes.run(nodes["a"].service.presence.live(90.0))
+    nodes.run(nodes.store.extend_run("a", 999_999))  # as if the store had been away for longer
+    assert not nodes.run(nodes["b"].service.describe_device("d")).connected
+    nodes["a"].hearing.back()
+    nodes.settle()
+    assert nodes.run(nodes["b"].service.describe_device("d")).connected
+
+
 def test_a_device_that_has_left_while_the_store_was_asked_is_not_begun_anew() -> None:
     nodes = Nodes("a")
     phone = nodes["a"].connect("d")

@@ -17,7 +17,7 @@ from streampush.config import StoreConfig
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Milestone
-from streampush.push.values import Accepted, DeviceRecord, Draft, Idempotency, Mark, Page
+from streampush.push.values import Accepted, DeviceRecord, Draft, Idempotency, Mark, Page, Want
 from streampush.store.redis.scripts import ScriptFailed, Scripts
 from streampush.store.redis.store import RedisStore
 from tests.redis_server import shared_server
@@ -259,6 +259,13 @@ class RetentionTests(World):
         while await shorter.sweep():
             pass
         assert (await store.head("user:u")).floor_offset == 7
+
+    async def test_many_channels_are_surveyed_in_steps_and_answered_in_order(self) -> None:
+        store = self.make_store()
+        await self.fill(store, 2, "c450")
+        surveys = await store.survey("d", [Want(f"c{number}") for number in range(900)])
+        assert [survey.channel for survey in surveys] == [f"c{number}" for number in range(900)]
+        assert [number for number, survey in enumerate(surveys) if survey.head.top_offset] == [450]
 
     async def test_what_many_appends_of_one_step_drop_is_bounded_together(self) -> None:
         await self.filled(1000)

@@ -32,6 +32,10 @@ from streampush.store.redis.scripts import Scripts
 FIRE_AT_MOST = 50
 """Scheduled publications that one step appends, of some 60 us each."""
 
+SURVEY_AT_MOST = 400
+"""Channels that one step looks at for a device, of some 10 us each. Few devices follow so many (delivery.max_subscriptions); the
+steps need not be of one moment, for each channel stands for itself."""
+
 LOOK_AT_MOST = 300
 """Entries that one read looks at, of some 5 us each: Redis does nothing else meanwhile."""
 
@@ -116,10 +120,14 @@ class RedisLogs:
         return Page(_head(head), tuple(_publication(channel, *row) for row in rows), next_offset, expired)
 
     async def survey(self, device_id: str, wants: Sequence[Want]) -> Sequence[Survey]:
-        asked = [[want.channel, list(want.offsets)] for want in wants]
-        found, names = await self._scripts.run("survey", device_id, asked, self._wall_ms())
-        former = frozenset(name.decode() for name in names)
-        return [_survey(former, want.channel, *row) for want, row in zip(wants, found, strict=True)]
+        surveys: list[Survey] = []
+        for first in range(0, len(wants), SURVEY_AT_MOST):
+            some = wants[first : first + SURVEY_AT_MOST]
+            asked = [[want.channel, list(want.offsets)] for want in some]
+            found, names = await self._scripts.run("survey", device_id, asked, self._wall_ms())
+            former = frozenset(name.decode() for name in names)
+            surveys += (_survey(former, want.channel, *row) for want, row in zip(some, found, strict=True))
+        return surveys
 
     async def count_readable(self, spans: Sequence[tuple[str, int, int]]) -> Sequence[int]:
         counts: list[int] = await self._scripts.run("count_readable", list(spans), self._wall_ms())
