@@ -20,7 +20,8 @@ from tests.cli.commands import PROGRAM
 from tests.integration.harness import TOML
 from tests.integration.test_startup import LaunchTestCase
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
+"""Seconds, by far more than anything takes: the machine may be busy with other things."""
 
 KEY = "sp_handover"
 
@@ -40,7 +41,8 @@ class Process:
         self.pid = process.pid
         self.records: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.seen: list[dict[str, Any]] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -71,6 +73,13 @@ class Process:
     def ended(self) -> int:
         """Its status when it has ended by itself."""
         return self.process.wait(TIMEOUT)
+
+    def end(self) -> None:
+        """Kills it if it lives, and waits until its log is read to the end: whoever reads or closes it before takes lines away
+        from under the thread, whose failure is then that of the test behind."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self._reader.join(TIMEOUT)
 
 
 class Publisher(threading.Thread):
@@ -136,7 +145,9 @@ class HandoverTestCase(LaunchTestCase):
 
     def node(self, *options: str) -> Process:
         """A process that serves, or will, where the other one does."""
-        return Process(self.launch("--set", "node.handover=handover.sock", *self.store, *options))
+        process = Process(self.launch("--set", "node.handover=handover.sock", *self.store, *options))
+        self.addCleanup(process.end)
+        return process
 
     def ask(self) -> Succession:
         """This process asks, as a successor."""

@@ -46,18 +46,19 @@ class UpgradeTestCase(HandoverTestCase):
         return done.returncode, done.stdout, done.stderr
 
     def started(self) -> Process:
-        return Process(self.spawn(self.command()))
+        return self.spawn(self.command())
 
-    def spawn(self, words: list[str], **environ: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
+    def spawn(self, words: list[str], **environ: str) -> Process:
+        popen = subprocess.Popen(
             words, cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C", **environ}
         )
+        process = Process(popen)
 
         def end() -> None:
-            if process.poll() is None:
-                process.kill()
-            self.end_all()
-            process.communicate(timeout=TIMEOUT)
+            popen.kill()
+            self.end_all()  # they write to the same log
+            process.end()
+            popen.communicate(timeout=TIMEOUT)
 
         self.addCleanup(end)
         return process
@@ -124,7 +125,7 @@ class UpgradeTests(UpgradeTestCase):
     def test_with_a_pid_file_it_is_refused_with_the_reason(self) -> None:
         words = self.command()
         words[words.index("--pidfile=")] = "--pidfile=streampush.pid"
-        first = Process(self.spawn(words))
+        first = self.spawn(words)
         _, rest = first.until_it_serves()
         status, said, complaints = self.upgrade()
         self.assertEqual((status, said), (3, ""))
@@ -140,7 +141,7 @@ class UpgradeTests(UpgradeTestCase):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
             notices.bind(str(self.root / "notify"))
             notices.settimeout(TIMEOUT)
-            first = Process(self.spawn(self.command(), NOTIFY_SOCKET=str(self.root / "notify")))
+            first = self.spawn(self.command(), NOTIFY_SOCKET=str(self.root / "notify"))
             self.assertEqual(notices.recv(1000), b"READY=1\nSTATUS=serving")
             status, said, _ = self.upgrade()
             self.assertEqual(status, 0, said)
