@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from itertools import count
 from unittest import SkipTest
 
@@ -23,6 +24,11 @@ from tests.store.contract import NOW_MS
 
 _NUMBERS = count(1)
 _SCRIPTS = load_scripts()
+
+
+def soon(call: Callable[[], None]) -> object:
+    """Calls it when the turn is over, as a node does."""
+    return reactor.callLater(0, call)
 
 
 class RedisTestCase(TestCase):
@@ -56,4 +62,4 @@ class RedisTestCase(TestCase):
     def same_store(self, limits: StoreConfig, prefix: str) -> RedisStore:
         """Another store with the same keys, as another node has it."""
         scripts = Scripts(self.link, prefix, _SCRIPTS)
-        return RedisStore(scripts, limits, lambda: self.now_ms, lambda: f"epoch-{next(self._epochs)}")
+        return RedisStore(scripts, limits, lambda: self.now_ms, lambda: f"epoch-{next(self._epochs)}", soon)

@@ -37,7 +37,7 @@ from streampush.store.redis.store import RedisStore
 from tests.redis_server import RedisServer, shared_server
 from tests.store.contract import LIMITS, NOW_MS
 from tests.store.contract_base import ContractBase
-from tests.store.redis_world import RedisTestCase
+from tests.store.redis_world import RedisTestCase, soon
 
 _TOKENS = count(1)
 
@@ -296,7 +296,7 @@ class BusTests(RedisTestCase, ContractBase):
         server = RedisServer().start()
         self.addCleanup(server.stop)
         link = self.make_link(server.url)
-        store = RedisStore(Scripts(link, self.prefix), LIMITS, lambda: NOW_MS, lambda: "epoch")
+        store = RedisStore(Scripts(link, self.prefix), LIMITS, lambda: NOW_MS, lambda: "epoch", soon)
         bus, ear = await self.following("n", "news", url=server.url, link=link, echo_interval=0.05)
         # to Redis this is a connection that nothing is published on, and to us it is still there
         subscriber = bus._subscriber

@@ -17,7 +17,7 @@ from streampush.store.redis.scripts import load_scripts
 from streampush.store.redis.store import RedisStore
 from tests.redis_server import shared_server
 from tests.store.contract import LIMITS
-from tests.store.redis_world import RedisTestCase
+from tests.store.redis_world import RedisTestCase, soon
 
 LOST = Close(2001, Advice.RECONNECT, "heartbeat lost", 7)
 EXACT = 2**53 - 1
@@ -53,7 +53,7 @@ class SeveralNodesCase(RedisTestCase):
         """A store, its scripts, and the names of those that it has run."""
         redis = CountingRedis(self.link)
         scripts = Scripts(redis, self.new_prefix())
-        return RedisStore(scripts, LIMITS, lambda: self.now_ms, lambda: "epoch"), scripts, redis.ran
+        return RedisStore(scripts, LIMITS, lambda: self.now_ms, lambda: "epoch", soon), scripts, redis.ran
 
     async def all_of(self, *works: Any) -> list[Any]:
         """What they give that are begun at the same time."""
@@ -91,7 +91,7 @@ class PresenceTests(SeveralNodesCase):
         await self.link.command("ACL", "SETUSER", "timeless", "on", ">pw", *rights)
         self.addCleanup(self.link.command, "ACL", "DELUSER", "timeless")
         link = self.make_link(shared_server().url.replace("redis://", "redis://timeless:pw@"))
-        store = RedisStore(Scripts(link, self.new_prefix()), LIMITS, lambda: self.now_ms, lambda: "epoch")
+        store = RedisStore(Scripts(link, self.new_prefix()), LIMITS, lambda: self.now_ms, lambda: "epoch", soon)
         await store.begin_session(Session("d", "later", "b"), 2_000)
         assert await store.begin_session(Session("d", "earlier", "a"), 60_000) == 0
         self.now_ms += 60_000

@@ -18,7 +18,7 @@ from tests.redis_server import NOT_HERE, PROGRAM, RedisServer
 from tests.store.blocking_redis import BlockingRedis
 from tests.store.contract_base import LIMITS, ContractBase
 from tests.store.redis_order import Look
-from tests.store.redis_world import RedisTestCase
+from tests.store.redis_world import RedisTestCase, soon
 
 
 class FaultTests(RedisTestCase, ContractBase):
@@ -34,7 +34,7 @@ class FaultTests(RedisTestCase, ContractBase):
 
     def store_on(self, server: RedisServer, limits: StoreConfig = LIMITS) -> RedisStore:
         self.link = self.make_link(server.url, wait=5.0)
-        return RedisStore(Scripts(self.link, "faults"), limits, lambda: self.now_ms, lambda: "epoch")
+        return RedisStore(Scripts(self.link, "faults"), limits, lambda: self.now_ms, lambda: "epoch", soon)
 
     def disorder(self, server: RedisServer) -> list[str]:
         redis = BlockingRedis(server.port)

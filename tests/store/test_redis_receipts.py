@@ -20,7 +20,7 @@ from streampush.store.redis.scripts import RedisLike
 from streampush.store.redis.store import RedisStore
 from tests.redis_server import shared_server
 from tests.store.contract_base import LIMITS, ContractBase
-from tests.store.redis_world import RedisTestCase
+from tests.store.redis_world import RedisTestCase, soon
 
 WRITTEN, DELIVERED, PROCESSED, DEAD = Milestone.WRITTEN, Milestone.DELIVERED, Milestone.PROCESSED, Milestone.DEAD_LETTERED
 LARGEST = 2**53 - 1
@@ -46,7 +46,7 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
         """A store that knows the device d, with messages m1, m2 … in a channel."""
         self.prefix = self.new_prefix()
         self.counting = Counting(self.link)
-        store = RedisStore(Scripts(self.counting, self.prefix), limits, lambda: self.now_ms, lambda: "epoch")
+        store = RedisStore(Scripts(self.counting, self.prefix), limits, lambda: self.now_ms, lambda: "epoch", soon)
         await store.remember_device(DeviceRecord("d", "u"))
         for number in range(1, count + 1):
             await store.append(self.draft(channel, message_id=f"m{number}", **fields))
@@ -152,7 +152,7 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
 
     async def test_a_move_back_keeps_the_cursor_from_being_the_one_not_moved_for_longest(self) -> None:
         store = await self.device_with(0)
-        narrow = RedisStore(Scripts(self.link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch", max_cursors=2)
+        narrow = RedisStore(Scripts(self.link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch", soon, max_cursors=2)
         for channel, offset in (("a", 5), ("b", 5), ("a", 4), ("c", 1)):
             await narrow.record([CursorMove("d", channel, "epoch", offset)])
         assert await store.cursors("d") == {"a": Cursor("epoch", 5), "c": Cursor("epoch", 1)}
@@ -172,14 +172,14 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
     async def test_letters_above_a_limit_that_was_lowered_go(self) -> None:
         store = await self.device_with(20)
         await store.record([], [], [Undeliverable("d", "device:d", "epoch", offset, 1, "", offset) for offset in range(1, 20)])
-        strict = RedisStore(Scripts(self.link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch", max_dead_letters=5)
+        strict = RedisStore(Scripts(self.link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch", soon, max_dead_letters=5)
         await strict.record([], [], [Undeliverable("d", "device:d", "epoch", 20, 1, "", 20)])
         letters = await store.dead_letters("d", 0, 100)
         assert [letter.publication.message_id for letter in letters] == ["m20", "m19", "m18", "m17", "m16"]
 
     async def test_of_letters_of_one_moment_the_first_go_first(self) -> None:
         await self.device_with(3)
-        strict = RedisStore(Scripts(self.link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch", max_dead_letters=2)
+        strict = RedisStore(Scripts(self.link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch", soon, max_dead_letters=2)
         await strict.record([], [], [Undeliverable("d", "device:d", "epoch", offset, 1, "", 5) for offset in (3, 1, 2)])
         assert [letter.publication.message_id for letter in await strict.dead_letters("d", 0, 9)] == ["m1", "m2"]
 
@@ -276,7 +276,7 @@ class RedisReceiptTests(RedisTestCase, ContractBase):
         """The same store over a connection of its own."""
         link = self.make_link(shared_server().url)
         await link.command("PING")
-        return RedisStore(Scripts(link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch")
+        return RedisStore(Scripts(link, self.prefix), LIMITS, lambda: self.now_ms, lambda: "epoch", soon)
 
     async def test_two_nodes_that_clear_messages_at_once_recall_each_once(self) -> None:
         nodes = [await self.device_with(40, "user:u", clear_on_processed=True), await self.another_node()]

@@ -21,7 +21,7 @@ from streampush.store.redis.store import RedisStore
 from tests.redis_server import NOT_HERE, PROGRAM, RedisServer
 from tests.store.blocking_redis import BlockingRedis
 from tests.store.contract_base import LIMITS, ContractBase
-from tests.store.redis_world import RedisTestCase
+from tests.store.redis_world import RedisTestCase, soon
 
 PATIENT = 20.0
 """Seconds in which a replica that works has confirmed, however busy the machine is."""
@@ -45,7 +45,7 @@ class ReplicaTests(RedisTestCase, ContractBase):
         link: Any = self.make_link(self.master.url)
         scripts = Scripts(self.link, "replicas")
         replication = Replication(link, replicas=replicas, timeout=timeout)
-        return RedisStore(scripts, limits, lambda: self.now_ms, lambda: "epoch", replication=replication)
+        return RedisStore(scripts, limits, lambda: self.now_ms, lambda: "epoch", soon, replication=replication)
 
     async def ready(self) -> None:
         """The replica follows its master."""

@@ -105,7 +105,7 @@ class RedisKeeping:
             durability=lambda: self.store.durability,
         )
         self.rates: RateStore | None = RedisRates(self.link, scripts, wall_ms)
-        metrics.store_watched(lambda: self.link.connected, lambda: self.link.waiting)
+        metrics.store_watched(lambda: self.link.connected, lambda: self.link.waiting + self.store.more_waiting)
 
     def _make_link(self, metrics: LinkMetrics) -> RedisLink:
         settings = self._config.store
@@ -131,6 +131,7 @@ class RedisKeeping:
             settings,
             wall_ms,
             new_epoch,
+            lambda call: self._reactor.callLater(0, call),
             max_dead_letters=delivery.max_dead_letters,
             max_cursors=max_cursors(delivery),
             replication=replication,

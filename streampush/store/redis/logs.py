@@ -1,4 +1,4 @@
-"""See push.store_ports.LogStore, and MessageStore.recall: each is one script."""
+"""See push.store_ports.LogStore, and MessageStore.recall: each is one script, or a part of one with others (see appends)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from streampush.push.values import (
 )
 from streampush.store.drafts import published
 from streampush.store.redis import entries
+from streampush.store.redis.appends import Appends
 from streampush.store.redis.replication import Replication
 from streampush.store.redis.scripts import Scripts
 
@@ -48,6 +49,7 @@ class RedisLogs:
     _writing: Scripts
     """For what replicas must have: of the connection that waits for them, if it has to."""
     _replication: Replication | None
+    _appends: Appends
     _limits: StoreConfig
     _wall_ms: Callable[[], int]
     _ahead_ms: Callable[[], int]
@@ -55,31 +57,33 @@ class RedisLogs:
     # ------------------------------------------------------------------------------------------------------------- append
 
     async def append(self, draft: Draft) -> Accepted:
-        limits, now_ms = self._limits, self._wall_ms()
         asked = draft.idempotency
+        packed = entries.pack_draft(draft)
         try:
-            answer = await self._writing.run(
-                "append",
-                entries.pack_draft(draft),
-                _asked(asked) if asked is not None else False,
-                now_ms,
-                entries.history(limits, now_ms - self._ahead_ms()),
-                [
-                    limits.max_channels,
-                    limits.max_bytes,
-                    limits.max_scheduled,
-                    limits.max_outbox,
-                    limits.max_idempotency_keys,
-                    limits.max_idempotency_keys_total,
-                ],
-                self._replication is not None,
-            )
-            await self._replicated()
+            epoch, answer = await self._appends.append((packed, _asked(asked) if asked is not None else False), packed[-1])
+            if self._replication is not None:
+                await self._replication.confirm()
         except StoreUnavailable:
             raise
         except Refused as refused:
             raise Refused(refused.code, refused.detail, channel=draft.channel) from None
-        return self._accepted(answer, draft)
+        if isinstance(answer, int):  # its offset: nearly always
+            new = Appended(published(draft, answer, draft.published_at_ms), epoch, self.durability)
+            return Accepted(draft.message_id, draft.channel, answer, epoch, self.durability, appended=new)
+        return self._stood(answer)
+
+    def _terms(self) -> Sequence[Any]:
+        """What `append` is told behind the drafts."""
+        limits, now_ms = self._limits, self._wall_ms()
+        at_most = (
+            limits.max_channels,
+            limits.max_bytes,
+            limits.max_scheduled,
+            limits.max_outbox,
+            limits.max_idempotency_keys,
+            limits.max_idempotency_keys_total,
+        )
+        return now_ms, entries.history(limits, now_ms - self._ahead_ms()), at_most, self._replication is not None
 
     async def first_answer(self, idempotency: Idempotency) -> Accepted | None:
         must_wait = self._replication is not None
@@ -87,22 +91,18 @@ class RedisLogs:
         if not answer:
             return None
         await self._replicated()
-        return self._accepted(answer)
+        return self._stood(answer)
 
     async def _replicated(self) -> None:
         """Returns when replicas have what was answered just now, if they must. Raises StoreUnavailable."""
         if self._replication is not None:
             await self._replication.confirm()
 
-    def _accepted(self, answer: Sequence[Any], draft: Draft | None = None) -> Accepted:
+    def _stood(self, answer: Sequence[Any]) -> Accepted:
+        """An answer for which nothing is new in the log."""
         duplicate, message_id, channel, offset, epoch, superseded, deliver_at = answer
         epoch = epoch.decode()
-        new = None
-        if draft is not None and not (duplicate or superseded or deliver_at):
-            new = Appended(published(draft, offset, draft.published_at_ms), epoch, self.durability)
-        return Accepted(
-            message_id.decode(), channel.decode(), offset, epoch, self.durability, duplicate, superseded, deliver_at, new
-        )
+        return Accepted(message_id.decode(), channel.decode(), offset, epoch, self.durability, duplicate, superseded, deliver_at)
 
     # -------------------------------------------------------------------------------------------------------------- logs
 

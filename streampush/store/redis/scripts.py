@@ -121,7 +121,7 @@ class Scripts:
             await self.run("begin", self._new_epoch(), LAYOUT)
             answer = await self._run(name, arguments)
         if isinstance(answer, Exception):
-            raise self._error(name, answer)
+            raise self.error(name, answer)
         return msgpack.unpackb(answer, raw=True, strict_map_key=False) if isinstance(answer, bytes) else answer
 
     async def _run(self, name: str, arguments: tuple[Any, ...]) -> Any:
@@ -133,7 +133,8 @@ class Scripts:
             answer = await self._redis.command("EVAL", script.text, 1, self.prefix, packed)
         return answer
 
-    def _error(self, name: str, error: Exception) -> Exception:
+    def error(self, name: str, error: Exception) -> Exception:
+        """What an error of a script means: Refused, StoreUnavailable, or ScriptFailed."""
         text = str(error)
         if text.startswith(_REFUSED):
             code, _, detail = text.removeprefix(_REFUSED).partition(" ")

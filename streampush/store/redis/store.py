@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from streampush.config import DeliveryConfig, StoreConfig
 from streampush.protocol.terms import Durability
+from streampush.push.ports import Scheduler
+from streampush.store.redis.appends import Appends
 from streampush.store.redis.devices import RedisDevices
 from streampush.store.redis.letters import RedisLetters
 from streampush.store.redis.logs import RedisLogs
@@ -23,9 +25,10 @@ class RedisStore(
     RedisLogs, RedisPlaces, RedisRecording, RedisDevices, RedisLetters, RedisMessages, RedisPresence, RedisNodes, RedisOutbox
 ):
     """The store of any number of processes that have the same `scripts.prefix`. `wall_ms` gives Unix milliseconds; `new_epoch` a
-    random id, for a store that is begun. `replication`: publications are answered when replicas have them. `ahead_ms`:
-    by how much this clock is ahead of Redis's, where that is too much: what is thrown away for its age is judged by the earlier
-    one, because a clock that is wrong must not empty the logs of all."""
+    random id, for a store that is begun; `call_soon` runs a function when the present turn of the reactor is over: what is
+    appended in one goes out together. `replication`: publications are answered when replicas have them. `ahead_ms`: by how much
+    this clock is ahead of Redis's, where that is too much: what is thrown away for its age is judged by the earlier one, because a
+    clock that is wrong must not empty the logs of all."""
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class RedisStore(
         limits: StoreConfig,
         wall_ms: Callable[[], int],
         new_epoch: Callable[[], str],
+        call_soon: Scheduler,
         *,
         max_dead_letters: int = DeliveryConfig().max_dead_letters,
         max_cursors: int = DeliveryConfig().max_subscriptions,
@@ -49,3 +53,9 @@ class RedisStore(
         self._new_epoch = new_epoch
         self._max_dead_letters = max_dead_letters
         self._max_cursors = max_cursors
+        self._appends = Appends(self._writing, self._terms, call_soon, limits.max_queue)
+
+    @property
+    def more_waiting(self) -> int:
+        """Operations that wait for Redis, but for the commands that their connection counts."""
+        return self._appends.more_waiting

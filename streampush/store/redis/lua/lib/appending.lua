@@ -75,16 +75,17 @@ function appending.enter(state, entry, headers, payload, history)
 end
 
 function appending.write(state, offset, entry, facts, headers, payload)
-  local channel = state.channel
-  call('HSET', P .. 'ent:' .. channel, offset, facts)
+  local channel, place = state.channel, log.digits(offset)
+  call('HSET', P .. 'ent:' .. channel, place, facts)
   call('HSET', P .. 'msg', entry.message_id, pack({channel, offset}))
   if headers ~= '' or payload ~= '' then
-    call('HSET', P .. 'pay:' .. channel, offset, pack({headers, payload}))
+    call('HSET', P .. 'pay:' .. channel, place, pack({headers, payload}))
   end
   if entry.expires_at > 0 then
+    local at = log.digits(entry.expires_at)
     state.expiring = state.expiring + 1
-    call('ZADD', P .. 'ttl:' .. channel, entry.expires_at, offset)
-    call('ZADD', P .. 'exp', entry.expires_at, log.spot(channel, offset))
+    call('ZADD', P .. 'ttl:' .. channel, at, place)
+    call('ZADD', P .. 'exp', at, place .. ':' .. channel)
   end
   local inline = #payload <= appending.INLINE and payload
   call('PUBLISH', P .. 'wake:' .. channel, pack({epoch.now(), offset, facts, headers, inline}))

@@ -21,17 +21,22 @@ log.CHUNK = 100
 
 -- ------------------------------------------------------------------------------------------------------------------ states
 
+-- What is kept of a state, in the order in which it is read; the last one is no number.
+log.FIELDS = {'top', 'floor', 'size', 'expiring', 'urgent', 'receipted', 'oldest_at', 'floor_id'}
+
 --- The state of a channel's log; nil if nothing was ever appended. `oldest_at`: no entry is older; it may be of one that is gone.
 function log.state(channel)
-  local row = call('HMGET', P .. 'log:' .. channel, 'top', 'floor', 'floor_id', 'size', 'expiring', 'urgent', 'receipted',
-    'oldest_at')
+  local row = call('HMGET', P .. 'log:' .. channel, log.spread(log.FIELDS))
   if not row[1] then
     return nil
   end
+  for place = 1, #row - 1 do
+    row[place] = tonumber(row[place])
+  end
   local state = {
-    channel = channel, top = tonumber(row[1]), floor = tonumber(row[2]), floor_id = row[3], size = tonumber(row[4]),
-    expiring = tonumber(row[5]), urgent = tonumber(row[6]), receipted = tonumber(row[7]), oldest_at = tonumber(row[8]),
-    more_bytes = 0, more_entries = 0, is_new = false, aged = false, oldest = false, oldest_offset = 0,
+    channel = channel, top = row[1], floor = row[2], size = row[3], expiring = row[4], urgent = row[5], receipted = row[6],
+    oldest_at = row[7], floor_id = row[8],
+    saved = row, more_bytes = 0, more_entries = 0, is_new = false, aged = false, oldest = false, oldest_offset = 0,
   }
   state.aged = log.age(state)
   return state
@@ -40,16 +45,25 @@ end
 --- The state of a log that is begun now; it is there when it is saved.
 function log.begin(channel)
   return {
-    channel = channel, top = 0, floor = 0, floor_id = '', size = 0, expiring = 0, urgent = 0, receipted = 0, oldest_at = 0,
-    more_bytes = 0, more_entries = 0, is_new = true, aged = false, oldest = false, oldest_offset = 0,
+    channel = channel, top = 0, floor = 0, size = 0, expiring = 0, urgent = 0, receipted = 0, oldest_at = 0, floor_id = '',
+    saved = {}, more_bytes = 0, more_entries = 0, is_new = true, aged = false, oldest = false, oldest_offset = 0,
   }
 end
 
---- Writes a state that has changed, and what the whole store holds with it.
+--- Writes what has changed of a state (a number costs more to write than to compare), and what the whole store holds with it.
 function log.save(state)
-  call('HSET', P .. 'log:' .. state.channel, 'top', state.top, 'floor', state.floor, 'floor_id', state.floor_id,
-    'size', state.size, 'expiring', state.expiring, 'urgent', state.urgent, 'receipted', state.receipted,
-    'oldest_at', state.oldest_at)
+  local saved, changed = state.saved, {}
+  for place, name in ipairs(log.FIELDS) do
+    local value = state[name]
+    if value ~= saved[place] then
+      saved[place] = value
+      changed[#changed + 1] = name
+      changed[#changed + 1] = value
+    end
+  end
+  if #changed > 0 then
+    call('HSET', P .. 'log:' .. state.channel, log.spread(changed))
+  end
   log.count('channels', state.is_new and 1 or 0)
   log.count('bytes', state.more_bytes)
   log.count('publications', state.more_entries)
@@ -191,9 +205,14 @@ function log.readable(entry, now)
   return not (log.has(entry, log.FREED) or log.left_out(entry) or (entry.expires_at > 0 and entry.expires_at <= now))
 end
 
---- How the zset `exp` calls an entry. `..` would write a large offset with an exponent, and %s ends at a zero byte.
+--- A whole number as text. `..` would write a large one with an exponent; and what several commands are given is written once.
+function log.digits(number)
+  return string.format('%.0f', number)
+end
+
+--- How the zset `exp` calls an entry.
 function log.spot(channel, offset)
-  return string.format('%.0f:', offset) .. channel
+  return log.digits(offset) .. ':' .. channel
 end
 
 --- Drops payload and headers of an entry, which is to be written afterwards, as is the state.

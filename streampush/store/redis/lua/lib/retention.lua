@@ -78,15 +78,23 @@ end
 --- Drops the oldest entry with everything that is known of it; gives how many rows of receipts that were.
 function retention.drop(state, entry)
   local channel, offset = state.channel, state.floor + 1
+  local place = log.digits(offset)
   state.floor, state.floor_id = offset, entry.message_id
   state.more_entries = state.more_entries - 1
   log.weigh(state, 0 - entry.weight)
-  call('HDEL', P .. 'ent:' .. channel, offset)
-  call('HDEL', P .. 'pay:' .. channel, offset)
+  call('HDEL', P .. 'ent:' .. channel, place)
+  local is_freed = log.has(entry, log.FREED)
+  if not is_freed then
+    call('HDEL', P .. 'pay:' .. channel, place)
+  end
   if entry.expires_at > 0 then
     state.expiring = state.expiring - 1
-    retention.forget_expiry(channel, offset)
-    call('ZREM', P .. 'exp', log.spot(channel, offset))
+    if not is_freed then
+      call('ZREM', P .. 'ttl:' .. channel, place)
+      call('ZREM', P .. 'exp', place .. ':' .. channel)
+    elseif not log.left_out(entry) then
+      call('ZREM', P .. 'lost:' .. channel, place)
+    end
   end
   if entry.collapse_key ~= '' or entry.version ~= '' then
     retention.forget_newest(channel, offset, entry.collapse_key)
