@@ -57,6 +57,9 @@ class LogStore(Protocol):
         What is appended with a `fallback` leads, in the same step, to work in the outbox that is due when it was published: of the
         kind FALLBACK, the message id as key. What is kept until its time leads to it then.
 
+        What is asked for at once is done in the order in which it was asked for, but where Redis is told to forget its scripts
+        meanwhile.
+
         Raises Refused: UNKNOWN_RECIPIENT for a device that was never remembered, or a user that no device is bound to;
         DUPLICATE for a key that was used with another fingerprint; QUOTA_EXCEEDED if the store is full by its own limits, that of
         the outbox too if there is a `fallback`. Then nothing was changed.

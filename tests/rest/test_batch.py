@@ -4,6 +4,7 @@ from twisted.internet.defer import Deferred
 
 from streampush.errors import Refused
 from streampush.protocol.codes import Code
+from streampush.rest.api import BATCH_AT_ONCE
 from tests.rest.support import Api, render
 
 
@@ -47,6 +48,22 @@ def test_messages_of_one_channel_keep_their_order_and_others_do_not_wait() -> No
     assert [request.payload for request in api.push.finished] == [b"3", b"1", b"2"]
     (response,) = line.responses()
     assert [result["ok"]["channel"] for result in response.json()["results"]] == ["slow", "slow", "fast"]
+
+
+def test_messages_of_one_channel_behind_the_first_go_to_the_store_together_but_not_all_of_a_large_batch() -> None:
+    api = Api()
+    gates: list[Deferred[None]] = [Deferred() for _ in range(3)]
+    api.push.gates["news"] = gates[0]
+    line = api.connect()
+    payloads = [str(number) for number in range(BATCH_AT_ONCE + 2)]
+    line.send(render("POST", "/v1/publish/batch", {"messages": [message("news", payload) for payload in payloads]}))
+    for gate, behind, asked in zip(gates, (*gates[1:], None), (1, BATCH_AT_ONCE + 1, BATCH_AT_ONCE + 2), strict=True):
+        assert [request.payload for _, request in api.push.published] == [payload.encode() for payload in payloads[:asked]]
+        if behind is not None:
+            api.push.gates["news"] = behind
+        gate.callback(None)
+    (response,) = line.responses()
+    assert [result["ok"]["offset"] for result in response.json()["results"]] == list(range(1, len(payloads) + 1))
 
 
 def test_batch_at_the_limit_is_taken_and_one_above_it_is_not() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.defer import Deferred, gatherResults
+
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Priority
-from streampush.push.values import Cursor, CursorMove, DeviceRecord, Want
+from streampush.push.values import Cursor, CursorMove, DeviceRecord, Idempotency, Want
 from tests.store.contract_base import LIMITS, ContractBase
 
 
@@ -40,6 +42,17 @@ class LogContract(ContractBase):
         first = await self.fill(store, 1, "a")
         assert await self.fill(store, 1, "a") == first
         assert (await store.head("a")).epoch == first != ""
+
+    async def test_what_is_asked_for_at_once_is_stored_in_that_order(self) -> None:
+        store = self.make_store(LIMITS)
+        await self.fill(store, 1)
+        asked = []
+        for number in range(50):
+            known = Idempotency("p", str(number), b"f", self.now_ms + 1000) if number % 3 else None
+            asked.append(Deferred.fromCoroutine(store.append(self.draft(message_id=f"n{number}", idempotency=known))))
+        accepted = await gatherResults(asked)
+        assert [one.offset for one in accepted] == list(range(2, 52))
+        assert await self.readable(store) == ["m1", *(f"n{number}" for number in range(50))]
 
     async def test_an_append_is_as_durable_as_the_store_says(self) -> None:
         store = self.make_store(LIMITS)
