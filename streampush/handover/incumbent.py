@@ -246,6 +246,7 @@ class Asker(TwistedProtocol):
         self._reader = Reader()
         self._deadline: IDelayedCall | None = None
         self._why = "its connection is gone"
+        self._is_cut = False
 
     def connectionMade(self) -> None:
         self.limit(FIRST_WORD)
@@ -257,6 +258,8 @@ class Asker(TwistedProtocol):
             self.fail(str(fault))
             return
         for message in messages:
+            if self._is_cut:
+                return  # what it said behind something wrong does not count
             self.limit(None)
             self._said(self, message)
 
@@ -293,6 +296,7 @@ class Asker(TwistedProtocol):
 
     def cut(self) -> None:
         """Closes, behind what was written."""
+        self._is_cut = True
         self.limit(None)
         self.transport.loseConnection()
 

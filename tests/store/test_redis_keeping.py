@@ -117,6 +117,17 @@ class KeepingTests(TestCase, ContractBase):
             await self.until(lambda: self.value("streampush_redis_connections_total") == 2)
         assert len([event for event in events if "noeviction" in formatEvent(event)]) == 1
 
+    async def test_that_keys_may_be_thrown_away_is_noticed_while_it_runs_and_those_that_expire_are_none_of_ours(self) -> None:
+        server = self.server("maxmemory-policy volatile-lru")
+        with capturedLogs() as events:
+            keeping = self.keeping(server.url, publish_timeout=10)
+            keeping.start()
+            await keeping._look()
+            assert [event for event in events if "noeviction" in formatEvent(event)] == []
+            server.say("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+            await keeping._look()
+        assert len([event for event in events if "allkeys-random" in formatEvent(event)]) == 1
+
     async def test_a_clock_that_is_far_from_that_of_redis_is_told_once_and_does_not_age_what_others_keep(self) -> None:
         good = self.keeping(shared_server().url, publish_timeout=10, history_age=3600.0)
         prefix = self.prefix

@@ -153,9 +153,11 @@ class RedisKeeping:
     async def _look(self) -> None:
         self._metrics.store_holds(await self.store.status())
         asked_ms = self._clock.wall_ms()
-        answer = await self.link.command("INFO", "server")
+        answer = await self.link.command("INFO", "server", "memory")
         if isinstance(answer, bytes):
-            self._clock.compare(_facts(answer), asked_ms)
+            about = _facts(answer)
+            self._clock.compare(about, asked_ms)
+            self._look_at_policy(about)
 
     async def stop(self) -> None:
         """Everything was stored when it was answered; what was not is not."""
@@ -187,13 +189,7 @@ class RedisKeeping:
             text = f"{connection.place} is Redis {version or 'of an unknown version'}, {OLDEST}.0 or later is needed"
             raise Unreachable(text, refused=True)
         self._clock.compare(about, asked_ms)
-        memory = _facts(await _answer(connection, "INFO", "memory"))
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            self._warn(
-                f"this Redis throws keys away when its memory is full (maxmemory-policy {policy}): messages would be lost and "
-                "nobody told; set it to noeviction"
-            )
+        self._look_at_policy(_facts(await _answer(connection, "INFO", "memory")))
         # scripts publish what they have written: one that may not would end in the middle
         await _answer(connection, "PUBLISH", f"{{{self._config.store.prefix}}}:node:", "")
         await self._look_at_layout(connection)
@@ -202,6 +198,15 @@ class RedisKeeping:
             await _answer(connection, "SCRIPT", "LOAD", script.text)
         await self._look_at_history(connection)
         self.bus.look_again()
+
+    def _look_at_policy(self, about: dict[str, str]) -> None:
+        """Whether this Redis may lose what it has. (Policies of keys that expire, `volatile-...`, take only buckets of rates.)"""
+        policy = about.get("maxmemory_policy", "")
+        if policy.startswith("allkeys"):
+            self._warn(
+                f"this Redis throws keys away when its memory is full (maxmemory-policy {policy}): messages would be lost and "
+                "nobody told; set it to noeviction"
+            )
 
     async def _look_at_history(self, connection: RedisConnection) -> None:
         """Whether the data is still of one piece: a replica that was promoted, or a Redis that was started anew, may lack what was
