@@ -53,6 +53,7 @@ from streampush.server.identity import Revocations
 from streampush.server.listener import StreamPort
 from streampush.server.member import NodeMember
 from streampush.server.membership import Membership
+from streampush.server.namesakes import Namesakes
 from streampush.server.node import StreamNode
 from streampush.server.probe import Probe
 from streampush.server.socket_set import make_socket_set
@@ -92,6 +93,7 @@ class Parts:
         self.contexts = TlsContexts(config.tls, config.file)
         self.gate = Gate(config, revocations, lambda: dt.datetime.now(dt.UTC))
         self.admission = Admission(config.admission, cap)
+        self._namesakes = Namesakes()
         self.governor = self._make_governor()
         self.time = SteadyClock(system_ns, boot_ns)
         self.away = self._make_away()
@@ -231,7 +233,7 @@ class Parts:
         admission = self.config.admission
         capacity = HandshakeCapacity(admission.handshake_share, admission.accept_rate, process_time)
         governor = Governor(capacity, random.Random(os.urandom(16)))  # noqa: S311 - spreads clients
-        self.registry.register(NodeFigures(governor, self.admission, self._reactor.seconds))
+        self.registry.register(NodeFigures(governor, self.admission, self._namesakes, self._reactor.seconds))
         return governor
 
     def _make_membership(self) -> Membership:
@@ -248,7 +250,12 @@ class Parts:
             clock=self._reactor.seconds,
         )
         return Membership(
-            self.keeping.store, member, wall_ms=self.time.wall_ms, call_later=self._reactor.callLater, spawn=self.spawn
+            self.keeping.store,
+            member,
+            self._namesakes,
+            wall_ms=self.time.wall_ms,
+            call_later=self._reactor.callLater,
+            spawn=self.spawn,
         )
 
     def _make_node(self) -> StreamNode:

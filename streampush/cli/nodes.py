@@ -126,6 +126,12 @@ def render_nodes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
     if not rows:
         yield "no node has announced itself"
+    for node in rows:
+        for other in node["namesakes"]:
+            yield (
+                f"another process serves as {shown(node['name'])}, started earlier: {shown(other['address'])}."
+                " If no upgrade is under way, set node.name of one of them"
+            )
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -46,12 +46,20 @@ class Door(Protocol):
     def cap(self) -> int: ...
 
 
+class OneName(Protocol):
+    """`server.namesakes.Namesakes` is one."""
+
+    @property
+    def number(self) -> int: ...
+
+
 class NodeFigures(Collector):
     """`clock` gives monotonic seconds."""
 
-    def __init__(self, governor: Promises, door: Door, clock: Callable[[], float]) -> None:
+    def __init__(self, governor: Promises, door: Door, one_name: OneName, clock: Callable[[], float]) -> None:
         self._governor = governor
         self._door = door
+        self._one_name = one_name
         self._clock = clock
 
     def describe(self) -> Iterator[Metric]:
@@ -73,5 +81,6 @@ class NodeFigures(Collector):
             ("slots_promised", "Clients that were told when to come back, and have not had to yet.", self._governor.promised(now)),
             ("node_draining", "Whether the node takes no new connections.", int(self._door.draining)),
             ("connections_cap", "Connections that the node takes at most.", self._door.cap),
+            ("node_namesakes", "Other processes that serve under the name of this node.", self._one_name.number),
         ):
             yield GaugeMetricFamily(f"streampush_{name}", text, value)

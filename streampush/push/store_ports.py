@@ -293,9 +293,9 @@ class NodeStore(Protocol):
     async def announce_node(self, record: NodeRecord, until_ms: int) -> NodeOrder:
         """The node lives until then, if it does not say so again, and stands like this; gives what is wished of it.
 
-        A run that began later replaces an earlier one of the same name, with what was wished of that one; what an earlier run says
-        while a later one lives is ignored. Of a run that the store does not know any more, because it was away for long, a drain
-        stands that the run is in.
+        A run that began later replaces an earlier one of the same name, with what was wished of that one. An earlier run that
+        speaks while a later one lives is a namesake of that, unless it drains, and nothing is wished of it. Of a run that the store
+        does not know any more, because it was away for long, a drain stands that the run is in.
         """
 
     async def retire_node(self, name: str, started_at_ms: int) -> None:

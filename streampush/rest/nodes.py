@@ -74,6 +74,7 @@ def document(node: KnownNode) -> dict[str, Any]:
         "handshakes_per_second": record.handshakes_per_second,
         "free_per_second": record.free_per_second,
         "is_measured": record.is_measured,
+        "namesakes": [{"address": one.address, "started_at_ms": one.started_at_ms} for one in node.namesakes],
     }
 
 

@@ -11,6 +11,7 @@ from streampush.push.ports import Delayer, Spawner, Timer
 from streampush.push.store_ports import NodeStore
 from streampush.push.values import KnownNode, NodeOrder, NodeRecord, NodeState
 from streampush.server.governor import ANNOUNCED_EVERY
+from streampush.server.namesakes import Namesakes
 
 LEASE: Final = 4 * ANNOUNCED_EVERY
 """Seconds for which a node that says nothing counts as there: some announcements may be late, or lost."""
@@ -36,10 +37,18 @@ class Membership:
     """
 
     def __init__(
-        self, store: NodeStore, member: Member, *, wall_ms: Callable[[], int], call_later: Delayer, spawn: Spawner
+        self,
+        store: NodeStore,
+        member: Member,
+        namesakes: Namesakes,
+        *,
+        wall_ms: Callable[[], int],
+        call_later: Delayer,
+        spawn: Spawner,
     ) -> None:
         self._store = store
         self._member = member
+        self._namesakes = namesakes
         self._wall_ms = wall_ms
         self._call_later = call_later
         self._spawn = spawn
@@ -78,6 +87,7 @@ class Membership:
         finally:
             self._announcing = False
         if not self._stopped:
+            self._namesakes.look(record, known)
             self._member.heard([_as_wished(node) for node in known if node.record.name != record.name])
             self._member.obey(order)
 

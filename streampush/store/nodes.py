@@ -17,12 +17,16 @@ class OneProcessNodes:
     def __init__(self, wall_ms: Callable[[], int]) -> None:
         self._node_clock = wall_ms
         self._nodes: dict[str, tuple[KnownNode, int]] = {}  # with the time until which it lives
+        self._namesakes: dict[tuple[str, int], tuple[NodeRecord, int]] = {}  # by name and start; likewise
 
     async def announce_node(self, record: NodeRecord, until_ms: int) -> NodeOrder:
         known = self._living().get(record.name)
         order = NodeOrder(drain=record.state is NodeState.DRAINING)
+        self._namesakes.pop((record.name, record.started_at_ms), None)
         if known is not None:
             if known.record.started_at_ms > record.started_at_ms:
+                if record.state is not NodeState.DRAINING:
+                    self._namesakes[record.name, record.started_at_ms] = record, until_ms
                 return NodeOrder()
             if known.record.started_at_ms == record.started_at_ms:
                 order = known.order
@@ -30,12 +34,19 @@ class OneProcessNodes:
         return order
 
     async def retire_node(self, name: str, started_at_ms: int) -> None:
+        self._namesakes.pop((name, started_at_ms), None)
         known = self._living().get(name)
         if known is not None and known.record.started_at_ms == started_at_ms:
             del self._nodes[name]
 
     async def nodes(self) -> Sequence[KnownNode]:
-        return [known for _, known in sorted(self._living().items())]
+        now_ms = self._node_clock()
+        self._namesakes = {key: entry for key, entry in self._namesakes.items() if entry[1] > now_ms}
+        living = sorted(self._living().items())
+        return [
+            replace(known, namesakes=tuple(record for (of, _), (record, _) in sorted(self._namesakes.items()) if of == name))
+            for name, known in living
+        ]
 
     async def order_drain(self, name: str, *, drain: bool) -> bool:
         return self._order(name, lambda order: replace(order, drain=drain))

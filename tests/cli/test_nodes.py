@@ -21,6 +21,7 @@ NODE: dict[str, Any] = {
     "handshakes_per_second": 480.2,
     "free_per_second": 470.0,
     "is_measured": True,
+    "namesakes": [],
 }
 
 
@@ -30,6 +31,14 @@ def test_nodes_are_a_table() -> None:
         "name    state    connections    cap  leaving  handshakes/s  free/s  address",
         "node-1  serving         1200  10000        0           480     470  n1:7443",
         "b       serving            3  10000        0          480*     470  n1:7443",
+    ]
+
+
+def test_a_second_process_of_one_name_is_said() -> None:
+    row = NODE | {"namesakes": [{"address": "\x1bn2:7443", "started_at_ms": 5}]}
+    assert list(render_nodes([row]))[2:] == [
+        'another process serves as node-1, started earlier: "\\u001bn2:7443".'
+        " If no upgrade is under way, set node.name of one of them"
     ]
 
 

@@ -6,9 +6,10 @@ import http.client
 import json
 import signal
 import unittest
+import urllib.request
 from typing import Any
 
-from tests.integration.handing_over import EXTRA, KEY, TIMEOUT, HandoverTestCase
+from tests.integration.handing_over import EXTRA, KEY, TIMEOUT, HandoverTestCase, Process
 from tests.integration.harness import TOML
 from tests.redis_server import NOT_HERE, PROGRAM, RedisServer
 
@@ -29,6 +30,30 @@ class OneNameTestCase(HandoverTestCase):
         connection.close()
         assert isinstance(answer, dict)
         return answer
+
+
+class MistakeTests(OneNameTestCase):
+    def test_two_processes_that_were_given_one_name_are_both_shown_and_keep_their_devices(self) -> None:
+        first = Process(self.launch(*self.store))
+        port, rest = first.until_it_serves()
+        self.device("phone-1", port)
+        second = Process(self.launch(*self.store))
+        _, other_rest = second.until_it_serves()
+        while not (namesakes := self.named_alike(other_rest)):
+            self.assertIsNone(second.process.poll())
+        self.assertTrue(namesakes[0]["address"].endswith(f":{port}"))
+        self.assertEqual(self.named_alike(rest), namesakes)
+        for port_of_one in (rest, other_rest):
+            while b"streampush_node_namesakes 1.0" not in self.metrics(port_of_one):
+                self.assertIsNone(second.process.poll())
+            self.assertTrue(self.ask_rest(port_of_one, "/v1/devices/phone-1")["connected"])
+
+    def named_alike(self, rest: int) -> list[dict[str, Any]]:
+        return [one for node in self.ask_rest(rest, "/v1/nodes").get("nodes", ()) for one in node["namesakes"]]
+
+    def metrics(self, rest: int) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{rest}/metrics", timeout=TIMEOUT) as answer:
+            return bytes(answer.read())
 
 
 class UpgradeTests(OneNameTestCase):

@@ -28,6 +28,7 @@ SHOWN = {
     "handshakes_per_second": 300.5,
     "free_per_second": 250.0,
     "is_measured": True,
+    "namesakes": [],
 }
 
 

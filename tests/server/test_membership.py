@@ -8,6 +8,7 @@ from random import Random
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from streampush.config import AdmissionConfig, StoreConfig
@@ -18,6 +19,7 @@ from streampush.server.governor import ANNOUNCED_EVERY, Governor
 from streampush.server.leaving import DRAINED, Leaving, Why
 from streampush.server.member import NodeMember
 from streampush.server.membership import LEASE, Membership
+from streampush.server.namesakes import SURE_AFTER, Namesakes
 from streampush.store.memory import MemoryStore
 from tests.server.test_leaving import Counted, Guest
 from tests.store.slow import Call, SlowStore
@@ -52,9 +54,11 @@ class MembershipTests(SynchronousTestCase):
         self.slow = SlowStore(self.memory, self.begun)
         self.is_slow = False
         self.hearing = Hearing()
+        self.namesakes = Namesakes()
         self.membership = Membership(
             self.slow,
             self.hearing,
+            self.namesakes,
             wall_ms=lambda: int(self.clock.seconds() * 1000),
             call_later=self.clock.callLater,
             spawn=Deferred.fromCoroutine,
@@ -72,6 +76,58 @@ class MembershipTests(SynchronousTestCase):
         for _ in range(int(3 * LEASE / ANNOUNCED_EVERY)):
             self.assertEqual(self.living(), ["n1"])
             self.clock.advance(ANNOUNCED_EVERY)
+
+    def test_an_earlier_process_of_the_name_that_stays_is_warned_of_once_and_forgotten_when_it_is_gone(self) -> None:
+        logged = self.logged()
+        self.membership.start()
+        for turn in range(2 * SURE_AFTER):
+            self.announce(replace(ME, started_at_ms=1, address="n1.old:7443"))
+            self.clock.advance(ANNOUNCED_EVERY)
+            self.assertEqual((self.namesakes.number, len(logged)), (1, int(turn + 1 >= SURE_AFTER)))
+        self.assertIn("under the name of this node, n1: the one at n1.old:7443. Set node.name", logged[0])
+        self.clock.advance(LEASE)
+        self.assertEqual((self.namesakes.number, len(logged)), (0, 2))
+        self.assertEqual(logged[1], "no other process serves as n1 any more")
+        self.assertNotIn("n1", self.hearing.others[-1])
+
+    def test_a_later_process_of_the_name_is_warned_of_too(self) -> None:
+        logged = self.logged()
+        self.membership.start()
+        for _ in range(SURE_AFTER):
+            self.announce(replace(ME, started_at_ms=9, address="n1.new:7443"))
+            self.clock.advance(ANNOUNCED_EVERY)
+        self.assertIn("the one at n1.new:7443", logged[0])
+
+    def test_processes_of_an_upgrade_are_not_warned_of(self) -> None:
+        logged = self.logged()
+        self.membership.start()
+        for state, turns in (
+            (NodeState.SERVING, SURE_AFTER - 1),
+            (NodeState.DRAINING, SURE_AFTER),
+            (NodeState.STARTING, SURE_AFTER),
+        ):
+            for _ in range(turns):
+                self.announce(replace(ME, started_at_ms=1, state=state))
+                self.clock.advance(ANNOUNCED_EVERY)
+        self.announce(replace(ME, started_at_ms=9, state=NodeState.STARTING))
+        self.clock.advance(ANNOUNCED_EVERY)
+        self.assertEqual((logged, self.namesakes.number), ([], 0))
+
+    def announce(self, record: NodeRecord) -> None:
+        until_ms = int((self.clock.seconds() + LEASE) * 1000)
+        self.successResultOf(Deferred.fromCoroutine(self.memory.announce_node(record, until_ms)))
+
+    def logged(self) -> list[str]:
+        """What the log says from now on of processes of one name."""
+        texts: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            if isinstance(event.get("log_source"), Namesakes):
+                texts.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        return texts
 
     def test_another_one_that_is_told_to_drain_takes_nobody_also_before_it_has_heard_so(self) -> None:
         self.successResultOf(Deferred.fromCoroutine(self.memory.announce_node(OTHER, 100_000)))

@@ -131,7 +131,30 @@ class NodeContract(ContractBase):
         await self.announce(store, newer)
         await store.order_drain("n1", drain=True)
         assert await self.announce(store, replace(NODE, state=NodeState.DRAINING)) == NodeOrder()
-        assert list(await store.nodes()) == [KnownNode(newer, NodeOrder(drain=True))]
+        assert list(await store.nodes()) == [KnownNode(newer, NodeOrder(drain=True))]  # it drains: the one before an upgrade
+
+    async def test_an_earlier_run_that_still_serves_is_a_namesake_of_the_later(self) -> None:
+        store = self.make_store(LIMITS)
+        newer = replace(NODE, started_at_ms=5_000)
+        await self.announce(store)
+        await self.announce(store, newer)
+        assert list(await store.nodes()) == [KnownNode(newer)]  # it has said nothing since
+        others = [replace(NODE, started_at_ms=2_000, connections=7), replace(NODE, address="other:1")]
+        for other in others:
+            await self.announce(store, other)
+        await self.announce(store, replace(NODE, name="n2"))
+        assert [known.namesakes for known in await store.nodes()] == [(others[1], others[0]), ()]
+        await store.retire_node("n1", 2_000)
+        await self.announce(store, replace(others[1], state=NodeState.DRAINING))
+        assert [known.namesakes for known in await store.nodes()] == [(), ()]
+
+    async def test_a_namesake_that_says_nothing_more_is_none_when_its_time_is_over(self) -> None:
+        store = self.make_store(LIMITS)
+        newer = replace(NODE, started_at_ms=2_000)
+        await self.announce(store, newer, lease_ms=200)
+        await self.announce(store)
+        self.now_ms += 100
+        assert list(await store.nodes()) == [KnownNode(newer)]
 
     async def test_a_former_run_that_outlives_the_newer_is_listed_again(self) -> None:
         store = self.make_store(LIMITS)

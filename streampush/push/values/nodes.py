@@ -65,7 +65,9 @@ class NodeOrder:
 
 @dataclass(frozen=True, slots=True)
 class KnownNode:
-    """A node that lives, with what is wished of it."""
+    """A node that lives, with what is wished of it. `namesakes`: runs of its name that began earlier, and still say that they take
+    connections. During an upgrade there is one for seconds; else two processes were given one name by mistake."""
 
     record: NodeRecord
     order: NodeOrder = NodeOrder()
+    namesakes: tuple[NodeRecord, ...] = ()

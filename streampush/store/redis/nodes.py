@@ -35,10 +35,7 @@ class RedisNodes:
         await self._scripts.run("retire_node", name, started_at_ms, self._wall_ms())
 
     async def nodes(self) -> Sequence[KnownNode]:
-        found = [
-            KnownNode(_record(name.decode(), started_at_ms, *facts), _order(*order))
-            for name, started_at_ms, facts, *order in await self._scripts.run("nodes", self._wall_ms())
-        ]
+        found = [_known(name.decode(), *rest) for name, *rest in await self._scripts.run("nodes", self._wall_ms())]
         return sorted(found, key=lambda known: known.record.name)
 
     async def order_drain(self, name: str, *, drain: bool) -> bool:
@@ -46,6 +43,12 @@ class RedisNodes:
 
     async def order_move(self, name: str, move_id: str, keep: int) -> bool:
         return bool(await self._scripts.run("order_move", name, move_id, keep, self._wall_ms()))
+
+
+def _known(name: str, started_at_ms: int, facts: Sequence[Any], namesakes: Sequence[Any], *order: Any) -> KnownNode:
+    others = sorted(namesakes, key=lambda one: int(one[0]))
+    named = tuple(_record(name, started, *facts_of) for started, facts_of in others)
+    return KnownNode(_record(name, started_at_ms, *facts), _order(*order), named)
 
 
 def _order(drain: bool, move_id: bytes, keep: int) -> NodeOrder:

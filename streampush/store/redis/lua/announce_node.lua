@@ -5,8 +5,10 @@ local name, started, facts, ends, now, drains = args[1], args[2], args[3], args[
 local node = nodes.living(name, now)
 local order = {drains, '', 0}
 if node and node[2] > started then
-  return pack({false, '', 0}) -- a former run still speaks
+  nodes.namesake(name, started, not drains and {ends, facts}) -- an earlier run still speaks
+  return pack({false, '', 0})
 end
+nodes.namesake(name, started, nil)
 if node and node[2] == started then
   order = {node[4], node[5], node[6]}
 end
