@@ -11,14 +11,13 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from typing import Any
 
 from streampush.handover.successor import Succession, ask
-from tests.cli.commands import PROGRAM
+from tests.forked import Forked
 from tests.integration.harness import TOML
-from tests.integration.test_startup import LaunchTestCase
+from tests.integration.test_startup import ForkedTestCase
 
 TIMEOUT = 60.0
 """Seconds, by far more than anything takes: the machine may be busy with other things."""
@@ -36,7 +35,7 @@ publish = ["*"]
 class Process:
     """`twistd streampush` as a process, or what it has started; its log is read as it comes."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Forked) -> None:
         self.process = process
         self.pid = process.pid
         self.records: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -135,7 +134,7 @@ class Publisher(threading.Thread):
         self.join(TIMEOUT)
 
 
-class HandoverTestCase(LaunchTestCase):
+class HandoverTestCase(ForkedTestCase):
     store: tuple[str, ...] = ()
 
     def setUp(self) -> None:
@@ -171,15 +170,10 @@ class HandoverTestCase(LaunchTestCase):
         with sock, context.wrap_socket(sock, server_hostname="localhost"):
             return
 
-    def device(self, name: str, port: int) -> subprocess.Popen[bytes]:
+    def device(self, name: str, port: int) -> Forked:
         """A device of the reference client's, which prints a JSON object for each message."""
         words = ["listen", "--dir", str(self.root), "--device", name, "--json", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
-        )
+        process = Forked("streampush", words, self.root, os.environ)
 
         def end() -> None:
             if process.poll() is None:
@@ -192,7 +186,7 @@ class HandoverTestCase(LaunchTestCase):
         self.assertTrue(said.startswith(b"connected to"), said)
         return process
 
-    def payloads(self, device: subprocess.Popen[bytes], last: str) -> list[str]:
+    def payloads(self, device: subprocess.Popen[bytes] | Forked, last: str) -> list[str]:
         """What the device was given, up to this payload."""
         assert device.stdout is not None
         got: list[str] = []
@@ -202,7 +196,7 @@ class HandoverTestCase(LaunchTestCase):
                 return got
         raise AssertionError(f"the device ended behind {got[-3:]}")
 
-    def nothing_was_lost(self, publisher: Publisher, device: subprocess.Popen[bytes]) -> None:
+    def nothing_was_lost(self, publisher: Publisher, device: subprocess.Popen[bytes] | Forked) -> None:
         """The publisher ends: none of its requests was refused, and the device was given all that was stored."""
         publisher.finish()
         self.assertEqual(publisher.refused, [])

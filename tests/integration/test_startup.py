@@ -16,6 +16,7 @@ from typing import Any
 
 from streampush.cli.pki import CertificateAuthority
 from tests.apns.minting import KEY, pem, write_private
+from tests.forked import Forked
 from tests.integration.harness import TOML
 from tests.store.folders import quick_folder
 from tests.support import make_files
@@ -45,14 +46,8 @@ class LaunchTestCase(unittest.TestCase):
         twistd = Path(sys.executable).with_name("twistd")
         return [str(twistd), "--nodaemon", "--pidfile=", "streampush", "--config", str(self.toml), *arguments]
 
-    def launch(self, *arguments: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            self.command(*arguments),
-            cwd=self.root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},
-        )
+    def launch(self, *arguments: str) -> subprocess.Popen[bytes] | Forked:
+        process = self.begin(*arguments)
 
         def end() -> None:
             if process.poll() is None:
@@ -61,6 +56,16 @@ class LaunchTestCase(unittest.TestCase):
 
         self.addCleanup(end)
         return process
+
+    def begin(self, *arguments: str) -> subprocess.Popen[bytes] | Forked:
+        """As users start it."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},
+        )
 
     def fault(self, *arguments: str) -> str:
         """The one line on stderr of a launch that must fail."""
@@ -71,6 +76,13 @@ class LaunchTestCase(unittest.TestCase):
         lines = text.strip().splitlines()
         self.assertEqual(len(lines), 1, text)
         return lines[0]
+
+
+class ForkedTestCase(LaunchTestCase):
+    """Where not the start is the matter, but what the process does then: see tests/forked.py."""
+
+    def begin(self, *arguments: str) -> Forked:
+        return Forked("twistd", self.command(*arguments)[1:], self.root, {**os.environ, "LC_ALL": "C"})
 
 
 class FaultTests(LaunchTestCase):
@@ -129,7 +141,7 @@ class FaultTests(LaunchTestCase):
 
 
 class RunTests(LaunchTestCase):
-    def records(self, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    def records(self, process: subprocess.Popen[bytes] | Forked) -> Iterator[dict[str, Any]]:
         assert process.stdout is not None
         for line in process.stdout:
             yield json.loads(line)

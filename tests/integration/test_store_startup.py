@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 from contextlib import closing
+from subprocess import Popen
 
 from streampush.store.sqlite.file import SCHEMA_VERSION
-from tests.integration.test_startup import TIMEOUT, LaunchTestCase
+from tests.forked import Forked
+from tests.integration.test_startup import TIMEOUT, ForkedTestCase
 from tests.store.sqlite_file import change, damage, opened
 
 
-class StoreFaultTests(LaunchTestCase):
+class StoreFaultTests(ForkedTestCase):
     def store_fault(self, *arguments: str) -> str:
         """What the line says behind file and setting."""
         prefix = f"streampush: {self.toml}: store.path: "
@@ -78,7 +79,7 @@ class StoreFaultTests(LaunchTestCase):
         stopped.wait(TIMEOUT)
         self.assertEqual(self.words_until_it_serves(self.launch()), [])
 
-    def words_until_it_serves(self, process: subprocess.Popen[bytes]) -> list[str]:
+    def words_until_it_serves(self, process: Popen[bytes] | Forked) -> list[str]:
         """What the log says of the last run."""
         assert process.stdout is not None
         said = []
