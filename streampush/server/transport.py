@@ -38,6 +38,7 @@ from zope.interface import implementer
 
 from streampush.server.flusher import WriteFlusher
 from streampush.server.handshake import HandshakeResult, classify, was_resumed
+from streampush.server.send_buffer import SendBuffer
 from streampush.server.sockets import close, tune
 from streampush.server.stream import NEXT, Address, Descriptors, State, StreamProtocol
 
@@ -49,9 +50,6 @@ _LINGERING, _ABORTED, _LOST = State.LINGERING, State.ABORTED, State.LOST
 READ_BYTES: Final = 16384
 """TLS's largest record. SSL_read returns at most one record, so after a read nothing decrypted is left inside OpenSSL, and the
 reactor's view of the socket is the whole truth. One record is read in a turn, for fairness among connections."""
-
-JOIN_BYTES: Final = 65536
-"""Small writes are joined up to this size, which bounds the copy; larger ones go out as they are."""
 
 LINGER_BYTES: Final = 1024 * 1024
 """Thrown away behind our last word; a peer that sends more is cut."""
@@ -68,15 +66,13 @@ class TlsTransport:
     __slots__ = (
         "__weakref__",
         "_blocked",
-        "_current",
+        "_buffer",
         "_discarded",
         "_flusher",
         "_high_water",
         "_paused",
         "_peer",
         "_protocol",
-        "_queue",
-        "_queued",
         "_reactor",
         "_read_waits",
         "_result",
@@ -112,9 +108,7 @@ class TlsTransport:
         self._reactor = reactor
         self._high_water = high_water
         self._state = _HANDSHAKING
-        self._queue: list[bytes] | bytes | None = None  # accepted by `write`, in order; a single buffer needs no list
-        self._queued = 0  # bytes of _queue
-        self._current: bytes | memoryview | None = None  # OpenSSL insists on being given this again
+        self._buffer = SendBuffer()
         self._writing = False  # the reactor tells us about writability
         self._paused = False
         self._starved = False  # has_room said no
@@ -143,17 +137,9 @@ class TlsTransport:
         """
         if not data or (self._state is not _OPEN and self._state is not _HANDSHAKING):
             return
-        queue = self._queue
-        if queue is None:
-            self._queue = data
-            # while the kernel's buffer is full, the reactor tells when to go on
-            if not self._blocked:
-                self._flusher.add(self)
-        elif isinstance(queue, list):
-            queue.append(data)
-        else:
-            self._queue = [queue, data]
-        self._queued += len(data)
+        # while the kernel's buffer is full, the reactor tells when to go on
+        if self._buffer.put(data) and not self._blocked:
+            self._flusher.add(self)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """ITransport's way of several writes."""
@@ -163,11 +149,11 @@ class TlsTransport:
     @property
     def buffered(self) -> int:
         """Bytes that `write` took and OpenSSL and the kernel did not take yet."""
-        return self._queued + (len(self._current) if self._current is not None else 0)
+        return self._buffer.size
 
     def has_room(self) -> bool:
         """Whether less than the high-water mark is buffered. After False, `roomAgain` is called once there is room."""
-        if self.buffered < self._high_water:
+        if self._buffer.size < self._high_water:
             return True
         self._starved = True
         return False
@@ -201,7 +187,7 @@ class TlsTransport:
         self._enter(_ABORTED)
         self._reactor.removeReader(self)
         self._stop_writing()
-        self._drop_buffers()
+        self._buffer.clear()
         self._flusher.add(self)
 
     loseConnection = lose_connection
@@ -313,7 +299,7 @@ class TlsTransport:
         self._enter(_LOST)
         self._reactor.removeReader(self)
         self._stop_writing()
-        self._drop_buffers()
+        self._buffer.clear()
         self._tls = None
         close(self._sock, reset=isinstance(reason.value, ConnectionAborted))
         protocol, self._protocol = self._protocol, None
@@ -353,7 +339,7 @@ class TlsTransport:
         self._enter(_OPEN)
         if self._paused:
             self._reactor.removeReader(self)
-        if self._queue is not None:
+        if self._buffer.size:
             self._flusher.add(self)
         protocol.handshakeCompleted()
         return None
@@ -361,7 +347,7 @@ class TlsTransport:
     def _handshake_failed(self, protocol: StreamProtocol, result: HandshakeResult, detail: str) -> Exception | None:
         """OpenSSL has sent its alert; the peer gets the time to read it."""
         self._stop_writing()
-        self._drop_buffers()
+        self._buffer.clear()
         self._tls = None
         self._enter(_LINGERING)
         protocol.handshakeFailed(result, detail)
@@ -416,22 +402,19 @@ class TlsTransport:
             self._stop_writing()
             self._enter(_LINGERING)
             return self._end_of_output()
-        if self._starved and self.buffered < self._high_water:
+        if self._starved and self._buffer.size < self._high_water:
             self._starved = False
             protocol.roomAgain()
         return None
 
     def _send(self, tls: SSL.Connection) -> Exception | None:
-        current = self._current
+        buffer = self._buffer
         try:
-            while True:
-                if current is None:
-                    if self._queue is None:
-                        break
-                    current = self._take()
-                sent = tls.send(current)
+            while buffer.size:
+                data = buffer.head()
+                sent = tls.send(data)
                 self.bytes_written += sent
-                current = None if sent == len(current) else memoryview(current)[sent:]
+                buffer.sent(data, sent)
         except SSL.WantWriteError:
             self._start_writing()
             self._blocked = True
@@ -442,32 +425,7 @@ class TlsTransport:
             return CONNECTION_LOST
         else:
             self._stop_writing()
-        self._current = current
         return None
-
-    def _take(self) -> bytes:
-        """What to give to OpenSSL next: a buffer as it was written, or several joined."""
-        queue = self._queue
-        if not isinstance(queue, list):
-            self._queue = None
-            self._queued = 0
-            return queue or b""
-        if self._queued <= JOIN_BYTES:
-            self._queue = None
-            self._queued = 0
-            return b"".join(queue)
-        size = count = 0
-        for item in queue:
-            if count and size + len(item) > JOIN_BYTES:
-                break
-            size += len(item)
-            count += 1
-        run = queue[:count]
-        del queue[:count]
-        self._queued -= size
-        if not queue:
-            self._queue = None
-        return run[0] if count == 1 else b"".join(run)
 
     def _discard(self) -> Exception | None:
         try:
@@ -497,10 +455,6 @@ class TlsTransport:
         if self._writing:
             self._writing = False
             self._reactor.removeWriter(self)
-
-    def _drop_buffers(self) -> None:
-        self._queue = self._current = None
-        self._queued = 0
 
 
 def _failure(why: Exception) -> Failure:

@@ -20,7 +20,8 @@ from twisted.trial.unittest import TestCase
 
 from streampush.cli.pki import CertificateAuthority
 from streampush.config import TlsConfig
-from streampush.server.transport import JOIN_BYTES, READ_BYTES, State
+from streampush.server.send_buffer import JOIN_BYTES
+from streampush.server.transport import READ_BYTES, State
 from tests.server.tls import Client, PlainClient, Recorder, TlsServer, client_context
 from tests.support import authority, device_issued, make_files, server_issued
 
