@@ -235,6 +235,9 @@ class Phone:
         self.durable: set[str] = set()  # those of them that the server is asked to keep
         self.follows: dict[str, Follow] = {}
         self.got: set[str] = set()  # message ids that the application has processed, in all its lives
+        self._done_with: set[tuple[str, str]] = (
+            set()
+        )  # channel and message id, answered for good in this life: never to be given again
         self.client: TappedClient | None = None
         self.stopped = False  # the client has given up by itself
         self.wire: Wire | None = None
@@ -265,6 +268,7 @@ class Phone:
         world = self.world
         self._clock = ProcessClock(world.clock)
         self._in_hand.clear()
+        self._done_with.clear()
         self._asking.clear()
         self.stopped = False
         self.client = TappedClient(
@@ -321,11 +325,16 @@ class Phone:
         """What is still scheduled."""
         return self._clock.pending()
 
+    def _forget_answers(self, channel: str) -> None:
+        """The client has no memory of the channel any more."""
+        self._done_with = {answered for answered in self._done_with if answered[0] != channel}
+
     # ------------------------------------------------------------------------------------------------------ seen on the wire
 
     def begins_anew(self, channel: str) -> None:
         """The application has asked for the channel from a certain place on: what it has, or works on, may come again."""
         self._in_hand.pop(channel, None)
+        self._forget_answers(channel)
         follow = self.follows.get(channel)
         if follow is not None:
             follow.handed = 0
@@ -380,6 +389,7 @@ class Phone:
         self.durable.discard(topic)
         self.follows.pop(topic, None)
         self._in_hand.pop(topic, None)
+        self._forget_answers(topic)
         Deferred.fromCoroutine(self.client.unsubscribe(topic)).addErrback(lambda failure: failure.trap(ClientError))
 
     def _catch_up(self) -> None:
@@ -444,6 +454,7 @@ class Phone:
         elif isinstance(event, SubscriptionLost):
             self._refused.add(event.channel)
             self._in_hand.pop(event.channel, None)
+            self._forget_answers(event.channel)
             if event.channel not in self.topics:
                 self.follows.pop(event.channel, None)  # a backend wanted it, and wants it no longer
             self._clock.callLater(RESUBSCRIBE, self._resubscribe, event.channel)
@@ -481,6 +492,8 @@ class Phone:
         if known:
             del self._in_hand[message.channel]
         self.got.add(message_id)
+        if known:
+            self._done_with.add((message.channel, message_id))
         if follow is not None and known:
             follow.done[message_id] = message.offset
         if habits.put_off <= choice < habits.put_off + habits.reject:
@@ -503,6 +516,8 @@ class Phone:
         if channel in self._in_hand:
             world.broken("I3", f"{self.name} is given {channel} {message.offset} while it works on another")
         self._in_hand[channel] = message.message_id
+        if (channel, message.message_id) in self._done_with:  # in whatever log: docs/protocol.md section 11.6
+            world.broken("I2", f"{self.name} is given {channel} {message.offset} {message.message_id}, which it has answered")
         follow = self.follows.get(channel)
         if follow is None:
             return None  # it was unfollowed while this was under way

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from streampush.client.answered import Answered
 from streampush.client.channel import Channel
 from streampush.client.inbox import Inbox
 from streampush.client.positions import MemoryPositions
@@ -226,10 +227,16 @@ def test_a_client_that_gives_repeats_to_its_application(monkeypatch: pytest.Monk
             disconnected(self)
             for channel in self._channels.values():
                 channel.seen = 0
+                channel.answered.forget()
 
         return sabotaged
 
     wrap(monkeypatch, Inbox, "disconnected", make)
+    found("I2", "I3")
+
+
+def test_a_client_that_does_not_know_its_messages_in_another_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answered, "outcome", lambda self, message_id: None)
     found("I2", "I3")
 
 
