@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from streampush.config import StoreConfig
 from streampush.errors import StoreUnavailable
-from streampush.push.values import Accepted, Idempotency
+from streampush.push.values import Accepted, CursorMove, Idempotency, Want
 from streampush.store.redis.scripts import Scripts
 from streampush.store.redis.store import RedisStore
 from tests.redis_server import NOT_HERE, PROGRAM, RedisServer
@@ -63,6 +63,29 @@ class FaultTests(RedisTestCase, ContractBase):
             pass
         assert self.disorder(server) == []
         assert (await store.append(self.draft(payload=os.urandom(50_000)))).offset == stored + 1
+
+    async def test_what_redis_has_thrown_away_is_lost_and_the_rest_goes_on(self) -> None:
+        """As Redis does with a policy of `allkeys-...`, which is warned of: any of the keys may be gone."""
+        server = self.serve()
+        for gone in ("idem:s", "ent:news", "pay:news", "msg", "log:news", "exp", "ttl:news", "age", "col:news", "idemorder:s"):
+            store = self.store_on(server, replace(LIMITS, history_messages=10))
+            await self.link.command("FLUSHALL")
+            for number in range(10):
+                key = Idempotency("s", f"k{number}", b"f", self.now_ms + 1000)
+                await store.append(self.draft(ttl_ms=1000, collapse_key=f"{number}", idempotency=key))
+            assert await self.link.command("DEL", f"{{faults}}:{gone}") == 1, gone
+            top = (await store.append(self.draft(collapse_key="5"))).offset
+            (survey,) = await store.survey("d", [Want("news", (5,))])
+            assert (survey.spots[5].message_id is None) == (gone in ("ent:news", "log:news"))
+            page = await store.read("news", 0, 100, 1 << 20)
+            assert {publication.payload for publication in page.publications} == {b"payload"}
+            assert len(page.publications) + page.expired >= (1 if gone in ("ent:news", "log:news") else 8)
+            await store.record([CursorMove("d", "news", page.head.epoch, top, top, at_ms=self.now_ms)])
+            self.now_ms += 2000
+            while await store.sweep():
+                pass
+            assert (await store.status()).keys == 0
+            assert (await store.append(self.draft(collapse_key="6"))).offset == top + 1
 
     async def test_what_was_answered_is_there_when_redis_was_killed_and_came_back(self) -> None:
         server = self.serve("appendonly yes", "appendfsync always")

@@ -8,7 +8,7 @@ if not state then
 end
 local start = math.max(after, state.floor)
 local next_offset, expired, size = start, 0, 0
-local found, offsets = {}, {}
+local found, offsets, sizes, whole = {}, {}, {}, {}
 
 log.walk(state, start, start + look_at, function(offset, entry, packed)
   if log.readable(entry, now) then
@@ -18,6 +18,7 @@ log.walk(state, start, start + look_at, function(offset, entry, packed)
     end
     found[#found + 1] = {offset, packed}
     offsets[#offsets + 1] = offset
+    sizes[#sizes + 1] = entry.size
   elseif not log.left_out(entry) then
     expired = expired + 1
   end
@@ -27,7 +28,13 @@ end)
 for first = 1, #offsets, log.CHUNK do
   local last = math.min(first + log.CHUNK - 1, #offsets)
   for place, body in ipairs(call('HMGET', P .. 'pay:' .. channel, log.spread(offsets, first, last))) do
-    found[first + place - 1][3] = body or ''
+    local number = first + place - 1
+    if body or sizes[number] == 0 then
+      found[number][3] = body or ''
+      whole[#whole + 1] = found[number]
+    else
+      expired = expired + 1 -- Redis has thrown it away, see log.gone
+    end
   end
 end
-return pack({{epoch.now(), state.top, state.floor, state.floor_id, state.urgent}, next_offset, expired, found})
+return pack({{epoch.now(), state.top, state.floor, state.floor_id, state.urgent}, next_offset, expired, whole})

@@ -42,7 +42,8 @@ local function id_at(state, offset)
     return state.floor_id ~= '' and state.floor_id
   end
   local inside = offset > state.floor and offset <= state.top
-  return inside and log.entry(state.channel, offset).message_id
+  local entry = inside and log.entry(state.channel, offset)
+  return entry and entry.message_id or false
 end
 
 --- What is asked of each offset once.

@@ -94,8 +94,8 @@ end
 --- The earlier entry of the same collapse key is read no more.
 function appending.supersede(state, offset, entry)
   local newest = appending.newest(state.channel, entry.collapse_key)
-  if entry.collapse_key ~= '' and newest[1] > state.floor then
-    local earlier = log.entry(state.channel, newest[1])
+  local earlier = entry.collapse_key ~= '' and newest[1] > state.floor and log.entry(state.channel, newest[1])
+  if earlier then
     earlier.superseded_by = offset
     appending.leave_out(state, newest[1], earlier)
     receipts.tell(earlier.message_id)

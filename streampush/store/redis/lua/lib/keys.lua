@@ -60,10 +60,16 @@ function keys.sweep(now)
   local oldest = call('ZRANGE', P .. 'idemall', 0, keys.SWEEP - 1)
   for _, packed in ipairs(oldest) do
     local scope, key = log.spread(unpack(packed))
-    if unpack(call('HGET', P .. 'idem:' .. scope, key))[2] > now then
+    local kept = call('HGET', P .. 'idem:' .. scope, key)
+    if kept and unpack(kept)[2] > now then
       return false
     end
     keys.forget(scope, key)
+    if not kept then -- Redis has thrown it away, see log.gone
+      call('ZREM', P .. 'idemorder:' .. scope, key)
+      call('ZREM', P .. 'idemall', packed)
+      totals.add('keys', -1)
+    end
   end
   return #oldest == keys.SWEEP
 end

@@ -92,7 +92,7 @@ end
 function log.oldest(state)
   if state.oldest_offset ~= state.floor + 1 then
     state.oldest_offset = state.floor + 1
-    state.oldest = log.entry(state.channel, state.oldest_offset)
+    state.oldest = log.entry(state.channel, state.oldest_offset) or log.gone()
   end
   return state.oldest
 end
@@ -132,6 +132,15 @@ end
 function log.entry(channel, offset)
   local packed = call('HGET', P .. 'ent:' .. channel, offset)
   return packed and log.decode(packed) or nil
+end
+
+--- What stands for an entry that Redis has thrown away, which it must not (maxmemory-policy): nobody can read it, and it is too old
+--- for every log. What is left of its log goes on.
+function log.gone()
+  return {
+    message_id = '', published_at = 0, expires_at = 0, deliver_at = 0, priority = 0, flags = log.FREED, size = 0, weight = 0,
+    version = '', superseded_by = 0, recalled_at = 0, recalls = '', collapse_key = '', publisher = '', content_type = '',
+  }
 end
 
 function log.write(channel, offset, entry)

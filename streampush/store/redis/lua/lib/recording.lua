@@ -33,7 +33,7 @@ function recording.entry(channel, offset)
   local name = channel .. '\0' .. offset
   local entry = recording.entries[name]
   if not entry then
-    entry = log.entry(channel, offset)
+    entry = log.entry(channel, offset) or log.gone()
     recording.entries[name] = entry
   end
   return entry

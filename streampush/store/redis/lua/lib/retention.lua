@@ -133,7 +133,12 @@ function retention.free_expired(now, at_most)
   for _, spot in ipairs(spots) do
     local offset, channel = string.match(spot, '^(%d+):(.*)$')
     states[channel] = states[channel] or log.state(channel)
-    retention.free_one(states[channel], tonumber(offset))
+    local entry = states[channel] and log.entry(channel, offset)
+    if entry then
+      retention.free_one(states[channel], tonumber(offset), entry)
+    else
+      call('ZREM', P .. 'exp', spot) -- Redis has thrown the entry away, see log.gone
+    end
   end
   for _, state in pairs(states) do
     log.save(state)
@@ -142,8 +147,7 @@ function retention.free_expired(now, at_most)
 end
 
 --- Frees an expired entry. It stays expired, also for a clock that is set back.
-function retention.free_one(state, offset)
-  local entry = log.entry(state.channel, offset)
+function retention.free_one(state, offset, entry)
   log.free(state, offset, entry)
   log.write(state.channel, offset, entry)
   if call('ZREM', P .. 'ttl:' .. state.channel, offset) == 1 then
@@ -172,8 +176,12 @@ function retention.sweep(history)
   local left = retention.SWEEP
   for _, channel in ipairs(channels) do
     local state = log.state(channel)
-    left = math.max(0, left - retention.trim(state, history, left))
-    log.save(state)
+    if state then
+      left = math.max(0, left - retention.trim(state, history, left))
+      log.save(state)
+    else
+      call('ZREM', P .. 'age', channel) -- Redis has thrown it away, see log.gone
+    end
   end
   return more or left == 0
 end
