@@ -138,9 +138,10 @@ def _backlog(survey: Survey, pending: CursorMove | None, durable: bool) -> Chann
     head = survey.head
     place = _place(survey, pending)
     if place is None:  # only its own channel is delivered from the beginning
-        begins = head.floor_offset if kind_of(survey.channel)[0] is Kind.DEVICE else head.top_offset
-        waiting = max(0, head.top_offset - begins - _expired(survey, 0))
-        return ChannelBacklog(survey.channel, begins, head.top_offset, waiting, 0, False, durable)
+        if kind_of(survey.channel)[0] is not Kind.DEVICE:
+            return ChannelBacklog(survey.channel, head.top_offset, head.top_offset, 0, 0, False, durable)
+        waiting = max(0, head.top_offset - head.floor_offset - _expired(survey, 0))
+        return ChannelBacklog(survey.channel, 0, head.top_offset, waiting, head.floor_offset, False, durable)
     epoch, offset = place
     if epoch != head.epoch or offset > head.top_offset:  # delivery begins anew, at the oldest entry
         waiting = head.top_offset - head.floor_offset

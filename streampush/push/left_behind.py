@@ -157,8 +157,8 @@ class LeftBehind:
         self._next_line = now + LINE_INTERVAL
         self._losses = _Losses()
         self._log.warn(
-            "messages have left their logs by a limit before devices had taken them: {most} on {channel}, which {followers} devices"
-            " missed; {publications} on {channels} channels in all; see store.history_messages, history_bytes and history_age",
+            "messages have left their logs by a limit before devices had taken them: {publications} in all, channels: {channels};"
+            " most on {channel}: {most}, devices behind there: {followers}; see store.history_messages, _bytes and _age",
             most=losses.most,
             channel=losses.channel,
             followers=losses.followers,

@@ -240,3 +240,12 @@ def test_what_is_published_and_acknowledged_while_the_store_answers_is_no_log_th
     surveying.finish()
     ((row,),) = asked
     assert (row.restarted, row.acknowledged, row.top, row.waiting) == (False, 0, 0, 0)
+
+
+def test_what_left_its_own_log_before_a_device_was_ever_there_is_lost() -> None:
+    world = known(limits=StoreConfig(history_messages=3))
+    for _ in range(5):
+        world.publish("device:d")
+    row = rows(world)["device:d"]
+    assert (row.acknowledged, row.top, row.waiting, row.lost) == (0, 5, 3, 2)
+    assert [entry.offset for entry in page(world, "device:d").entries] == [3, 4, 5]
