@@ -106,8 +106,9 @@ class StreampushService(Service):
             print(f"streampush: {error}", file=sys.__stderr__)  # sys.stderr is the log's by now
             raise SystemExit(1) from None
 
-    def begin(self) -> None:
+    def begin(self, *, follows: bool = False) -> None:
         """Everything runs when this returns; the node is ready when its first probe has come through. Its ports were taken.
+        `follows`: devices come from the process that had the ports before.
 
         The store is opened in the process that will use it: behind the fork to the background, with the rights that are kept.
         Raises ConfigError if it cannot be used.
@@ -121,6 +122,8 @@ class StreampushService(Service):
         if self._observer is not None:
             self._observer.start()
         self.node.start()
+        if follows:
+            self.service.await_devices(self.config.session.drain_timeout)
         self.service.start()
         self.service.left_behind.start()
         self._parts.away.start()
@@ -259,6 +262,7 @@ class StreampushService(Service):
         """REST goes on for those who are connected, answer by answer, until the devices have left: no publisher is refused."""
         why = "another process takes over"
         self._parts.draining.reason = why
+        self.service.await_devices(2 * self.config.session.drain_timeout)  # until this process has none any more
         self._parts.probe.stop()
         await self.ports.stop_accepting()
         site = self.ports.rest_site

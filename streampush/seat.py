@@ -120,7 +120,7 @@ class Seat(Service):
         try:
             if self._succession is not None:
                 self._wait()
-            self.node.begin()
+            self.node.begin(follows=self._succession is not None)
             if self._succession is None:
                 self._answer()
         except (ConfigError, HandoverRefused) as error:
@@ -220,7 +220,7 @@ class Seat(Service):
         node.ports.inherit(kept.again())
         try:
             node.ports.take()
-            node.begin()
+            node.begin(follows=True)
         except ConfigError:
             Deferred.fromCoroutine(node.ports.stop_accepting())
             raise

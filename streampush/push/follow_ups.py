@@ -34,6 +34,7 @@ class FollowUps:
         spawn: Spawner,
         retry_later: Callable[[Callable[[], None]], object],
     ) -> None:
+        self._standings = standings
         self.under_way = UnderWay(sender.withdraw)
         self._pushing = Pushing(
             store,
@@ -72,6 +73,10 @@ class FollowUps:
     def in_flight(self) -> int:
         """Pushes that are looked at or sent now."""
         return self._pushing.in_flight
+
+    def await_devices(self, seconds: float) -> None:
+        """See standing.Standings."""
+        self._standings.await_devices(seconds)
 
     def start(self) -> None:
         """Messages are followed up from now on."""

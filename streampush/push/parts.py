@@ -212,7 +212,7 @@ class Parts:
         return FollowUps(
             around.store,
             around.sender,
-            Standings(around.store, self.cursors, self.connections, around.run),
+            Standings(around.store, self.cursors, self.connections, around.run, around.wall_ms),
             self.devices.drop_token,
             around.metrics,
             shared=around.bus.shared,

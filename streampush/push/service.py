@@ -61,6 +61,12 @@ class PushService:
         if self.follow_ups is not None:
             self.follow_ups.start()
 
+    def await_devices(self, seconds: float) -> None:
+        """Devices go from one process to the next on the same ports: for so long an alert gives those that are away the time that
+        a connected one has to acknowledge its message."""
+        if self.follow_ups is not None:
+            self.follow_ups.await_devices(seconds)
+
     def stop(self) -> None:
         """Scheduled messages, and what is to be followed up, wait in the store for the next start."""
         self._parts.schedule.stop()

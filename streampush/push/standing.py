@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
 from streampush.push.alerts import FallbackRule
@@ -66,11 +66,18 @@ class Standings:
     """What the store knows of devices, and what only this node knows: its connections, and what they have acknowledged but the
     store has not taken yet. `run` is this process."""
 
-    def __init__(self, store: Store, cursors: CursorWriter, connections: Connections, run: str) -> None:
+    def __init__(self, store: Store, cursors: CursorWriter, connections: Connections, run: str, wall_ms: Callable[[], int]) -> None:
+        self._wall_ms = wall_ms
+        self._awaited_until_ms = 0
         self._store = store
         self._cursors = cursors
         self._connections = connections
         self._run = run
+
+    def await_devices(self, seconds: float) -> None:
+        """For so long nobody counts as away: the process that devices were connected to has sent them to the next one, and most are
+        on their way. As of one that is connected, their time to acknowledge ends with the time since the message was published."""
+        self._awaited_until_ms = self._wall_ms() + int(seconds * 1000)
 
     async def of(self, record: MessageRecord, device_ids: Sequence[str]) -> list[DeviceStanding]:
         """How each of the devices stands to the message, in their order. Raises StoreUnavailable."""
@@ -95,7 +102,8 @@ class Standings:
             return DeviceStanding(device_id, Standing.NO_TOKEN)
         here = self._connections.get(device_id) is not None
         elsewhere = reach.run not in ("", self._run)  # of this process the connections are known exactly
-        return DeviceStanding(device_id, Standing.CONNECTED if here or elsewhere else Standing.AWAY, reach.token)
+        is_there = here or elsewhere or self._wall_ms() < self._awaited_until_ms
+        return DeviceStanding(device_id, Standing.CONNECTED if is_there else Standing.AWAY, reach.token)
 
     def acknowledged_here(self, record: MessageRecord, device_id: str) -> bool:
         """Whether a connection of this node, also one that is gone, has acknowledged the message, and the store may not know."""

@@ -20,6 +20,8 @@ from streampush.apns.simulator import Orders, SimulatedApple, UpdateScope, Valid
 from streampush.apns.simulator.orders import Delay, Order, Stall, When
 from streampush.apns.simulator.records import Processed
 from streampush.apns.simulator.server import AppleServer, listen
+from streampush.loading import load_config
+from streampush.node_service import StreampushService
 from streampush.protocol import messages as m
 from streampush.protocol.terms import Outcome, TokenProvider
 from streampush.push.leasing import LEASE
@@ -115,6 +117,22 @@ fallback_after = 0.2
             if pushes:
                 return dict(pushes[0])
             await self.turns(0.02)
+
+
+class ChangeOverTests(AppleTestCase):
+    def app(self) -> str:
+        return super().app().replace("fallback_after = 0.2", "fallback_after = 1.5")
+
+    @run
+    async def test_an_alert_waits_for_a_device_that_may_be_on_its_way_from_the_process_before(self) -> None:
+        await self.gone(await self.registered())
+        await self.stop()
+        self.node = StreampushService(reactor, load_config(str(self.toml), {}), system_ns=self.system_ns)
+        self.node.ports.take()
+        self.node.begin(follows=True)
+        begun = time.monotonic()
+        await self.result(await self.publish(alert={"title": "Your parcel"}))
+        self.assertGreater(time.monotonic() - begun, 1.4)  # the time of the message is in whole milliseconds
 
 
 class PushTests(AppleTestCase):

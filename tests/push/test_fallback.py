@@ -334,6 +334,30 @@ def test_a_device_that_is_connected_elsewhere_is_given_its_time() -> None:
     assert world.pushed() == ["phone"]
 
 
+def test_a_device_that_goes_from_one_process_to_the_next_is_given_its_time() -> None:
+    world = FallbackWorld()
+    world.known("phone")
+    world.known("tablet")
+    world.service.await_devices(10.0)
+    world.alert("device:phone")
+    world.alert("device:tablet")
+    world.advance(4.9)
+    assert world.pushed() == []
+    attachment, _ = world.online("phone")
+    world.acknowledge(attachment, "device:phone", 1)
+    world.advance(0.2)
+    assert world.pushed() == ["tablet"]
+
+
+def test_a_device_that_has_not_come_to_the_next_process_in_time_is_away() -> None:
+    world = FallbackWorld()
+    world.known("phone")
+    world.service.await_devices(10.0)
+    world.advance(10.0)
+    world.alert("device:phone")
+    assert world.pushed() == ["phone"]
+
+
 def test_a_session_of_this_node_that_the_store_has_not_seen_the_end_of_is_none() -> None:
     world = FallbackWorld()
     world.known("phone")
