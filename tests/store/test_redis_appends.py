@@ -118,6 +118,15 @@ class GatheringTests(SynchronousTestCase):
         self.end_of_turn()
         assert self.sent() == [[3]]
 
+    def test_an_answer_that_is_none_fails_all_of_a_script(self) -> None:
+        for nonsense in (b"x", [], [b"e"], [b"e", [1]], [1, [1, 2]], {b"e": 1}, 7):
+            stored = self.append(1, 2)
+            self.end_of_turn()
+            self.redis.asked.pop(0)[1].callback(msgpack.packb(nonsense))
+            for one in stored:
+                self.failureResultOf(one, ScriptFailed)
+        assert self.appends.more_waiting == 0
+
     def test_who_gives_up_waiting_takes_nothing_from_the_others(self) -> None:
         first, second = self.append(1, 2)
         first.cancel()

@@ -80,6 +80,9 @@ class Appends:
     def _answered(self, outcome: Any, waiting: Sequence[Deferred[Stored]]) -> None:
         self._scripts_under_way -= 1
         self._under_way -= len(waiting)
+        if not isinstance(outcome, Failure) and not _fits(outcome, len(waiting)):
+            problem = ScriptFailed("script append: Redis has answered something else")
+            outcome = Failure(problem)  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         if isinstance(outcome, Failure):
             for stored in waiting:
                 stored.errback(outcome)
@@ -95,6 +98,17 @@ class Appends:
     def _refusal(self, code: int, detail: bytes) -> Exception:
         text = detail.decode(errors="replace")
         return Refused(Code(code), text) if code else self._scripts.error("append", ScriptFailed(text))
+
+
+def _fits(outcome: Any, number: int) -> bool:
+    """Whether it is an answer to so many: else nobody who waits would ever hear."""
+    return (
+        isinstance(outcome, list)
+        and len(outcome) == 2
+        and isinstance(outcome[0], bytes)
+        and isinstance(outcome[1], list)
+        and len(outcome[1]) == number
+    )
 
 
 _REFUSAL = ("code", "detail")
