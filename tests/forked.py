@@ -4,11 +4,12 @@ Theory of operation. To import the product takes a process a second of CPU, more
 process imports it, once (`multiprocessing.forkserver`), and each that a test starts is forked from that: with the arguments, the
 folder and the environment that it would have been started with, its own signals, and pipes for what it writes. What brings a
 reactor with it is not imported before, as no two processes may share one. Where the start itself is the matter of a test, the
-command is run as users run it: `test_startup`, `test_inherited_sockets`, `test_upgrade`, tests/supervisor.
+command is run as users run it: `test_startup`, `test_inherited_sockets`, `test_upgrade`, `test_demo`.
 """
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -27,8 +28,13 @@ IMPORTED: Final = (
     "twisted.web.server",
     "prometheus_client",
     "streampush.apns.away",
+    "streampush.cli.apns_status",
+    "streampush.cli.explain",
     "streampush.cli.listen",
     "streampush.cli.main",
+    "streampush.cli.messages",
+    "streampush.cli.nodes",
+    "streampush.cli.publish",
     "streampush.handover.incumbent",
     "streampush.handover.successor",
     "streampush.handover.upgrades",
@@ -46,16 +52,21 @@ IMPORTED: Final = (
 
 
 class Forked:
-    """What tests use of `subprocess.Popen`: `twistd` or `streampush` as `program`, with the words behind its name."""
+    """What tests use of `subprocess.Popen`: `twistd` or `streampush` as `program`, with the words behind its name.
 
-    def __init__(self, program: str, words: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> None:
+    `new_session`: it leads a group of processes of its own.
+    """
+
+    def __init__(
+        self, program: str, words: Sequence[str], cwd: Path, environ: Mapping[str, str], *, new_session: bool = False
+    ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(IMPORTED))
         (read_out, write_out), (read_err, write_err) = os.pipe(), os.pipe()
         self.stdout: IO[bytes] = os.fdopen(read_out, "rb")
         self.stderr: IO[bytes] = os.fdopen(read_err, "rb")
         with Connection(write_out, readable=False) as out, Connection(write_err, readable=False) as err:
-            arguments = (program, tuple(words), str(cwd), dict(environ), out, err)
+            arguments = (program, tuple(words), str(cwd), dict(environ), out, err, new_session)
             self._process = context.Process(target=_become, args=arguments, daemon=True)
             self._process.start()
         assert self._process.pid is not None
@@ -109,16 +120,33 @@ class Forked:
         return rest.get(self.stdout, b""), rest.get(self.stderr, b"")
 
 
-def _become(program: str, words: tuple[str, ...], cwd: str, environ: Mapping[str, str], out: Connection, err: Connection) -> None:
+def _become(
+    program: str,
+    words: tuple[str, ...],
+    cwd: str,
+    environ: Mapping[str, str],
+    out: Connection,
+    err: Connection,
+    new_session: bool,
+) -> None:
     """In the process that was forked."""
     assert "twisted.internet.reactor" not in sys.modules
     for connection, descriptor in ((out, 1), (err, 2)):
         os.dup2(connection.fileno(), descriptor)
         connection.close()
+    if new_session:
+        os.setsid()
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environ)
     sys.argv = [program, *words]
+    try:
+        _run(program, words)
+    finally:
+        atexit._run_exitfuncs()  # before Python 3.12 a forked process ends without them
+
+
+def _run(program: str, words: tuple[str, ...]) -> None:
     if program == "twistd":
         from twisted.scripts.twistd import run
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 from click.testing import CliRunner
-from twisted.internet.utils import getProcessOutputAndValue
+from twisted.internet.threads import deferToThread
+
+from tests.forked import Forked
 
 PROGRAM = "import sys; from streampush.cli.main import main; main(sys.argv[1:])"
 
+TIMEOUT = 60.0
+"""Seconds, by far more than any command takes: the machine may be busy with other things."""
+
 
 async def run_command(*arguments: str) -> tuple[str, str, int]:
-    """What `streampush ARGUMENTS` prints, what it says beside that, and its status. It is of the code that is tested."""
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
-    out, err, code = await getProcessOutputAndValue(sys.executable, ["-c", PROGRAM, *arguments], environment)
-    return out.decode(), err.decode(), code
+    """What `streampush ARGUMENTS` prints, what it says beside that, and its status."""
+    return await deferToThread(_run, arguments)
+
+
+def _run(arguments: Sequence[str]) -> tuple[str, str, int]:
+    process = Forked("streampush", arguments, Path.cwd(), {"PATH": "/usr/bin:/bin"})
+    out, err = process.communicate(TIMEOUT)
+    return out.decode(), err.decode(), process.wait(TIMEOUT)
 
 
 def where(rest_port: int, root: Path, key: str) -> tuple[str, ...]:

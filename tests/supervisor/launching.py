@@ -8,7 +8,6 @@ import select
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import time
 import unittest
@@ -21,6 +20,7 @@ from typing import Any
 from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.framing import encode_frame
+from tests.forked import Forked
 from tests.integration.harness import TOML
 from tests.store.folders import quick_folder
 from tests.support import make_files
@@ -34,17 +34,18 @@ Record = dict[str, Any]
 class Launched:
     """The process, and its log. Every wait fails behind TIMEOUT."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: Forked) -> None:
         self.process = process
         self.records: list[Record] = []
         self.pids: dict[str, int] = {}
         self.stream_port = 0
         self.rest_port = 0
         self._unread = b""
-        self._deadline = time.monotonic() + TIMEOUT
+        self._deadline = 0.0
 
     def until(self, found: Callable[[Record], bool]) -> Record:
         """The next line of the log for which this holds."""
+        self._deadline = time.monotonic() + TIMEOUT
         while True:
             line = self._line()
             try:
@@ -60,7 +61,6 @@ class Launched:
                 return record
 
     def _line(self) -> bytes:
-        assert self.process.stdout is not None
         descriptor = self.process.stdout.fileno()
         while b"\n" not in self._unread:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, self._deadline - time.monotonic()))
@@ -132,14 +132,7 @@ class SupervisorTestCase(unittest.TestCase):
         return {**os.environ, "LC_ALL": "C", "RUNTIME_DIRECTORY": str(self.run_folder)}
 
     def launch(self, workers: object, *settings: str) -> Launched:
-        process = subprocess.Popen(
-            self.command(workers, *settings),
-            cwd=self.root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.environment(),
-            start_new_session=True,
-        )
+        process = Forked("twistd", self.command(workers, *settings)[1:], self.root, self.environment(), new_session=True)
         launched = Launched(process)
 
         def end() -> None:

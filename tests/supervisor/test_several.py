@@ -5,12 +5,10 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import subprocess
-import sys
 from itertools import count
 from unittest import SkipTest
 
-from tests.cli.commands import PROGRAM as STREAMPUSH
+from tests.forked import Forked
 from tests.integration.handing_over import EXTRA, HandoverTestCase, Publisher
 from tests.redis_server import NOT_HERE, PROGRAM, shared_server
 from tests.supervisor.launching import TIMEOUT, Launched, SupervisorTestCase
@@ -40,23 +38,17 @@ class SeveralTestCase(SupervisorTestCase):
     def three(self, *settings: str) -> Launched:
         return self.serving(3, *settings)
 
-    def listening(self, launched: Launched, name: str) -> subprocess.Popen[bytes]:
+    def listening(self, launched: Launched, name: str) -> Forked:
         """A device of the reference client's, as a process; it has its place in the channel."""
         port = str(launched.stream_port)
         words = ["listen", "--dir", str(self.root), "--device", name, "--json", "--host", "127.0.0.1", "--port", port]
-        process = subprocess.Popen(
-            [sys.executable, "-c", STREAMPUSH, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
-        )
+        process = Forked("streampush", words, self.root, os.environ)
 
         def end() -> None:
             process.kill()
             process.communicate(timeout=TIMEOUT)
 
         self.addCleanup(end)
-        assert process.stderr is not None
         self.assertTrue(process.stderr.readline().startswith(b"connected to"))
         return process
 
@@ -75,7 +67,7 @@ class SeveralTestCase(SupervisorTestCase):
             publisher.join(0.05)
             self.assertTrue(publisher.is_alive())
 
-    def nothing_is_lost(self, publisher: Publisher, device: subprocess.Popen[bytes]) -> None:
+    def nothing_is_lost(self, publisher: Publisher, device: Forked) -> None:
         """Whatever was answered with success arrived, and nobody was refused a connection."""
         publisher.finish()
         got = HandoverTestCase.payloads(self, device, publisher.stored[-1])  # type: ignore[arg-type]  # a test case, too
