@@ -71,7 +71,8 @@ class DeviceProgress:
 class MessageProgress:
     """What became of a message. `devices` has a row for each device that it is meant for, `more`: there are others.
 
-    `ending` says why nothing more is to be expected; empty: something is.
+    `ending` says why nothing more is to be expected; empty: something is. `as_of_ms`: when it is so, in Unix milliseconds; later,
+    the message's time may be over.
     """
 
     record: MessageRecord
@@ -79,16 +80,21 @@ class MessageProgress:
     devices: tuple[DeviceProgress, ...]
     more: bool
     ending: str
+    as_of_ms: int
 
 
 def progress_of(record: MessageRecord, device_ids: Iterable[str], now_ms: int, max_devices: int) -> MessageProgress:
-    """Reads a record as of `now_ms`. `device_ids`: who the message is meant for; at most `max_devices` rows are given."""
+    """Reads a record as of `now_ms`, which is to be a moment before it was read: what the store took in between is not in it.
+
+    `device_ids`: who the message is meant for; at most `max_devices` rows are given.
+    """
     state = _state(record, now_ms)
     known = {receipt.device_id: receipt for receipt in record.devices}
     names = sorted({*known, *device_ids})
     rows = tuple(_row(record, state, known.get(name) or DeviceReceipt(name, {}), now_ms) for name in names[:max_devices])
     more = len(names) > max_devices
-    return MessageProgress(record, state, rows, more, _ending(record, state, rows, more=more, now_ms=now_ms))
+    ending = _ending(record, state, rows, more=more, now_ms=now_ms)
+    return MessageProgress(record, state, rows, more, ending, now_ms)
 
 
 def _expired(record: MessageRecord, now_ms: int) -> bool:

@@ -93,6 +93,7 @@ class Receipts:
         return found
 
     async def _read(self, message_id: str) -> MessageProgress | None:
+        asked_ms = self._wall_ms()  # behind that an answer may be stored that the record lacks: the message has not expired by it
         record = await self._store.message(message_id, MAX_DEVICES + 1)
         if record is None:
             return None
@@ -100,7 +101,7 @@ class Receipts:
         meant: Sequence[str] = (name,) if kind is Kind.DEVICE else ()
         if kind is Kind.USER:
             meant = [device.device_id for device in await self._store.devices_of_user(name, MAX_DEVICES + 1)]
-        return progress_of(record, meant, self._wall_ms(), MAX_DEVICES)
+        return progress_of(record, meant, asked_ms, MAX_DEVICES)
 
     # ----------------------------------------------------------------------------------------------------------- watching
 
@@ -126,7 +127,7 @@ class Receipts:
         watch = self._enter(published.message_id, watcher)
         if not watch.offset:
             self._locate(watch, published.channel, published.epoch, published.offset)
-            self._arm(watch, expires_at_ms, published.deliver_at_ms)
+            self._arm(watch, expires_at_ms, published.deliver_at_ms, self._wall_ms())
         return watch
 
     def _enter(self, message_id: str, watcher: Watcher) -> Watch:
@@ -173,12 +174,16 @@ class Receipts:
         if offset:
             self._logs.setdefault((channel, epoch), WatchedLog()).add(watch)
 
-    def _arm(self, watch: Watch, expires_at_ms: int, deliver_at_ms: int) -> None:
-        """The message is looked at when its time is over, and, if it is scheduled, when it is due: it may not go out."""
+    def _arm(self, watch: Watch, expires_at_ms: int, deliver_at_ms: int, as_of_ms: int) -> None:
+        """The message is looked at when its time is over, and, if it is scheduled, when it is due: it may not go out.
+
+        At once if that is past by now, and was not at `as_of_ms`, when it was looked at last.
+        """
+        now_ms = self._wall_ms()
         for at_ms in (expires_at_ms, deliver_at_ms if not watch.offset else 0):
-            left = at_ms + EXPIRY_GRACE_MS - self._wall_ms()
-            if at_ms and left > 0:
-                self._alarm.set(watch.message_id, self._clock() + left / 1000, sooner=True)
+            look_at_ms = at_ms + EXPIRY_GRACE_MS
+            if at_ms and look_at_ms > as_of_ms:
+                self._alarm.set(watch.message_id, self._clock() + max(0, look_at_ms - now_ms) / 1000, sooner=True)
 
     # -------------------------------------------------------------------------------------------------------------- hints
 
@@ -308,6 +313,6 @@ class Receipts:
         if (record.epoch, record.offset) != (watch.epoch, watch.offset):
             self._locate(watch, record.channel, record.epoch, record.offset)
             self._hint(watch)  # what happened between the reading and now went by unheard
-        self._arm(watch, record.expires_at_ms, record.deliver_at_ms)
+        self._arm(watch, record.expires_at_ms, record.deliver_at_ms, progress.as_of_ms)
         for watcher in list(watch.watchers):
             watcher.progressed(progress)

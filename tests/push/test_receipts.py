@@ -431,6 +431,41 @@ def test_what_happens_before_it_is_known_where_a_message_is_is_told_too() -> Non
     assert listener.milestones("phone") == [ACCEPTED, STORED, DELIVERED]
 
 
+def test_a_recall_that_is_stored_while_a_message_is_read_until_its_time_is_over_is_told_and_no_expiry() -> None:
+    stores: list[SlowStore] = []
+    world = ReceiptWorld(wrap=lambda store: stores.append(SlowStore(store)) or stores[0])  # type: ignore[func-returns-value]
+    expires_at_ms = world.wall_ms() + 2_000
+    accepted = world.publish(expires_at_ms=expires_at_ms)
+    listener = world.watch_published(accepted, expires_at_ms)
+    world.written("phone", accepted.offset)
+    world.pause()
+    stores[0].finish("message")
+    world.recall(accepted.message_id)
+    world.pause(4.0)  # so long it takes to find the user's devices
+    stores[0].finish("devices_of_user")
+    assert listener.milestones("phone") == [ACCEPTED, STORED, WRITTEN]
+    world.pause()
+    stores[0].finish("message")
+    stores[0].finish("devices_of_user")
+    assert listener.milestones("phone") == [ACCEPTED, STORED, WRITTEN, RECALLED]
+    assert EXPIRED not in listener.milestones("tablet")
+
+
+def test_a_message_that_was_read_until_its_time_was_over_expires_all_the_same() -> None:
+    stores: list[SlowStore] = []
+    world = ReceiptWorld(wrap=lambda store: stores.append(SlowStore(store)) or stores[0])  # type: ignore[func-returns-value]
+    accepted = world.publish("device:phone", expires_at_ms=world.wall_ms() + 2_000)
+    listener = world.watch_published(accepted)  # its publisher has not said when it expires
+    world.written("phone", accepted.offset, "device:phone")
+    world.pause(4.0)
+    stores[0].finish("message")
+    assert listener.milestones("phone") == [ACCEPTED, STORED, WRITTEN]
+    world.pause(0.2)
+    stores[0].finish("message")
+    assert listener.milestones("phone") == [ACCEPTED, STORED, WRITTEN, EXPIRED]
+    assert listener.ended
+
+
 class Scenario:
     """Two devices, a few messages, and a store that takes its time, driven by drawn steps."""
 
