@@ -61,3 +61,16 @@ class RedisNodesCase(NodeTestCase):
         while self.others:
             await self.others.pop().stopService()
         await super().stop()
+
+
+class OwnRedisCase(RedisNodesCase):
+    """The node has a Redis of its own, with `options`, to which the test may do harm."""
+
+    options: tuple[str, ...] = ()
+
+    def redis(self) -> RedisServer:
+        return RedisServer(*self.options).start()
+
+    async def stop(self) -> None:
+        await super().stop()  # trial's own cleanups come before that, and a node that stops waits for a Redis that is away
+        self.server.stop()

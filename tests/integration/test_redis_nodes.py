@@ -8,10 +8,10 @@ from streampush.node_service import StreampushService
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import Durability, Milestone, Outcome
+from streampush.push.store_ports import Store
 from tests.integration.harness import run
-from tests.integration.redis_nodes import RedisNodesCase
+from tests.integration.redis_nodes import OwnRedisCase, RedisNodesCase
 from tests.integration.test_receipts import RECEIPTS, ReceiptTestCase
-from tests.redis_server import RedisServer
 from tests.support import publisher_issued
 
 
@@ -138,12 +138,7 @@ class RatesOfNodesTests(RedisNodesCase):
         assert (await phone.expect(m.Error)).code == Code.MESSAGE_RATE_EXCEEDED
 
 
-class RedisEmptiedTests(RedisNodesCase):
-    def redis(self) -> RedisServer:
-        server = RedisServer().start()
-        self.addCleanup(server.stop)
-        return server
-
+class RedisEmptiedTests(OwnRedisCase):
     @run
     async def test_a_device_that_stays_is_present_again_when_redis_has_lost_everything(self) -> None:
         phone = await self.device()
@@ -152,23 +147,32 @@ class RedisEmptiedTests(RedisNodesCase):
         self.server.kill()
         self.server.start()
         await self.until(lambda: keeping.link.made == 2)
-        while (await keeping.store.channel_presence("device:phone-1", 9)).device_ids != ("phone-1",):
-            await self.turns(0.01)
+        await self.present(keeping.store)
         session = await keeping.store.session("phone-1")
         assert session is not None and session.node == "one"
         assert phone.lost is None
 
+    @run
+    async def test_a_device_that_stays_is_present_again_when_redis_was_emptied_under_its_open_connection(self) -> None:
+        phone = await self.device()
+        assert self.node is not None
+        keeping = self.node._parts.keeping
+        await self.present(keeping.store)
+        self.server.say("FLUSHALL")
+        await keeping._look()  # which it does every few seconds
+        await self.present(keeping.store)
+        assert (keeping.link.made, phone.lost) == (1, None)
 
-class RedisAwayTests(RedisNodesCase):
+    async def present(self, store: Store) -> None:
+        while (await store.channel_presence("device:phone-1", 9)).device_ids != ("phone-1",):
+            await self.turns(0.01)
+
+
+class RedisAwayTests(OwnRedisCase):
+    options = ("appendonly yes", "appendfsync always")
+
     def shared(self, name: str) -> tuple[str, ...]:
         return (*super().shared(name), "store.publish_timeout=0.5")
-
-    def redis(self) -> RedisServer:
-        return RedisServer("appendonly yes", "appendfsync always").start()
-
-    async def stop(self) -> None:
-        await super().stop()  # trial's own cleanups come before that, and a node that stops needs its Redis
-        self.server.stop()
 
     @run
     async def test_while_redis_is_away_publishers_are_told_and_devices_stay(self) -> None:

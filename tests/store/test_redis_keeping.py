@@ -28,6 +28,7 @@ from streampush.store.redis.scripts import LAYOUT
 from tests.redis_server import NOT_HERE, PROGRAM, RedisServer, shared_server
 from tests.store.contract_base import NOW_MS, ContractBase
 from tests.store.folders import quick_folder
+from tests.store.test_redis_bus import Ear
 from tests.support import authority, make_files
 
 _NUMBERS = count(1)
@@ -147,6 +148,25 @@ class KeepingTests(TestCase, ContractBase):
         await wrong.store.sweep()
         await wrong.store.append(self.draft("news"))
         assert (await good.store.head("news")).floor_offset == 0
+
+    async def test_that_redis_was_emptied_under_an_open_connection_is_noticed_and_everything_is_looked_at_once(self) -> None:
+        server = self.server()
+        keeping = self.keeping(server.url, publish_timeout=10)
+        heard = Ear()
+        keeping.hear(heard)
+        keeping.start()
+        await self.until(lambda: not keeping.bus.reason(0.0))
+        epochs = iter(("second", "third"))
+        keeping._beginning._new_epoch = lambda: next(epochs)
+        await keeping._look()
+        before = heard.times_back
+        server.say("FLUSHALL")
+        with capturedLogs() as events:
+            for _ in range(2):
+                await keeping._look()
+        assert heard.times_back == before + 1
+        assert len([event for event in events if "Redis was emptied" in formatEvent(event)]) == 1
+        assert server.say("HGET", f"{{{self.prefix}}}:totals", "replication")  # a failover from now on is noticed, too
 
     async def test_a_redis_in_which_it_may_not_publish_is_refused_before_anything_is_written(self) -> None:
         server = self.server("user default on nopass ~* +@all resetchannels")

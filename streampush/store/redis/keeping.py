@@ -91,13 +91,15 @@ class RedisKeeping:
         self._status = StatusWatch(reactor, self._look)
         self.link = self._make_link(metrics)
         self._writing = self._make_link(metrics) if settings.replicas else None
+        self._epoch = b""  # when it was looked at last
         scripts = Scripts(self.link, settings.prefix, self._scripts)
+        self._beginning = scripts.beginning(new_epoch)
         self.store = self._make_store(scripts, wall_ms, new_epoch)
         self.bus = RedisBus(
             reactor,
             self._connector,
             self.link,
-            scripts.beginning(new_epoch),
+            self._beginning,
             bus_metrics,
             random.random,
             run=run,
@@ -151,6 +153,7 @@ class RedisKeeping:
         self._sweep = self._reactor.callLater(SWEEP_INTERVAL, self._sweep_once)
 
     async def _look(self) -> None:
+        await self._look_at_epoch()
         self._metrics.store_holds(await self.store.status())
         asked_ms = self._clock.wall_ms()
         answer = await self.link.command("INFO", "server", "memory")
@@ -158,6 +161,18 @@ class RedisKeeping:
             about = _facts(answer)
             self._clock.compare(about, asked_ms)
             self._look_at_policy(about)
+
+    async def _look_at_epoch(self) -> None:
+        """A Redis that is emptied keeps its connections: nothing else says that logs begin anew, and that nobody is present."""
+        epoch = await _epoch(self._beginning)
+        before, self._epoch = self._epoch, epoch
+        if not before or before == epoch:
+            return
+        self._log.error("Redis was emptied, or holds another history now: what is lost is told to those who had it (code 3010)")
+        self.bus.look_again()
+        about = await self.link.command("INFO", "replication")
+        if isinstance(about, bytes):  # else it is noted with the next connection
+            await self._note_history(self._beginning, _facts(about))
 
     async def stop(self) -> None:
         """Everything was stored when it was answered; what was not is not."""
@@ -197,6 +212,7 @@ class RedisKeeping:
         for script in self._scripts.values():
             await _answer(connection, "SCRIPT", "LOAD", script.text)
         await self._look_at_history(connection)
+        self._epoch = await _epoch(self._scripts_over(connection))
         self.bus.look_again()
 
     def _look_at_policy(self, about: dict[str, str]) -> None:
@@ -212,14 +228,17 @@ class RedisKeeping:
         """Whether the data is still of one piece: a replica that was promoted, or a Redis that was started anew, may lack what was
         written last. Then a new epoch begins, which lets devices be told."""
         facts = _facts(await _answer(connection, "INFO", "replication"))
-        former = await self._scripts_over(connection).run("replication", facts.get("master_replid", ""), self._new_epoch())
-        if former:
+        if await self._note_history(self._scripts_over(connection), facts):
             self._metrics.redis_failed_over()
             self._log.error(
                 "this Redis goes on from what another one had, or it itself before a start: what was not on its disk or with its"
                 " replicas then is lost, and whoever had it is told (code 3010); {place}",
                 place=connection.place,
             )
+
+    async def _note_history(self, scripts: Scripts, facts: dict[str, str]) -> bool:
+        """Notes in the store what history it is of; whether it was of another one."""
+        return bool(await scripts.run("replication", facts.get("master_replid", ""), self._new_epoch()))
 
     def _scripts_over(self, connection: RedisConnection) -> Scripts:
         return Scripts(connection, self._config.store.prefix, self._scripts, self._new_epoch)
@@ -304,6 +323,12 @@ def _read(config: Config, key: str, path: str) -> bytes | None:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(config.file, key, f"{path} cannot be read: {error.strerror}") from error
+
+
+async def _epoch(scripts: Scripts) -> bytes:
+    """Which life of the store this is; begins one where there is none."""
+    epoch, _ = await scripts.run("tops", [])
+    return bytes(epoch)
 
 
 async def _answer(connection: RedisConnection, *parts: str) -> Any:
