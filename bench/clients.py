@@ -204,7 +204,10 @@ class Clients:
         return context
 
     def _start(self, certificate: Path, name: str, index: int, session: ssl.SSLSession | None) -> Peer:
-        raw = self._socket(index)
+        return self._secure(self._socket(index), certificate, name, index, session)
+
+    def _secure(self, raw: socket.socket, certificate: Path, name: str, index: int, session: ssl.SSLSession | None) -> Peer:
+        """TLS on a socket that is connected."""
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         raw.setblocking(False)
         sock = self._context(certificate).wrap_socket(raw, do_handshake_on_connect=False, session=session)

@@ -142,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
         ("--seconds", 60, "length of the measurement of heartbeats"),
         ("--alone", 10, "seconds to measure without connections"),
         ("--interval", 30, "seconds between heartbeats"),
-        ("--patience", 60, "seconds that nobody is told to leave, until it is over"),
+        ("--patience", 60, "seconds in which nobody leaves or comes back, until it is over"),
     )
     options = options_of("many", __doc__, 1, *sizes).parse_args(arguments)
     connections, thousands = options.connections, options.connections / 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
@@ -18,13 +19,10 @@ ADDRESSES = 250
 """Of 127.0.1.0/24 that the devices come from."""
 
 QUIET = 3.0
-"""Seconds without a word to leave, with all back, until it is over."""
+"""Seconds in which nobody leaves, with all back, until it is over."""
 
 RETRY = 1.0
 """Seconds until one that was cut without a word tries again."""
-
-UNDER_WAY = 32
-"""Connections begun at a time, so that the clients do not make a storm of what the server has spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +44,14 @@ class MovingClients(Clients):
     def __init__(self, address: tuple[str, int], subject: str, credentials: Credentials) -> None:
         super().__init__(address, subject, credentials)
         self._due: list[tuple[float, int]] = []
+        self._connecting: dict[int, tuple[socket.socket, int]] = {}
+        self._connected = select.epoll()
         self._told = self._cut = 0
         self._latest = self._last = 0.0
         self._moves = False
 
     def move(self, patience: float) -> Moved:
-        """Until all that had to leave are connected again; or, with nobody told to, until `patience` is over."""
+        """Until all that had to leave are connected again; or until nobody has left or come for so many seconds."""
         goal, began = self._ready, time.monotonic()
         self._moves, self._told, self._cut, self._latest, self._last = True, 0, 0, 0.0, began
         first = back = 0.0
@@ -62,21 +62,44 @@ class MovingClients(Clients):
                 first, back = first or now, 0.0
             elif first:
                 back = back or now
-            while self._due and self._due[0][0] <= now and goal - self._ready - len(self._due) < UNDER_WAY:
-                index = heappop(self._due)[1]
-                self._start(self._credentials.device(index), device_name(index), index, None)
+            while self._due and self._due[0][0] <= now:
+                self._come(heappop(self._due)[1])
+            self._go_on()
             if now - self._last > (QUIET if back else patience):
                 break
         self._moves = False
         until_back = max(back - first, 0.0) if first else 0.0
         return Moved(self._told, self._cut, max(self._latest - first, 0.0), until_back, goal - self._ready)
 
+    def _come(self, index: int) -> None:
+        """Begins to connect, and does not wait for it: the queue of one worker may be full while others have room."""
+        raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        raw.bind((_source(index), 0))
+        raw.connect_ex(self._address)
+        self._connecting[raw.fileno()] = raw, index
+        self._connected.register(raw, select.EPOLLOUT)
+
+    def _go_on(self) -> None:
+        """Those who are connected begin with TLS."""
+        for fd, _ in self._connected.poll(0):
+            raw, index = self._connecting.pop(fd)
+            self._connected.unregister(fd)
+            if raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raw.close()
+                self._cut += 1
+                heappush(self._due, (time.monotonic() + RETRY, index))
+            else:
+                self._secure(raw, self._credentials.device(index), device_name(index), index, None)
+
+    def _become_ready(self, peer: Peer) -> None:
+        super()._become_ready(peer)
+        self._last = time.monotonic()
+
     def _context(self, certificate: Path) -> ssl.SSLContext:
         return client_context(certificate)
 
     def _socket(self, index: int) -> socket.socket:
-        source = (f"127.0.1.{1 + index % ADDRESSES}", 0)
-        return socket.create_connection(self._address, STALL_SECONDS, source_address=source)
+        return socket.create_connection(self._address, STALL_SECONDS, source_address=(_source(index), 0))
 
     def _other(self, peer: Peer, frame: bytes) -> None:
         if self._moves:
@@ -109,3 +132,7 @@ class MovingClients(Clients):
         self._last = time.monotonic()
         self._latest = max(self._latest, due)
         heappush(self._due, (due, peer.index))
+
+
+def _source(index: int) -> str:
+    return f"127.0.1.{1 + index % ADDRESSES}"
