@@ -62,7 +62,7 @@ from streampush.server.tasks import run
 from streampush.server.wire import encode_delivery
 from streampush.store.keeping import Keeping, MemoryKeeping, SqliteKeeping
 from streampush.store.retrying import Retries
-from streampush.supervised import Supervised
+from streampush.supervised import DRAINING, Supervised
 
 SUPERVISOR_DEADLINE = 4.0
 """Seconds for the supervisor's answer for all workers; it waits 2 s for one that hangs."""
@@ -105,7 +105,7 @@ class Parts:
         self._around_connections = self._connection_surroundings()
         self.draining = Flag()
         probed = ProbeWatch(config.probe.interval, config.probe.failures)
-        self.health = Health({"draining": self.draining, "store": self.keeping.reason, "probe": probed})
+        self.health = Health({DRAINING: self.draining, "store": self.keeping.reason, "probe": probed})
         self.reports = OwnReports(self.health, self.registry, reactor.seconds)
         self.probe = self._make_probe(probed)
         self.port = config.listen.port  # for devices; 0 until the kernel has given one

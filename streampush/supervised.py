@@ -21,6 +21,9 @@ from zope.interface import implementer
 
 FOLDER_VARIABLE: Final = "STREAMPUSH_SUPERVISOR"
 NUMBER_VARIABLE: Final = "STREAMPUSH_WORKER"
+DRAINING: Final = "draining"
+"""The check of a worker's readiness that says: it sends its connections away, and takes no more. Its reasons begin with it."""
+
 LIFELINE: Final = 0
 """The file descriptor of the pipe: standard input, which a server does not need."""
 

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Final
 
 from streampush.backoff import doubled
+from streampush.supervised import DRAINING
 from streampush.supervisor.times import SILENT_ASKS, Times
 
 REFUSED_START: Final = 1
@@ -108,6 +109,13 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True)
+class Avoid:
+    """No new connections are to go to these workers, and to no others: they send theirs away, and end or refuse."""
+
+    numbers: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """The worker is to be asked whether it is ready; `answered` or `unanswered` must follow, unless it dies."""
 
@@ -147,7 +155,7 @@ class Over:
     """All workers are gone, as they were told."""
 
 
-Order = Start | Park | Ask | Stop | Hurry | Kill | GiveUp | Over
+Order = Start | Park | Avoid | Ask | Stop | Hurry | Kill | GiveUp | Over
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,8 @@ class Worker:
     deaths: int = 0
     """In a row, each soon behind a start."""
     reasons: tuple[str, ...] = ()
+    leaving: bool = False
+    """It, or the process before it, said last that it sends its connections away."""
 
 
 @dataclass(slots=True)
@@ -204,6 +214,7 @@ class Roster:
         self._orders: list[Order] = []
         self._led = False  # the first worker has shown that one can start, or has failed otherwise than by refusing to
         self._ended = False
+        self._avoided: frozenset[int] = frozenset()
 
     def worker(self, number: int) -> Worker:
         """The one with this number, from 1 on."""
@@ -221,6 +232,7 @@ class Roster:
         if worker.state not in _ASKED:
             return
         worker.heard, worker.silent, worker.reasons = True, 0, reasons
+        worker.leaving = any(reason.startswith(f"{DRAINING}:") for reason in reasons)
         self._move(worker, Happened.SAID_UNREADY if reasons else Happened.SAID_READY)
         worker.due = now + self._times.ask_interval
         self._lead(now)
@@ -292,6 +304,7 @@ class Roster:
         if not self._ended and self.stopping and all(worker.state is State.GONE for worker in self.workers):
             self._ended = True
             self._orders.append(Over())
+        self._avoid()
         orders, self._orders = tuple(self._orders), []
         return orders
 
@@ -308,6 +321,13 @@ class Roster:
         return counts
 
     # ------------------------------------------------------------------------------------------------------------------- inside
+
+    def _avoid(self) -> None:
+        leaving = frozenset(worker.number for worker in self.workers if worker.leaving)
+        avoided = leaving if len(leaving) < len(self.workers) else frozenset()
+        if avoided != self._avoided:
+            self._avoided = avoided
+            self._orders.append(Avoid(avoided))
 
     def _due(self, worker: Worker, now: float) -> Order:
         if worker.state is State.BACKOFF:

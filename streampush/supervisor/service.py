@@ -29,6 +29,7 @@ from streampush.observe.log import LineObserver
 from streampush.rest.asking import NoAnswer
 from streampush.rest.reports import ReportSite
 from streampush.supervised import Told
+from streampush.supervisor.doors import Doors
 from streampush.supervisor.figures import SupervisorFigures
 from streampush.supervisor.merging import MergedReports
 from streampush.supervisor.process import WorkerProcess
@@ -36,6 +37,7 @@ from streampush.supervisor.queues import Queue, bind_all, close_all
 from streampush.supervisor.roster import (
     ALIVE,
     Ask,
+    Avoid,
     Death,
     GiveUp,
     Hurry,
@@ -51,6 +53,7 @@ from streampush.supervisor.roster import (
 )
 from streampush.supervisor.shares import settings, worker_name
 from streampush.supervisor.sockets import WorkerSockets
+from streampush.supervisor.steering import BY_ADDRESS
 from streampush.supervisor.succession import SupervisorSuccession
 from streampush.supervisor.times import Times
 
@@ -104,6 +107,7 @@ class Supervisor(Service):
         self.roster = Roster(config.node.workers, self._times, random.random)
         self._processes: dict[int, WorkerProcess] = {}
         self._queues: list[list[Queue]] = []
+        self._doors = Doors([[]], by_address=False)
         self._sockets = WorkerSockets(reactor, config, environ, self._times.ask_deadline)
         self._port: IListeningPort | None = None
         self._alarm: IDelayedCall | None = None
@@ -115,7 +119,7 @@ class Supervisor(Service):
             reactor,
             config,
             launch or Launch((), {}, "", "nobody knows how this process was started"),
-            queues=lambda: self._queues,
+            queues=lambda: self._doors.listening(),
             ready=self._all_ready,
             leave=self._leave,
         )
@@ -139,6 +143,8 @@ class Supervisor(Service):
             self._check_descriptors()
             found = replace(self._inherited, sockets={**self._inherited.sockets, **self._succession.ask()})
             self._queues = bind_all(self._config, self._config.node.workers, found.sockets)
+            by_address = self._config.listen.steering == BY_ADDRESS
+            self._doors = Doors(self._queues, by_address=by_address, inherited=tuple(found.sockets))
             found.close()  # each worker has a copy
         except ConfigError as error:
             self._refuse(error)
@@ -283,6 +289,8 @@ class Supervisor(Service):
                 self._start(number)
             case Park(number):
                 self._park(number)
+            case Avoid(numbers):
+                self._doors.avoid(numbers)
             case Ask(number):
                 Deferred.fromCoroutine(self._ask(number)).addErrback(self._failed)
             case Stop(number, early):
@@ -305,8 +313,7 @@ class Supervisor(Service):
         try:
             if os.path.exists(place.socket):
                 os.unlink(place.socket)  # of a process that was killed
-            for queue in self._queues[number - 1]:
-                queue.listen()
+            self._doors.open(number)
             process.start(self._reactor, command, self._environ, place, self._queues[number - 1], self._log_descriptor)
         except OSError as error:
             self._log.error("{worker} cannot be started: {problem}", worker=self._named(number), problem=str(error))
@@ -316,11 +323,10 @@ class Supervisor(Service):
         self._log.info("{worker} starts as process {pid}", worker=self._named(number), pid=process.pid)
 
     def _park(self, number: int) -> None:
-        for queue in self._queues[number - 1]:
-            try:
-                queue.park()
-            except OSError as error:  # a low port, and the right to bind it was given up
-                self._log.warn("what waits for {worker} goes on waiting: {problem}", worker=self._named(number), problem=str(error))
+        try:
+            self._doors.park(number)
+        except OSError as error:  # a low port, and the right to bind it was given up
+            self._log.warn("what waits for {worker} goes on waiting: {problem}", worker=self._named(number), problem=str(error))
 
     async def _ask(self, number: int) -> None:
         worker = self.roster.worker(number)

@@ -27,7 +27,8 @@ NOTHING_TO_RELEASE: Final = 5.0
 
 
 class SupervisorSuccession:
-    """`queues` are this supervisor's, `ready` says whether all workers are, `leave` ends this process for a successor's sake."""
+    """`queues` are this supervisor's, with their workers' numbers, `ready` says whether all workers are, `leave` ends this process
+    for a successor's sake."""
 
     _log = Logger(namespace="streampush.handover")
     release_time = NOTHING_TO_RELEASE
@@ -38,7 +39,7 @@ class SupervisorSuccession:
         config: Config,
         launch: Launch,
         *,
-        queues: Callable[[], list[list[Queue]]],
+        queues: Callable[[], list[tuple[int, Queue]]],
         ready: Callable[[], tuple[bool, tuple[str, ...]]],
         leave: Callable[[int], None],
     ) -> None:
@@ -125,13 +126,13 @@ class SupervisorSuccession:
     # ------------------------------------------------------------------------------------------------------------ being followed
 
     def shares(self) -> list[Share]:
-        """For the incumbent: the queues. One that is parked does not listen, and the successor binds another."""
+        """For the incumbent: the queues, in the order in which they began to listen. One that is parked does not, and the successor
+        binds another."""
         found: dict[str, Share] = {}
-        for number, pair in enumerate(self._queues(), 1):
-            for queue in pair:
-                name = queue.name if queue.is_shared else f"{queue.name}.{number}"
-                if not check_listening(queue.socket):
-                    found.setdefault(name, Share(name, queue.socket.fileno(), foreign=queue.is_shared))
+        for number, queue in self._queues():
+            name = queue.name if queue.is_shared else f"{queue.name}.{number}"
+            if not check_listening(queue.socket):
+                found.setdefault(name, Share(name, queue.socket.fileno(), foreign=queue.is_shared))
         return list(found.values())
 
     async def release(self) -> None:

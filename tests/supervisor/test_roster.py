@@ -14,6 +14,7 @@ from streampush.supervisor.roster import (
     ALIVE,
     TABLE,
     Ask,
+    Avoid,
     Death,
     GiveUp,
     Happened,
@@ -369,3 +370,45 @@ def test_whatever_happens_a_worker_has_one_process_and_a_stop_ends_all(actions: 
             made.died(number, Death(0), now)
         obey()
         assert ended
+
+
+LEAVING = ("draining: another process takes over",)
+
+
+def avoided(made: Roster, now: float) -> list[frozenset[int]]:
+    return [order.numbers for order in made.advance(now) if isinstance(order, Avoid)]
+
+
+def test_a_worker_that_leaves_is_avoided_until_the_next_one_is_ready() -> None:
+    made = serving(3)
+    made.answered(2, LEAVING, 2.0)
+    assert avoided(made, 2.0) == [frozenset({2})]
+    made.answered(2, LEAVING, 2.1)
+    assert avoided(made, 2.1) == []
+    made.died(2, Death(None, SIGTERM), 3.0)
+    assert Start(2) in made.advance(3.0)
+    made.answered(2, (), 4.0)
+    assert avoided(made, 4.0) == [frozenset()]
+
+
+def test_a_worker_that_is_drained_and_serves_again_is_avoided_meanwhile() -> None:
+    made = serving(2)
+    made.answered(1, ("probe: late", "draining: this node is being drained"), 2.0)
+    assert avoided(made, 2.0) == [frozenset({1})]
+    made.answered(1, (), 3.0)
+    assert avoided(made, 3.0) == [frozenset()]
+
+
+def test_workers_that_are_not_ready_for_another_reason_are_not_avoided() -> None:
+    made = serving(2)
+    made.answered(1, ("store: Redis is away",), 2.0)
+    assert avoided(made, 2.0) == []
+
+
+def test_where_all_leave_none_is_avoided() -> None:
+    made = serving(2)
+    made.answered(1, LEAVING, 2.0)
+    made.answered(2, LEAVING, 2.0)
+    assert avoided(made, 2.0) == []
+    made.answered(2, (), 3.0)
+    assert avoided(made, 3.0) == [frozenset({1})]

@@ -5,9 +5,15 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import ssl
+import sys
+import unittest
 from itertools import count
 from unittest import SkipTest
 
+from streampush.protocol import codec
+from streampush.protocol import messages as m
+from streampush.protocol.framing import FrameDecoder, encode_frame
 from tests.forked import Forked
 from tests.integration.handing_over import EXTRA, HandoverTestCase, Publisher
 from tests.redis_server import NOT_HERE, PROGRAM, shared_server
@@ -116,6 +122,32 @@ class ServingTests(SeveralTestCase):
                 continue
             finally:
                 connection.close()
+
+
+class LeavingTests(SeveralTestCase):
+    def welcomed(self, launched: Launched, device: str) -> tuple[ssl.SSLSocket, str]:
+        """A device that does not leave when it is told to, and which worker has it."""
+        tls = self.handshake(self.connect(launched), device)
+        tls.sendall(encode_frame(codec.encode(m.Hello(), 1)))
+        decoder = FrameDecoder()
+        while not (frames := decoder.feed(tls.recv(65536))):
+            pass
+        assert isinstance(frames[0], bytes)
+        _, welcome = codec.decode(frames[0])
+        assert isinstance(welcome, m.Welcome)
+        return tls, welcome.node
+
+    @unittest.skipUnless(sys.platform == "linux", "the kernel picks the worker")
+    def test_a_worker_that_leaves_gets_no_new_connections(self) -> None:
+        launched = self.serving(2, "session.drain_timeout=60")
+        tls, leaving = self.welcomed(launched, "phone-1")
+        os.kill(launched.pids[leaving], signal.SIGTERM)
+        launched.until_event("{worker} is {state}", worker=leaving, state="unready")
+        found = {self.welcomed(launched, f"tablet-{number}")[1] for number in range(DEVICES)}
+        self.assertEqual(found, {"n-1", "n-2"} - {leaving})
+        tls.close()
+        launched.until_event("has left", worker=leaving)
+        launched.until_ready(leaving)
 
 
 class DeathTests(SeveralTestCase):

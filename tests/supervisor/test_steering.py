@@ -17,7 +17,7 @@ import pytest
 from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.framing import encode_frame
-from streampush.supervisor.steering import steer_by_address
+from streampush.supervisor.steering import Group, steer_by_address
 from tests.redis_server import NOT_HERE, PROGRAM, shared_server
 from tests.supervisor.launching import TIMEOUT, SupervisorTestCase
 
@@ -107,9 +107,79 @@ def test_connections_of_a_worker_that_is_parked_go_to_the_others(sockets: list[s
     assert all(taker(sockets, source) == first[source] for source in stayed)
 
 
+def takers(sockets: list[socket.socket]) -> Counter[int]:
+    """Which sockets get the connections of many addresses, numbered from 1 on."""
+    return Counter(taker(sockets, source) + 1 for source in ADDRESSES)
+
+
+@linux
+def test_a_worker_that_is_avoided_gets_nothing_and_the_others_share_it(sockets: list[socket.socket]) -> None:
+    group = Group(WORKERS, by_address=False, listening=(1, 2, 3))
+    assert group.steer(sockets[0], {2})
+    share = takers(sockets)
+    assert set(share) == {1, 3}
+    assert min(share.values()) > len(ADDRESSES) / 4
+    assert group.steer(sockets[0], {1, 2})
+    assert set(takers(sockets)) == {3}
+    assert group.steer(sockets[0], ())
+    assert set(takers(sockets)) == {1, 2, 3}
+
+
+@linux
+def test_where_all_are_to_be_avoided_none_is(sockets: list[socket.socket]) -> None:
+    group = Group(WORKERS, by_address=False, listening=(1, 2, 3))
+    assert group.steer(sockets[0], {1, 2, 3})
+    assert set(takers(sockets)) == {1, 2, 3}
+
+
+@linux
+def test_whose_own_worker_is_not_avoided_stays_with_it(sockets: list[socket.socket]) -> None:
+    group = Group(WORKERS, by_address=True, listening=(1, 2, 3))
+    assert group.steer(sockets[0], ())
+    first = {source: taker(sockets, source) for source in ADDRESSES}
+    assert set(first.values()) == {0, 1, 2}
+    assert group.steer(sockets[0], {2})
+    assert set(takers(sockets)) == {1, 3}
+    assert all(taker(sockets, source) == first[source] for source in ADDRESSES if first[source] != 1)
+    assert group.steer(sockets[0], ())
+    assert all(taker(sockets, source) == first[source] for source in ADDRESSES)
+
+
+@linux
+def test_the_last_one_takes_the_number_of_one_that_is_closed_as_in_the_kernel(sockets: list[socket.socket]) -> None:
+    group = Group(WORKERS, by_address=False, listening=(1, 2, 3))
+    port = sockets[0].getsockname()
+    fresh = socket.socket(sockets[0].family)
+    fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sockets[0].family == socket.AF_INET6:
+        fresh.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    fresh.bind(port)
+    fresh.setblocking(False)
+    sockets[0].close()
+    sockets[0] = fresh
+    group.closed(1)
+    assert group.order == (3, 2)
+    assert group.steer(sockets[2], {2})
+    assert set(takers(sockets[1:])) == {2}  # of those two: the third
+    fresh.listen(16)
+    group.listens(1)
+    for avoided in (1, 2, 3):
+        assert group.steer(sockets[2], {avoided})
+        assert set(takers(sockets)) == {1, 2, 3} - {avoided}
+
+
+@linux
+def test_more_workers_than_can_be_configured_fit_a_program(sockets: list[socket.socket]) -> None:
+    group = Group(64, by_address=True, listening=range(1, 65))
+    assert group.steer(sockets[0], {7})
+
+
 def test_where_the_system_has_no_such_thing_it_says_so() -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         assert not steer_by_address(sock, WORKERS)
+        assert not Group(WORKERS, by_address=False, listening=(1, 2)).steer(sock, ())
+        assert not Group(WORKERS, by_address=False, listening=(1, 2)).steer(sock, {1})
+        assert not Group(WORKERS, by_address=False).steer(sock, ())
 
 
 @unittest.skipIf(PROGRAM is None, NOT_HERE)
