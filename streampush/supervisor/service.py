@@ -290,7 +290,7 @@ class Supervisor(Service):
             case Park(number):
                 self._park(number)
             case Avoid(numbers):
-                self._doors.avoid(numbers)
+                self._avoid(numbers)
             case Ask(number):
                 Deferred.fromCoroutine(self._ask(number)).addErrback(self._failed)
             case Stop(number, early):
@@ -327,6 +327,11 @@ class Supervisor(Service):
             self._doors.park(number)
         except OSError as error:  # a low port, and the right to bind it was given up
             self._log.warn("what waits for {worker} goes on waiting: {problem}", worker=self._named(number), problem=str(error))
+
+    def _avoid(self, numbers: frozenset[int]) -> None:
+        self._doors.avoid(numbers)
+        avoided = ", ".join(self._named(number) for number in sorted(numbers))
+        self._log.info("new connections go to all workers{but}", but=f" but {avoided}" if avoided else "")
 
     async def _ask(self, number: int) -> None:
         worker = self.roster.worker(number)

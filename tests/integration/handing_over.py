@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from pathlib import Path
 from typing import Any
 
 from streampush.handover.successor import Succession, ask
@@ -79,6 +80,49 @@ class Process:
         if self.process.poll() is None:
             self.process.kill()
         self._reader.join(TIMEOUT)
+
+
+class Listening:
+    """A device of the reference client's as a process, which has its place in its channel. What it prints is read as it comes: one
+    that cannot print takes no more messages, and these leave the log at its limit."""
+
+    def __init__(self, root: Path, name: str, port: int) -> None:
+        words = ["listen", "--dir", str(root), "--device", name, "--json", "--host", "127.0.0.1", "--port", str(port)]
+        self._process = Forked("streampush", words, root, os.environ)
+        self._payloads: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self._payloads.put(json.loads(line)["payload"])
+        self._payloads.put(None)
+
+    def until_connected(self) -> None:
+        """It says so first."""
+        said = self._process.stderr.readline()
+        assert said.startswith(b"connected to"), said
+
+    def until(self, last: str) -> list[str]:
+        """What it was given, up to this payload."""
+        got: list[str] = []
+        while not got or got[-1] != last:
+            payload = self._payloads.get(timeout=TIMEOUT)
+            if payload is None:
+                raise AssertionError(f"the device ended behind {got[-3:]}: {self._process.stderr.read()!r}")
+            got.append(payload)
+        return got
+
+    def send_signal(self, number: int) -> None:
+        """As Popen's."""
+        self._process.send_signal(number)
+
+    def end(self) -> None:
+        """As Process.end."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._reader.join(TIMEOUT)
+        self._process.communicate(timeout=TIMEOUT)
 
 
 class Publisher(threading.Thread):
@@ -170,37 +214,18 @@ class HandoverTestCase(ForkedTestCase):
         with sock, context.wrap_socket(sock, server_hostname="localhost"):
             return
 
-    def device(self, name: str, port: int) -> Forked:
-        """A device of the reference client's, which prints a JSON object for each message."""
-        words = ["listen", "--dir", str(self.root), "--device", name, "--json", "--host", "127.0.0.1", "--port", str(port)]
-        process = Forked("streampush", words, self.root, os.environ)
+    def device(self, name: str, port: int) -> Listening:
+        """A device that is connected."""
+        listening = Listening(self.root, name, port)
+        self.addCleanup(listening.end)
+        listening.until_connected()
+        return listening
 
-        def end() -> None:
-            if process.poll() is None:
-                process.kill()
-            process.communicate(timeout=TIMEOUT)
-
-        self.addCleanup(end)
-        assert process.stderr is not None
-        said = process.stderr.readline()
-        self.assertTrue(said.startswith(b"connected to"), said)
-        return process
-
-    def payloads(self, device: subprocess.Popen[bytes] | Forked, last: str) -> list[str]:
-        """What the device was given, up to this payload."""
-        assert device.stdout is not None
-        got: list[str] = []
-        for line in device.stdout:
-            got.append(json.loads(line)["payload"])
-            if got[-1] == last:
-                return got
-        raise AssertionError(f"the device ended behind {got[-3:]}")
-
-    def nothing_was_lost(self, publisher: Publisher, device: subprocess.Popen[bytes] | Forked) -> None:
+    def nothing_was_lost(self, publisher: Publisher, device: Listening) -> None:
         """The publisher ends: none of its requests was refused, and the device was given all that was stored."""
         publisher.finish()
         self.assertEqual(publisher.refused, [])
-        got = self.payloads(device, publisher.stored[-1])
+        got = set(device.until(publisher.stored[-1]))
         self.assertEqual([text for text in publisher.stored if text not in got], [])
 
     def kill(self, process: Process) -> None:

@@ -9,7 +9,7 @@ import unittest
 
 from streampush.handover.wire import encode
 from streampush.store.sqlite.file import FileLock
-from tests.integration.handing_over import HandoverTestCase, Publisher
+from tests.integration.handing_over import HandoverTestCase, Listening, Publisher
 from tests.redis_server import NOT_HERE, PROGRAM, RedisServer
 
 
@@ -209,14 +209,14 @@ class LostSuccessorTests(HandoverTestCase):
         second.until("taken over from")
         self.healthy(rest)
 
-    def still_delivers(self, rest: int, device: object) -> None:
+    def still_delivers(self, rest: int, device: Listening) -> None:
         publisher = Publisher(rest, "device:phone-1")
         publisher.start()
         while not publisher.stored:
             self.healthy(rest)
         publisher.finish()
         self.assertEqual(publisher.refused, [])
-        self.payloads(device, publisher.stored[-1])  # type: ignore[arg-type]
+        device.until(publisher.stored[-1])
 
 
 class LostIncumbentTests(HandoverTestCase):

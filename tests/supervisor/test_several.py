@@ -14,10 +14,9 @@ from unittest import SkipTest
 from streampush.protocol import codec
 from streampush.protocol import messages as m
 from streampush.protocol.framing import FrameDecoder, encode_frame
-from tests.forked import Forked
-from tests.integration.handing_over import EXTRA, HandoverTestCase, Publisher
+from tests.integration.handing_over import EXTRA, Listening, Publisher
 from tests.redis_server import NOT_HERE, PROGRAM, shared_server
-from tests.supervisor.launching import TIMEOUT, Launched, SupervisorTestCase
+from tests.supervisor.launching import Launched, SupervisorTestCase
 
 WORKERS = ("n-1", "n-2", "n-3")
 DEVICES = 12
@@ -44,19 +43,12 @@ class SeveralTestCase(SupervisorTestCase):
     def three(self, *settings: str) -> Launched:
         return self.serving(3, *settings)
 
-    def listening(self, launched: Launched, name: str) -> Forked:
-        """A device of the reference client's, as a process; it has its place in the channel."""
-        port = str(launched.stream_port)
-        words = ["listen", "--dir", str(self.root), "--device", name, "--json", "--host", "127.0.0.1", "--port", port]
-        process = Forked("streampush", words, self.root, os.environ)
-
-        def end() -> None:
-            process.kill()
-            process.communicate(timeout=TIMEOUT)
-
-        self.addCleanup(end)
-        self.assertTrue(process.stderr.readline().startswith(b"connected to"))
-        return process
+    def listening(self, launched: Launched, name: str) -> Listening:
+        """A device that is connected."""
+        listening = Listening(self.root, name, launched.stream_port)
+        self.addCleanup(listening.end)
+        listening.until_connected()
+        return listening
 
     def pushed(self, launched: Launched) -> Publisher:
         """A publisher under way."""
@@ -73,10 +65,10 @@ class SeveralTestCase(SupervisorTestCase):
             publisher.join(0.05)
             self.assertTrue(publisher.is_alive())
 
-    def nothing_is_lost(self, publisher: Publisher, device: Forked) -> None:
+    def nothing_is_lost(self, publisher: Publisher, device: Listening) -> None:
         """Whatever was answered with success arrived, and nobody was refused a connection."""
         publisher.finish()
-        got = HandoverTestCase.payloads(self, device, publisher.stored[-1])  # type: ignore[arg-type]  # a test case, too
+        got = set(device.until(publisher.stored[-1]))
         self.assertEqual([text for text in publisher.stored if text not in got], [])
         self.assertEqual([why for why in publisher.refused if "ConnectionRefused" in why], [])
 
@@ -142,12 +134,12 @@ class LeavingTests(SeveralTestCase):
         launched = self.serving(2, "session.drain_timeout=60")
         tls, leaving = self.welcomed(launched, "phone-1")
         os.kill(launched.pids[leaving], signal.SIGTERM)
-        launched.until_event("{worker} is {state}", worker=leaving, state="unready")
+        launched.until_event("new connections go to all workers", but=f" but {leaving}")
         found = {self.welcomed(launched, f"tablet-{number}")[1] for number in range(DEVICES)}
         self.assertEqual(found, {"n-1", "n-2"} - {leaving})
         tls.close()
         launched.until_event("has left", worker=leaving)
-        launched.until_ready(leaving)
+        launched.until_event("new connections go to all workers", but="")
 
 
 class DeathTests(SeveralTestCase):
@@ -196,5 +188,5 @@ class DeathTests(SeveralTestCase):
         self.assertEqual(again.readiness()["ready"], True)
         self.go_on(publisher)
         publisher.finish()
-        got = HandoverTestCase.payloads(self, device, publisher.stored[-1])  # type: ignore[arg-type]  # a test case, too
+        got = set(device.until(publisher.stored[-1]))
         self.assertEqual([text for text in publisher.stored if text not in got], [])
