@@ -105,7 +105,10 @@ class Wire:
             if (asked.epoch, asked.offset, asked.last_message_id if offset else "") != (epoch, offset, held):
                 self._world.broken("I4", f"{self._phone.name} {channel}: {asked} is recovered as {answer}, there is {entry}")
         by_cursor = asked is None or not asked.epoch  # and a cursor may be of a log that the device has never heard of
-        if follow is None or (by_cursor and follow.epoch != epoch and self._phone.truth.disasters):
+        # or a backup has lost it, and as the device has forgotten its positions it begins anew at the newest, by a greeting that it
+        # does not get: then the next one finds the place of that; but for its own channel, which begins at the oldest
+        begun_unheard = follow is not None and follow.doubtful and channel != self._phone.device_channel
+        if follow is None or (by_cursor and self._phone.truth.disasters and (begun_unheard or follow.epoch != epoch)):
             self._phone.follows[channel] = Follow(epoch, offset)
         elif follow.epoch == epoch:
             self._must_have("I4", answer, follow)
