@@ -1,14 +1,18 @@
 """Many idle mutual-TLS connections on one machine, over several workers and one Redis: `twistd streampush --workers N`.
 
-Time to connect all, memory of a connection, CPU of heartbeats; then one worker is ended (SIGTERM): it tells its devices when
-to come again, and they do: time until all are back. Workers, Redis and clients share all cores. Each process, of the server and
-of the clients, must keep within its limit of file descriptors. Clients come from many addresses of 127.0.1.0/24.
+Time to connect all, memory of a connection, CPU of heartbeats; then one worker is told to drain (`streampush drain`): it tells
+its devices when to come to another one, and they do: time until all are back. Workers, Redis and clients share all cores. Each
+process, of the server and of the clients, must keep within its limit of file descriptors. Clients come from many addresses of
+127.0.1.0/24.
 """
 
 from __future__ import annotations
 
+import hashlib
+import http.client
+import json
 import os
-import signal
+import secrets
 import subprocess
 import sys
 import time
@@ -25,6 +29,7 @@ from bench.servers import TWISTD, Server, configuration, cpu_of, free_port, memo
 
 KIB = 1024
 WORKERS = f"{OURS} workers"
+NODE = "many"
 SETTLE_SECONDS = 2.0
 START_SECONDS = 60.0
 PARALLEL = 32
@@ -40,6 +45,8 @@ class Processes:
     supervisor: Server
     redis: Server
     count: int
+    log: Path
+    key: str
 
     def workers(self) -> list[int]:
         """Process ids, in the order of their start. Raises LoadError if they do not all come."""
@@ -50,6 +57,17 @@ class Processes:
                 raise LoadError(f"{len(found)} of {self.count} workers have started")
             time.sleep(0.1)
         return [int(each) for each in found]
+
+    def drain(self, number: int) -> None:
+        """Orders this worker, from 1 on, to send its devices to the others. Raises LoadError."""
+        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
+        port = next(line["rest_port"] for line in lines if "rest_port" in line)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+        connection.request("POST", f"/v1/nodes/{NODE}-{number}/drain", headers={"Authorization": f"Bearer {self.key}"})
+        status = connection.getresponse().status
+        connection.close()
+        if status != http.client.OK:
+            raise LoadError(f"the order to drain is answered with {status}")
 
     def settle(self) -> None:
         """Returns when all workers have started and come to rest. Raises LoadError."""
@@ -77,9 +95,11 @@ def start_workers(ring: Arena, redis: Server, workers: int, connections: int, he
     directory = ring.credentials.root / f"workers-{port}"
     directory.mkdir()
     limits = {"max_connections": 2 * connections + workers, "max_per_address": 2 * connections + workers}
-    settings = {**settings_of(redis, "many"), "admission": limits}
+    settings = {**settings_of(redis, NODE), "admission": limits}
+    key = f"sp_{secrets.token_hex(16)}"
     toml = directory / "streampush.toml"
-    toml.write_text(configuration(ring.credentials, port, heartbeat, settings))
+    may = f'\n[[rest.keys]]\nname = "bench"\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"\nscopes = ["nodes"]\n'
+    toml.write_text(configuration(ring.credentials, port, heartbeat, settings) + may)
     command = [sys.executable, TWISTD, "--nodaemon", "--pidfile=", "streampush", "--config", str(toml), "--workers", str(workers)]
     log = directory / "log"
     with log.open("w") as output:
@@ -87,7 +107,7 @@ def start_workers(ring: Arena, redis: Server, workers: int, connections: int, he
     server = Server(WORKERS, process, port, log)
     ring.servers.append(ring.stack.enter_context(server))
     server.wait_until_listening()
-    processes = Processes(server, redis, workers)
+    processes = Processes(server, redis, workers, log, key)
     processes.settle()
     return processes
 
@@ -115,10 +135,10 @@ def beating(processes: Processes, loads: list[Load], seconds: float) -> tuple[fl
 
 
 def moving(processes: Processes, loads: list[Load], patience: float) -> list[Moved]:
-    """One worker is ended, and its devices come back."""
+    """One worker is drained, and its devices come to the others."""
     for load in loads:
         load.start("move", patience=patience)
-    os.kill(processes.workers()[0], signal.SIGTERM)
+    processes.drain(1)
     return [load.answer() for load in loads]
 
 
@@ -137,7 +157,7 @@ def tell_moved(report: Report, moved: list[Moved], facts: dict[str, object]) -> 
 def main(arguments: list[str] | None = None) -> None:
     sizes = (
         ("--connections", 20_000, "connections"),
-        ("--workers", 3, "workers, each for its share and that of one that is ended"),
+        ("--workers", 3, "workers, each for its share and that of one that is drained"),
         ("--clients", 2, "client processes, each for its share"),
         ("--seconds", 60, "length of the measurement of heartbeats"),
         ("--alone", 10, "seconds to measure without connections"),

@@ -91,6 +91,14 @@ class MovingClients(Clients):
             else:
                 self._secure(raw, self._credentials.device(index), device_name(index), index, None)
 
+    def _handshake(self, peer: Peer) -> None:
+        try:
+            super()._handshake(peer)
+        except OSError:
+            if not self._moves:
+                raise
+            self._ended(peer)
+
     def _become_ready(self, peer: Peer) -> None:
         super()._become_ready(peer)
         self._last = time.monotonic()

@@ -24,6 +24,9 @@ MOST_REST: Final = 0.03
 SPAN: Final = 2.0
 """Seconds at least, over which the process's CPU time is shared out among those who came."""
 
+LONG_SPAN: Final = 10.0
+"""Seconds in which so few came that what was used is what the process uses without them."""
+
 SPANS: Final = 5
 """The mean of what comes with a handshake goes back about so many spans."""
 
@@ -102,7 +105,7 @@ class _Rest:
     def __init__(self, cpu: Callable[[], float]) -> None:
         self._cpu = cpu
         self._mean = _Mean(SPANS)
-        self._usual = 0.0  # CPU seconds a second while few come
+        self._usual = _Mean(SPANS)  # CPU seconds a second while few come
         self._began: tuple[float, float] | None = None  # the span, in monotonic and in CPU seconds
         self._came = 0
         self._shaken = 0.0
@@ -117,18 +120,19 @@ class _Rest:
         if self._began is not None:
             self._came += 1
             self._shaken += seconds
-            if now - self._began[0] < SPAN:
+            span = now - self._began[0]
+            if span < (SPAN if self._came >= MEASURED_AFTER else LONG_SPAN):
                 return
-            self._share_out(now - self._began[0], self._cpu() - self._began[1])
+            self._share_out(span, self._cpu() - self._began[1])
         self._began = (now, self._cpu())
         self._came, self._shaken = 0, 0.0
 
     def _share_out(self, span: float, used: float) -> None:
         if self._came >= MEASURED_AFTER:
-            each = (used - self._usual * span - self._shaken) / self._came
+            each = (used - self._usual.value * span - self._shaken) / self._came
             self._mean.add(min(max(each, 0.0), MOST_REST))
         else:
-            self._usual = max(0.0, used - self._shaken - self._came * self.cost) / span
+            self._usual.add(max(0.0, used - self._shaken - self._came * self.cost) / span)
 
 
 class _Mean:

@@ -192,6 +192,8 @@ class Worker:
     reasons: tuple[str, ...] = ()
     leaving: bool = False
     """It, or the process before it, said last that it sends its connections away."""
+    busy_until: float = 0.0
+    """Of one that leaves: to tell many thousands is all that a process can do, and no answer does not mean that it hangs."""
 
 
 @dataclass(slots=True)
@@ -232,7 +234,10 @@ class Roster:
         if worker.state not in _ASKED:
             return
         worker.heard, worker.silent, worker.reasons = True, 0, reasons
-        worker.leaving = any(reason.startswith(f"{DRAINING}:") for reason in reasons)
+        leaving = any(reason.startswith(f"{DRAINING}:") for reason in reasons)
+        if leaving and not worker.leaving:
+            worker.busy_until = now + self._times.stop_deadline
+        worker.leaving = leaving
         self._move(worker, Happened.SAID_UNREADY if reasons else Happened.SAID_READY)
         worker.due = now + self._times.ask_interval
         self._lead(now)
@@ -241,6 +246,9 @@ class Roster:
         """A worker did not answer a question in time. Harmless if it comes too late."""
         worker = self.worker(number)
         if worker.state not in _ASKED:
+            return
+        if worker.leaving and now < worker.busy_until:
+            worker.due = now + self._times.ask_interval
             return
         worker.silent += 1
         late = worker.silent >= SILENT_ASKS if worker.heard else now >= worker.started_at + self._times.start_deadline
@@ -334,6 +342,7 @@ class Roster:
             self._move(worker, Happened.STARTED)
             worker.incarnation += 1
             worker.heard, worker.silent, worker.started_at, worker.reasons = False, 0, now, ()
+            worker.busy_until = 0.0
             worker.due = now + self._times.ask_interval
             return Start(worker.number)
         worker.due = math.inf  # until the answer, or the death

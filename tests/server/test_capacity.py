@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from streampush.server.capacity import (
     ASSUMED_COST,
     ASSUMED_REST,
+    LONG_SPAN,
     MEASURED_AFTER,
     MOST_REST,
     SPAN,
@@ -101,10 +102,19 @@ def test_what_the_process_did_before_they_came_is_not_theirs() -> None:
 def test_few_who_come_say_nothing_of_what_each_costs() -> None:
     process = Process()
     used = capacity(process=process)
-    for number in range(MEASURED_AFTER - 1):
-        used.made(0.001, number * SPAN / (MEASURED_AFTER - 1), resumed=False)
+    for number in range(MEASURED_AFTER):
+        used.made(0.001, number * LONG_SPAN / (MEASURED_AFTER - 1), resumed=False)
         process.cpu += 0.1
     assert used.rest_cost == ASSUMED_REST
+
+
+def test_those_who_come_slowly_are_counted_until_they_are_enough() -> None:
+    process = Process()
+    used = capacity(process=process)
+    for number in range(1000):  # 9 a second; now and then the process does something long
+        used.made(0.001, number / 9, resumed=False)
+        process.cpu += 0.005 + 0.1 * (number % 100 == 50)
+    assert used.rest_cost == pytest.approx(0.005, rel=0.3)
 
 
 def test_other_work_that_began_with_a_storm_is_not_all_put_on_it_and_is_soon_forgotten() -> None:

@@ -412,3 +412,23 @@ def test_where_all_leave_none_is_avoided() -> None:
     assert avoided(made, 2.0) == []
     made.answered(2, (), 3.0)
     assert avoided(made, 3.0) == [frozenset({1})]
+
+
+def test_a_worker_that_leaves_may_be_too_busy_to_answer_for_as_long_as_a_stop_may_take() -> None:
+    made = serving(2)
+    made.answered(2, LEAVING, 2.0)
+    for second in range(3, int(TIMES.stop_deadline) + 2):
+        made.unanswered(2, float(second))
+    assert made.worker(2).state is State.UNREADY
+    for second in range(SILENT_ASKS):
+        made.unanswered(2, TIMES.stop_deadline + 2.0 + second)
+    assert made.worker(2).state is State.HUNG
+
+
+def test_the_process_behind_one_that_left_is_found_when_it_hangs() -> None:
+    made = serving(2)
+    made.answered(2, LEAVING, 2.0)
+    made.died(2, Death(None, SIGTERM), 3.0)
+    made.advance(3.0)
+    made.unanswered(2, 3.0 + TIMES.start_deadline)
+    assert made.worker(2).state is State.HUNG
