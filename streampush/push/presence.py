@@ -10,7 +10,7 @@ the end of a session is ignored when a newer one has begun elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -26,6 +26,11 @@ LEASE_INTERVALS = 3
 
 class _Cancellable(Protocol):
     def cancel(self) -> object: ...
+
+
+OVER_MS: Final = 10**12
+"""Milliseconds, as the age of a connection that is gone: whatever another process has was made later. It may have been made since
+that was asked, and a device that is told 1006 by mistake stays away for good."""
 
 
 class _Entry:
@@ -237,9 +242,10 @@ class Presence:
             return True
         return False
 
-    async def _begin(self, entry: _Entry, session: Session) -> None:
+    async def _begin(self, entry: _Entry, session: Session, age_ms: int | None = None) -> None:
         await self._enter()
-        age_ms = max(0, self._wall_ms() - session.connected_at_ms)
+        if age_ms is None:
+            age_ms = max(0, self._wall_ms() - session.connected_at_ms)
         generation = await self._store.begin_session(session, age_ms)
         if not generation:
             self._give_up(entry, session)
@@ -261,7 +267,7 @@ class Presence:
         session, close = over
         if entry.stored is None or entry.stored.session_id != session.session_id:
             if entry.wanted is None and not await self._is_elsewhere(device_id):
-                await self._begin(entry, session)  # it came and went while the store was slow: its close is kept nevertheless
+                await self._begin(entry, session, OVER_MS)  # it came and went while the store was slow: its close is kept
             elif entry.over is over:
                 entry.over = None
             return

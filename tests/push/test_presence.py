@@ -137,6 +137,16 @@ def test_connection_that_is_gone_before_the_store_answers_replaces_none_on_anoth
     assert (stage.present(), stage.last_close()) == ("S2", None)
 
 
+def test_connection_that_is_gone_replaces_none_that_is_made_elsewhere_while_it_is_asked_for(stage: Stage) -> None:
+    stage.presence.began(replace(session(1), connected_at_ms=stage.now_ms))
+    stage.presence.ended("d", "S1", close(1))
+    stage.turn()
+    stage.slow.finish()  # there was none elsewhere
+    stage.now(stage.memory.begin_session(replace(session(2), run="elsewhere")))
+    assert stage.rest() == ["forget_former", "begin_session"]
+    assert (stage.present(), stage.last_close()) == ("S2", None)
+
+
 def test_session_of_a_connection_that_is_older_than_one_elsewhere_does_not_begin_and_its_owner_is_told(stage: Stage) -> None:
     stage.now(stage.memory.begin_session(session(2, node="elsewhere")))
     early = replace(session(1), connected_at_ms=stage.now_ms - 60_000)
