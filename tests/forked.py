@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -92,7 +93,8 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """If it lives."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # ended meanwhile: its parent is the fork server, which does not wait for us
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """SIGTERM."""
