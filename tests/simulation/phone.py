@@ -105,10 +105,7 @@ class Wire:
             if (asked.epoch, asked.offset, asked.last_message_id if offset else "") != (epoch, offset, held):
                 self._world.broken("I4", f"{self._phone.name} {channel}: {asked} is recovered as {answer}, there is {entry}")
         by_cursor = asked is None or not asked.epoch  # and a cursor may be of a log that the device has never heard of
-        # or a backup has lost it, and as the device has forgotten its positions it begins anew at the newest, by a greeting that it
-        # does not get: then the next one finds the place of that; but for its own channel, which begins at the oldest
-        begun_unheard = follow is not None and follow.doubtful and channel != self._phone.device_channel
-        if follow is None or (by_cursor and self._phone.truth.disasters and (begun_unheard or follow.epoch != epoch)):
+        if follow is None or (by_cursor and follow.epoch != epoch and self._phone.truth.disasters):
             self._phone.follows[channel] = Follow(epoch, offset)
         elif follow.epoch == epoch:
             self._must_have("I4", answer, follow)
@@ -238,9 +235,6 @@ class Phone:
         self.durable: set[str] = set()  # those of them that the server is asked to keep
         self.follows: dict[str, Follow] = {}
         self.got: set[str] = set()  # message ids that the application has processed, in all its lives
-        self._done_with: set[tuple[str, str]] = (
-            set()
-        )  # channel and message id, answered for good in this life: never to be given again
         self.client: TappedClient | None = None
         self.stopped = False  # the client has given up by itself
         self.wire: Wire | None = None
@@ -271,7 +265,6 @@ class Phone:
         world = self.world
         self._clock = ProcessClock(world.clock)
         self._in_hand.clear()
-        self._done_with.clear()
         self._asking.clear()
         self.stopped = False
         self.client = TappedClient(
@@ -328,16 +321,11 @@ class Phone:
         """What is still scheduled."""
         return self._clock.pending()
 
-    def _forget_answers(self, channel: str) -> None:
-        """The client has no memory of the channel any more."""
-        self._done_with = {answered for answered in self._done_with if answered[0] != channel}
-
     # ------------------------------------------------------------------------------------------------------ seen on the wire
 
     def begins_anew(self, channel: str) -> None:
         """The application has asked for the channel from a certain place on: what it has, or works on, may come again."""
         self._in_hand.pop(channel, None)
-        self._forget_answers(channel)
         follow = self.follows.get(channel)
         if follow is not None:
             follow.handed = 0
@@ -392,7 +380,6 @@ class Phone:
         self.durable.discard(topic)
         self.follows.pop(topic, None)
         self._in_hand.pop(topic, None)
-        self._forget_answers(topic)
         Deferred.fromCoroutine(self.client.unsubscribe(topic)).addErrback(lambda failure: failure.trap(ClientError))
 
     def _catch_up(self) -> None:
@@ -457,7 +444,6 @@ class Phone:
         elif isinstance(event, SubscriptionLost):
             self._refused.add(event.channel)
             self._in_hand.pop(event.channel, None)
-            self._forget_answers(event.channel)
             if event.channel not in self.topics:
                 self.follows.pop(event.channel, None)  # a backend wanted it, and wants it no longer
             self._clock.callLater(RESUBSCRIBE, self._resubscribe, event.channel)
@@ -495,8 +481,6 @@ class Phone:
         if known:
             del self._in_hand[message.channel]
         self.got.add(message_id)
-        if known:
-            self._done_with.add((message.channel, message_id))
         if follow is not None and known:
             follow.done[message_id] = message.offset
         if habits.put_off <= choice < habits.put_off + habits.reject:
@@ -519,8 +503,6 @@ class Phone:
         if channel in self._in_hand:
             world.broken("I3", f"{self.name} is given {channel} {message.offset} while it works on another")
         self._in_hand[channel] = message.message_id
-        if (channel, message.message_id) in self._done_with:  # in whatever log: docs/protocol.md section 11.6
-            world.broken("I2", f"{self.name} is given {channel} {message.offset} {message.message_id}, which it has answered")
         follow = self.follows.get(channel)
         if follow is None:
             return None  # it was unfollowed while this was under way

@@ -27,7 +27,8 @@ class Kind:
     """What a device is like.
 
     `topics` are followed besides its own channels; `durable`: the server keeps these subscriptions. `forgetful`: its application
-    remembers no position over a restart. `choosy`: it takes no message that begins with "poison".
+    remembers no position over a restart. `choosy`: it takes no message that begins with "poison". `puts_off`: now and then it asks
+    for a message later.
     """
 
     device: str
@@ -36,6 +37,7 @@ class Kind:
     durable: bool
     forgetful: bool
     choosy: bool
+    puts_off: bool = True
 
     @property
     def channels(self) -> frozenset[str]:
@@ -43,8 +45,9 @@ class Kind:
         return frozenset({f"device:{self.device}", *self.topics, *((f"user:{self.user}",) if self.user else ())})
 
 
-def kinds(number: int, topics: list[str]) -> list[Kind]:
-    """So many devices of every kind: two devices a user, every fourth device belongs to nobody."""
+def kinds(number: int, topics: list[str], *, put_off: bool = True) -> list[Kind]:
+    """So many devices of every kind: two devices a user, every fourth device belongs to nobody. `put_off` False: none asks for a
+    message later."""
     return [
         Kind(
             f"phone-{n}",
@@ -52,7 +55,8 @@ def kinds(number: int, topics: list[str]) -> list[Kind]:
             tuple(topics[: 1 + n % len(topics)]),
             durable=n % 2 == 0,
             forgetful=n % 6 == 4,
-            choosy=n % 5 == 2,
+            choosy=put_off and n % 5 == 2,
+            puts_off=put_off,
         )
         for n in range(number)
     ]
@@ -119,7 +123,7 @@ class Phone:
     async def _take(self, message: Message) -> None:
         text = message.payload.decode()
         later = self.kind.choosy and text.startswith("poison")
-        if message.message_id not in self._asked and self._random.random() < LATER:
+        if self.kind.puts_off and message.message_id not in self._asked and self._random.random() < LATER:
             later = True
         self._journal.write(
             "got",
