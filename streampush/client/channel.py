@@ -3,12 +3,15 @@
 Theory of operation. `seen` is the highest offset taken, `reached` the highest that the application is through with; between the
 two lies what waits or is in work. `later` holds the offsets that the application wants again: answered with RETRY_LATER, and
 not taken otherwise since. While there are any, `position`, from which the application would resume after a restart, stays in
-front of the first of them, and a reconnect asks for the server's cursor, which knows how often each was tried.
+front of the first of them.
 
 An acknowledgement is cumulative, so nothing is acknowledged beyond what waits, is in work, or was wanted again on an earlier
 connection. Only what was answered with RETRY_LATER on this connection (`held`) does not stand in the way: the server knows.
 
-docs/protocol.md sections 10.4 (repeats), 10.5 (acknowledging) and 11.1 (positions).
+Offsets tell a repeat as long as the log is the same. In another log, or one that was put back, everything behind the place that
+was proven comes as new, and what the application has of it is known by its id: `answered`.
+
+docs/protocol.md sections 10.4 (repeats), 10.5 (acknowledging), 11.1 (positions) and 11.6 (repeats that offsets do not tell).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from streampush.client.answered import Answered
 from streampush.protocol.messages import Ack, BacklogEnd, Delivery, Position, Resume, Subscribed
 from streampush.protocol.terms import LossReason, Outcome
 
@@ -51,10 +55,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Repositioned:
-    """A mark: delivery goes on behind `answer.offset`; `back`: offsets up to there mean something else from now on."""
+    """A mark: delivery goes on behind `answer.offset`.
+
+    `back`: offsets behind there mean something else from now on. `proven`: up to there the log is the same, and nothing is lost.
+    `exact`: the application asked for that place. `processed`: how far it was, as it had said by then, in the log before.
+    """
 
     answer: Subscribed
     back: bool
+    proven: bool = False
+    exact: bool = False
+    processed: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -68,11 +79,14 @@ class Channel:
     epoch: str = ""  # of the log that the server delivers from
     seen: int = 0
     sent: int = 0  # highest offset that the server may be answered about
+    proven: int = 0  # the position of the greeting
     processed: int = 0  # highest offset answered as PROCESSED
     later: dict[int, str] = field(default_factory=dict)  # offset to message id
     held: set[int] = field(default_factory=set)  # of `later`: the server of this connection knows
     again: set[int] = field(default_factory=set)  # of `later`: delivered again, waits or is in work
+    answered: Answered = field(default_factory=Answered)
     pending_back: int = 0  # marks that go back, still in the queue: no acknowledgement until they are through
+    before_back: dict[int, str] = field(default_factory=dict)  # `later` in the log that the first of these marks ends
     named: bool = False  # a Subscribed has come on this connection
     new_epoch: bool = False  # and a later one named another epoch: acknowledgements must say which they mean
     backlog_ended: bool = False
@@ -97,8 +111,8 @@ class Channel:
 
     def take(self, delivery: Delivery) -> Taken:
         """What the delivery is, and remembers that it came."""
-        offset = delivery.offset
-        if offset > self.sent:
+        offset, first = delivery.offset, delivery.offset > self.sent
+        if first:
             if self.later:  # deliveries come in order: what was left out now is gone for good
                 self._drop([other for other in self.later if self.sent < other < offset])
             self.sent = offset
@@ -107,7 +121,7 @@ class Channel:
             if delivery.recalls and self.later:
                 self._drop([other for other, message_id in self.later.items() if message_id == delivery.recalls])
             return Taken.NEW
-        if self._other(delivery):
+        if self._other(delivery, first=first):
             self._drop([offset])
             return Taken.NEW
         if offset in self.later and offset not in self.again:
@@ -116,18 +130,19 @@ class Channel:
         self.owes = True
         return Taken.REPEAT
 
-    def _other(self, delivery: Delivery) -> bool:
-        """Whether another message was at this offset before: the log was put back to an older state.
-
-        Only what was in work since the last greeting can be undone so; a position that was sent is proven by its id.
-        """
-        offset, current, reached = delivery.offset, self.current, self.reached
+    def _other(self, delivery: Delivery, *, first: bool) -> bool:
+        """Whether another message was at this offset before: the log was put back to an older state. The position of our greeting
+        was proven, and all in front of it; what is behind is known by its id when it comes again. `first`: on this connection."""
+        offset, message_id, current, reached = delivery.offset, delivery.message_id, self.current, self.reached
         if current is not None and current.epoch == self.epoch and current.delivery.offset == offset:
-            known = current.delivery.message_id
-            current.undone = known != delivery.message_id
+            current.undone = current.delivery.message_id != message_id
+            known = not current.undone
+        elif first and offset > self.proven:
+            known = self.later.get(offset) == message_id or self.answered.outcome(message_id) is not None
         else:
-            known = reached.last_message_id if reached.offset == offset and reached.epoch == self.epoch else ""
-        return bool(known) and known != delivery.message_id and not self._waits(delivery)
+            here = offset == reached.offset and reached.epoch == self.epoch
+            known = not here or reached.last_message_id in ("", message_id)
+        return not known and not self._waits(delivery)
 
     def _waits(self, delivery: Delivery) -> bool:
         """Whether it is in the queue: it has come before."""
@@ -135,19 +150,18 @@ class Channel:
 
     def begin(self, answer: Subscribed, *, exact: bool) -> Repositioned:
         """Delivery goes on where the answer says. `exact`: the application asked for that place, also if it lies behind."""
+        proven = not self.named and self._proven(answer)
         if not self.named:
-            if self._proves_us(answer):
+            if proven and self.position == self.reached and self.position.epoch == self.epoch:
                 self._rename(answer.epoch)
             answer = self._doubted(answer)
         elif answer.epoch != self.epoch and answer.recovered and answer.offset >= self.sent:
             return self._goes_on(answer)
         other_log = bool(self.epoch) and self.epoch != answer.epoch
         back = other_log or answer.loss in _GOES_BACK or (exact and answer.offset < self.seen)
+        mark = Repositioned(answer, back, proven, exact, self.processed)
         if back:
-            self.pending_back += 1
-            self.seen = answer.offset
-            self.processed = 0
-            self._drop(list(self.later))
+            self._go_back(answer.offset, proven=proven)
         else:  # the server is done with what lies in front, by whatever way
             self._drop([offset for offset in self.later if offset <= answer.offset])
         self.held.clear()
@@ -156,11 +170,21 @@ class Channel:
         self.durable = answer.durable
         self.seen = max(self.seen, answer.offset)
         self.sent = answer.offset
+        self.proven = self.position.offset
         self.epoch = answer.epoch
         self.backlog_ended = False
         self.acks.clear()
         self.owes = self.processed > 0  # what was said on the last connection may not have arrived
-        return Repositioned(answer, back)
+        return mark
+
+    def _go_back(self, offset: int, *, proven: bool) -> None:
+        """What lies behind the offset is judged anew, when the queue has come to the mark."""
+        if not self.pending_back:
+            self.before_back = dict(self.later)
+        self.pending_back += 1
+        self.seen = offset
+        self.processed = min(self.processed, offset) if proven else 0
+        self._drop(list(self.later))
 
     def _goes_on(self, answer: Subscribed) -> Repositioned:
         """The log has another epoch from now on, and the same publications up to where we are: docs/protocol.md section 11.5."""
@@ -169,13 +193,13 @@ class Channel:
         self.owes = self.processed > 0
         return Repositioned(answer, back=False)
 
-    def _proves_us(self, answer: Subscribed) -> bool:
-        """Whether our position of a former epoch was proven by its id. Where something was put off we have taken more than what is
-        proven: the log may have other messages there."""
+    def _proven(self, answer: Subscribed) -> bool:
+        """Whether our position of a former epoch was proven: nothing is lost. Where something was put off we have taken more than
+        that; whether the log has the same there, the ids tell."""
         own = self.position
         whole = answer.recovered or answer.loss is LossReason.EXPIRED  # what expired lies behind it
-        proven = whole and (answer.offset, answer.last_message_id) == (own.offset, own.last_message_id)
-        return proven and bool(own.last_message_id) and own == self.reached and own.epoch == self.epoch
+        same = (answer.offset, answer.last_message_id) == (own.offset, own.last_message_id)
+        return whole and same and own.epoch not in ("", answer.epoch) and (bool(own.last_message_id) or not own.offset)
 
     def _rename(self, epoch: str) -> None:
         """What was of the epoch before is of this one."""
@@ -184,6 +208,9 @@ class Channel:
             self.reached = replace(self.reached, epoch=epoch)
         if self.position.epoch == former:
             self.position = replace(self.position, epoch=epoch)
+        for number, entry in enumerate(self.queue):
+            if isinstance(entry, Repositioned) and entry.answer.epoch == former:
+                self.queue[number] = replace(entry, answer=replace(entry.answer, epoch=epoch))
         for item in (*self.queue, self.current):
             if isinstance(item, Item) and item.epoch == former:
                 item.epoch = epoch
@@ -204,14 +231,17 @@ class Channel:
         self.queue.clear()
         self.acks.clear()
         self.held.clear()
+        if self.pending_back:  # nobody has come to the mark: the next greeting says it anew
+            self.later, self.before_back = self.before_back, {}
         self.pending_back = self.sent = 0
         self.named = self.new_epoch = self.backlog_ended = self.owes = False
         current = self.current
-        if current is None:
+        if current is not None:
+            current.held = False
+        if current is None or current.undone:
             self.again.clear()
             self.seen, self.epoch = self.reached.offset, self.reached.epoch
         else:
-            current.held = False
             self.again &= {current.delivery.offset}
             offset = current.delivery.offset
             self.seen = max(self.reached.offset, offset) if current.epoch == self.reached.epoch else offset
@@ -222,15 +252,18 @@ class Channel:
     def finished(self, item: Item, outcome: Outcome) -> bool:
         """The application is through with the item for now; whether the position moved."""
         self.current = None
-        if item.undone:
-            return False
         delivery = item.delivery
         offset = delivery.offset
-        self.again.discard(offset)
+        later = self.before_back if self.pending_back else self.later
         if outcome is not Outcome.RETRY_LATER:
-            self.later.pop(offset, None)
-        elif not self.pending_back:  # else it is of a log that is gone
-            self.later[offset] = delivery.message_id
+            self.answered.note(delivery.message_id, 0 if item.undone else offset, outcome)
+        if item.undone:
+            return False
+        self.again.discard(offset)
+        if outcome is Outcome.RETRY_LATER:
+            later[offset] = delivery.message_id
+        else:
+            later.pop(offset, None)
         if item.epoch != self.reached.epoch or offset >= self.reached.offset:
             self.reached = Position(item.epoch, offset, delivery.message_id)
         if not self.pending_back and offset <= self.sent:  # else its repeat will be acknowledged
@@ -239,8 +272,9 @@ class Channel:
             self.processed = max(self.processed, offset)
         return self._settle()
 
-    def done(self, offset: int) -> None:
-        """The application is done with what it had answered with DELIVERED, up to the offset."""
+    def done(self, message: Delivery) -> None:
+        """The application is done with what it had answered with DELIVERED, up to the message."""
+        offset = self.answered.processed(message.message_id, message.offset)
         if not self.pending_back and self.processed < offset <= self.reached.offset:
             self.processed = offset
             self.owes = True
@@ -250,12 +284,21 @@ class Channel:
         answer = mark.answer
         if mark.back:
             self.pending_back -= 1
+            self.before_back.clear()
+            self.answered.other_log(mark.processed)
+        if mark.exact:
+            self.answered.forget()
         if mark.back or not self.reached.epoch or answer.offset > self.reached.offset:
             self.reached = Position(answer.epoch, answer.offset, answer.last_message_id)
         if mark.back:
             self.position = self.reached
             return True
         return self._settle()
+
+    def caught_up(self) -> None:
+        """The backlog is out, and all of it is done."""
+        self.backlog_ended = True
+        self.answered.caught_up()
 
     def take_acks(self) -> list[Ack]:
         """What is to be acknowledged now."""
@@ -275,7 +318,11 @@ class Channel:
             self.again.discard(offset)
 
     def _settle(self) -> bool:
-        if self.later or self.position == self.reached:
+        if self.later or self.pending_back:  # a mark that goes back says where the position is
+            return False
+        if self.sent >= self.reached.offset:  # else some of it comes again, and is known by its id
+            self.answered.settle()
+        if self.position == self.reached:
             return False
         self.position = self.reached
         return True

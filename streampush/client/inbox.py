@@ -8,7 +8,8 @@ A message that the application cannot take now is acknowledged as RETRY_LATER, a
 it again, the application gets it again. What may be acknowledged when, and where to resume, is the business of `Channel`.
 
 When the connection is lost the queues are emptied, for the server will send it all again. Only what the application is
-working on goes on, and its repeat is recognised by the offset.
+working on goes on, and its repeat is recognised by the offset. In another log than before, what the application has answered is
+recognised by its id: it gets the same answer in its turn, and the application does not see it.
 
 docs/protocol.md sections 10 (flow) and 11 (recovery).
 """
@@ -186,11 +187,11 @@ class Inbox:
         channel.queue.clear()  # else its worker would go on beside that of a channel followed anew
         return True
 
-    def done(self, name: str, offset: int) -> None:
-        """The application is done with what it had answered with DELIVERED, up to the offset."""
-        channel = self._channels.get(name)
+    def done(self, message: Delivery) -> None:
+        """The application is done with what it had answered with DELIVERED, up to the message."""
+        channel = self._channels.get(message.channel)
         if channel is not None:
-            channel.done(offset)
+            channel.done(message)
             self._to_acknowledge[channel] = None
             self._wake()
 
@@ -228,7 +229,7 @@ class Inbox:
                 if isinstance(entry, Repositioned):
                     self._reposition(channel, entry)
                 elif isinstance(entry, BacklogEnd):
-                    channel.backlog_ended = True
+                    channel.caught_up()
                     self._emit(BacklogEnded(channel.name))
                 else:
                     await self._process(channel, entry)
@@ -241,7 +242,7 @@ class Inbox:
 
     async def _process(self, channel: Channel, item: Item) -> None:
         channel.current = item
-        outcome = await self._ask(item.delivery)
+        outcome = channel.answered.outcome(item.delivery.message_id) or await self._ask(item.delivery)
         if self._channels.get(channel.name) is not channel:
             return  # followed no longer
         self._release(item)
@@ -270,7 +271,7 @@ class Inbox:
             self._save(channel)
         if answer.loss is not LossReason.UNSPECIFIED:
             self._emit(PositionLost(channel.name, answer.loss, answer.lost_at_most))
-        elif old.epoch and old.offset and old.epoch != answer.epoch:
+        elif old.epoch and old.offset and old.epoch != answer.epoch and not mark.proven:
             self._emit(PositionLost(channel.name, LossReason.EPOCH_CHANGED, answer.lost_at_most))
 
     def _save(self, channel: Channel) -> None:

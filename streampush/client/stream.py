@@ -167,7 +167,7 @@ class StreamClient:
 
     def processed(self, message: m.Delivery) -> None:
         """The application is done with a message that it had answered with DELIVERED, and with all before it of the channel."""
-        self._inbox.done(message.channel, message.offset)
+        self._inbox.done(message)
 
     async def set_state(self, state: AppState, *, timeout: float | None = None) -> None:
         """Whether a person is looking at the application; told now, or with the next greeting. Raises as `publish` does."""

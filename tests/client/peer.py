@@ -91,9 +91,10 @@ class Peer:
         self.session.send(message, request_id)
         self.flush()
 
-    def deliver(self, channel: str, *offsets: int, size: int = 1) -> None:
+    def deliver(self, channel: str, *offsets: int, size: int = 1, name: str = "") -> None:
+        """`name`: what the ids of the messages begin with, in place of the channel."""
         for offset in offsets:
-            self.session.send(m.Delivery(channel, offset, f"{channel}-{offset}", b"x" * size))
+            self.session.send(m.Delivery(channel, offset, f"{name or channel}-{offset}", b"x" * size))
         self.flush()
 
     def raw(self, data: bytes) -> None:

@@ -10,21 +10,22 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.protocols.portforward import ProxyFactory
 
+from streampush.client import ClientTls, Message, Outcome, PositionLost, StreamClient
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
 from streampush.protocol.terms import LossReason
 from tests.integration.harness import WireClient, run
 from tests.integration.redis_nodes import RedisNodesCase
 from tests.redis_server import RedisServer, free_port
-from tests.support import device_issued
+from tests.support import authority, device_issued
 
 
 class Relay:
     """A port that leads to the one that `lead` names; a change ends all connections."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, port: int) -> None:
         self._connections: list[Any] = []
-        self._factory = ProxyFactory("127.0.0.1", server.port)
+        self._factory = ProxyFactory("127.0.0.1", port)
         self._factory.noisy = False
         build = self._factory.buildProtocol
 
@@ -55,11 +56,13 @@ class Relay:
         await self._port.stopListening()
 
 
-class FailoverTests(RedisNodesCase):
+class FailoverCase(RedisNodesCase):
+    """A node whose Redis has a replica; the way to them can be turned."""
+
     def redis(self) -> RedisServer:
         self.master = RedisServer().start()
         self.replica = RedisServer(f"replicaof 127.0.0.1 {self.master.port}").start()
-        self.relay = Relay(self.master)
+        self.relay = Relay(self.master.port)
         return self.master
 
     async def stop(self) -> None:
@@ -112,6 +115,8 @@ class FailoverTests(RedisNodesCase):
             if isinstance(message, m.Subscribed) and message.channel == channel:
                 return message
 
+
+class FailoverTests(FailoverCase):
     @run
     async def test_a_promoted_replica_with_other_messages_at_the_same_offsets_is_noticed(self) -> None:
         phone, backend = await self.device(), await self.publisher()
@@ -171,12 +176,88 @@ class FailoverTests(RedisNodesCase):
         assert phone.lost is None
 
 
+class PutOffTests(FailoverCase):
+    """The reference client is away while a replica is promoted, and its application has put one message off."""
+
+    def shared(self, name: str) -> tuple[str, ...]:
+        soon = ("reconnect.first_jitter=0.1", "reconnect.backoff_initial=0.1", "reconnect.backoff_max=0.2")
+        return (*super().shared(name), *soon, "reconnect.degraded_after=1000")
+
+    async def begin(self) -> WireClient:
+        """The phone is there; gives a publisher."""
+        assert self.node is not None
+        self.given: list[bytes] = []
+        self.lost: list[PositionLost] = []
+        self.came_back = False
+        self.way = Relay(self.node.port)
+        issued = device_issued("phone-1", "alice")
+        tls = ClientTls(authority().issued.certificate_pem, issued.certificate_pem, issued.key_pem)
+        address = ("localhost", self.way.port)
+        self.phone = StreamClient(reactor, [address], tls, on_message=self.take, on_event=self.hear)  # type: ignore[arg-type]
+        self.phone.start()
+        await self.phone.connected()
+        return await self.publisher()
+
+    async def stop(self) -> None:
+        await self.phone.stop()
+        await self.way.stop()
+        await super().stop()
+
+    async def take(self, message: Message) -> Outcome:
+        self.given.append(message.payload)
+        return Outcome.RETRY_LATER if message.payload == b"2" and not self.came_back else Outcome.PROCESSED
+
+    def hear(self, event: object) -> None:
+        if isinstance(event, PositionLost):
+            self.lost.append(event)
+
+    async def failed_over(self) -> None:
+        """While the phone is away."""
+        self.way.lead_to(free_port())
+        self.relay.lead(self.replica)
+        self.master.kill()
+        await self.counted("streampush_redis_failovers_total")
+
+    async def comes_back(self, *payloads: bytes) -> None:
+        """And is given this, and nothing else until all of it is acknowledged."""
+        assert self.node is not None
+        self.given.clear()
+        self.came_back = True
+        self.way.lead_to(self.node.port)
+        await self.until(lambda: len(self.given) >= len(payloads))
+        await self.until(lambda: self.on_replica("cur:phone-1", "device:phone-1") == self.on_replica("log:device:phone-1", "top"))
+        self.assertEqual(self.given, list(payloads))
+        self.assertEqual(self.lost, [])
+
+    @run
+    async def test_what_was_taken_behind_it_is_not_given_again(self) -> None:
+        backend = await self.begin()
+        await self.published(backend, b"1", b"2", b"3", b"4", b"5")
+        await self.until(lambda: len(self.given) == 5)
+        await self.replicated(5, 1)
+        await self.failed_over()
+        await self.published(backend, b"6")
+        await self.comes_back(b"2", b"6")
+
+    @run
+    async def test_other_messages_at_these_offsets_are_given(self) -> None:
+        backend = await self.begin()
+        await self.published(backend, b"1", b"2", b"3")
+        await self.until(lambda: len(self.given) == 3)
+        await self.replicated(3, 1)
+        await self.published(backend, b"lost 4", b"lost 5")
+        await self.until(lambda: len(self.given) == 5)
+        await self.failed_over()
+        await self.published(backend, b"4", b"5", b"6")
+        await self.comes_back(b"2", b"4", b"5", b"6")
+
+
 class CutOffTests(RedisNodesCase):
     """The way between one of two nodes and Redis is cut for a while; the other has its own."""
 
     def redis(self) -> RedisServer:
         server = super().redis()
-        self.relay = Relay(server)
+        self.relay = Relay(server.port)
         return server
 
     def shared(self, name: str) -> tuple[str, ...]:

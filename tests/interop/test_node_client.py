@@ -10,12 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shutil import which
 from typing import Any
 
 import pytest
+
+from tests.redis_server import NOT_HERE, PROGRAM, RedisServer
 
 CLIENT = Path(__file__).with_name("node")
 NODE = which("node")
@@ -95,8 +97,8 @@ class Lines:
 class Server(Lines):
     """A real `twistd streampush`; `port` and `rest` are where it listens."""
 
-    def __init__(self, directory: Path, deadline: float) -> None:
-        options = [f"--set={name}={value}" for name, value in SETTINGS.items()]
+    def __init__(self, directory: Path, deadline: float, settings: Mapping[str, object] = SETTINGS) -> None:
+        options = [f"--set={name}={value}" for name, value in settings.items()]
         config = directory / "streampush.toml"
         super().__init__([SCRIPTS / "twistd", "--nodaemon", "--pidfile=", "streampush", "--config", config, *options], deadline)
         try:
@@ -175,6 +177,26 @@ def play(directory: Path, foreign: Path, deadline: float) -> tuple[list[dict[str
     return steps, status
 
 
+def play_failovers(directory: Path, deadline: float, redis: RedisServer) -> tuple[list[dict[str, Any]], int]:
+    """Runs failover.js; each start of Redis begins a new epoch."""
+    settings = SETTINGS | {"store.backend": "redis", "store.url": redis.url, "store.publish_timeout": 30}
+    steps = []
+    server = Server(directory, deadline, settings)
+    try:
+        with Lines(node("failover.js", write_stage(directory, directory, server)), deadline) as client:
+            for line in client:
+                if line.get("need") == "fail over":
+                    redis.kill()
+                    redis.start()
+                    client.write({})
+                else:
+                    steps.append(line)
+            status = client.process.wait(client.left())
+    finally:
+        server.end()
+    return steps, status
+
+
 def check_vectors(*file: Path) -> tuple[int, dict[str, int], str]:
     """The exit status of vectors.js, its counts, and all that it said."""
     run = subprocess.run(node("vectors.js", *file), capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -204,3 +226,15 @@ def test_the_node_client_lives_with_a_real_server_through_disconnects_and_a_rest
     assert [step for step in steps if not step["ok"]] == []
     assert status == 0
     assert {"restartChangesTheEpoch", "goodbye"} <= {step["step"] for step in steps}
+
+
+@pytest.mark.skipif(PROGRAM is None, reason=NOT_HERE)
+def test_the_node_client_is_given_nothing_twice_over_failovers_with_a_message_put_off(tmp_path: Path) -> None:
+    redis = RedisServer("appendonly yes", "appendfsync always").start()
+    try:
+        steps, status = play_failovers(set_up(tmp_path / "site"), time.monotonic() + SECONDS, redis)
+    finally:
+        redis.stop()
+    print(*steps, sep="\n")  # pytest shows it if one failed
+    assert [step for step in steps if not step["ok"]] == []
+    assert (status, len(steps)) == (0, 5)

@@ -105,7 +105,10 @@ class Wire:
             if (asked.epoch, asked.offset, asked.last_message_id if offset else "") != (epoch, offset, held):
                 self._world.broken("I4", f"{self._phone.name} {channel}: {asked} is recovered as {answer}, there is {entry}")
         by_cursor = asked is None or not asked.epoch  # and a cursor may be of a log that the device has never heard of
-        if follow is None or (by_cursor and follow.epoch != epoch and self._phone.truth.disasters):
+        # or a backup has lost it, and as the device has forgotten its positions it begins anew at the newest, by a greeting that it
+        # does not get: then the next one finds the place of that; but for its own channel, which begins at the oldest
+        begun_unheard = follow is not None and follow.doubtful and channel != self._phone.device_channel
+        if follow is None or (by_cursor and self._phone.truth.disasters and (begun_unheard or follow.epoch != epoch)):
             self._phone.follows[channel] = Follow(epoch, offset)
         elif follow.epoch == epoch:
             self._must_have("I4", answer, follow)
@@ -194,6 +197,7 @@ class Wire:
         for number in range(last + 1, up_to + 1):
             if not self._phone.truth.excused(log[number], self._phone.name, self.link.server):
                 self._world.broken("I4", f"{self._phone.name} {channel}: {log[number]} is passed over behind {last}")
+            self._phone.left_out.add((channel, log[number].message_id))
 
 
 class TappedClient(StreamClient):
@@ -235,6 +239,9 @@ class Phone:
         self.durable: set[str] = set()  # those of them that the server is asked to keep
         self.follows: dict[str, Follow] = {}
         self.got: set[str] = set()  # message ids that the application has processed, in all its lives
+        self._done_with: set[tuple[str, str]] = (
+            set()
+        )  # channel and message id, answered for good in this life: never to be given again
         self.client: TappedClient | None = None
         self.stopped = False  # the client has given up by itself
         self.wire: Wire | None = None
@@ -244,6 +251,7 @@ class Phone:
         self._in_hand: dict[str, str] = {}  # message ids by channel
         self._put_off: dict[str, int] = {}
         self._put_off_at: set[tuple[str, int]] = set()  # channel and offset of the same
+        self.left_out: set[tuple[str, str]] = set()  # channel and message id, passed over by a server that need not send it then
         self._poison: set[str] = set()  # what the application can never take
         self._asking: set[str] = set()
         self.anew: set[str] = set()  # channels that it has asked for from a certain place on, whatever it has of them
@@ -265,6 +273,7 @@ class Phone:
         world = self.world
         self._clock = ProcessClock(world.clock)
         self._in_hand.clear()
+        self._done_with.clear()
         self._asking.clear()
         self.stopped = False
         self.client = TappedClient(
@@ -321,11 +330,16 @@ class Phone:
         """What is still scheduled."""
         return self._clock.pending()
 
+    def _forget_answers(self, channel: str) -> None:
+        """The client has no memory of the channel any more."""
+        self._done_with = {answered for answered in self._done_with if answered[0] != channel}
+
     # ------------------------------------------------------------------------------------------------------ seen on the wire
 
     def begins_anew(self, channel: str) -> None:
         """The application has asked for the channel from a certain place on: what it has, or works on, may come again."""
         self._in_hand.pop(channel, None)
+        self._forget_answers(channel)
         follow = self.follows.get(channel)
         if follow is not None:
             follow.handed = 0
@@ -380,6 +394,7 @@ class Phone:
         self.durable.discard(topic)
         self.follows.pop(topic, None)
         self._in_hand.pop(topic, None)
+        self._forget_answers(topic)
         Deferred.fromCoroutine(self.client.unsubscribe(topic)).addErrback(lambda failure: failure.trap(ClientError))
 
     def _catch_up(self) -> None:
@@ -444,6 +459,7 @@ class Phone:
         elif isinstance(event, SubscriptionLost):
             self._refused.add(event.channel)
             self._in_hand.pop(event.channel, None)
+            self._forget_answers(event.channel)
             if event.channel not in self.topics:
                 self.follows.pop(event.channel, None)  # a backend wanted it, and wants it no longer
             self._clock.callLater(RESUBSCRIBE, self._resubscribe, event.channel)
@@ -481,6 +497,8 @@ class Phone:
         if known:
             del self._in_hand[message.channel]
         self.got.add(message_id)
+        if known:
+            self._done_with.add((message.channel, message_id))
         if follow is not None and known:
             follow.done[message_id] = message.offset
         if habits.put_off <= choice < habits.put_off + habits.reject:
@@ -503,6 +521,8 @@ class Phone:
         if channel in self._in_hand:
             world.broken("I3", f"{self.name} is given {channel} {message.offset} while it works on another")
         self._in_hand[channel] = message.message_id
+        if (channel, message.message_id) in self._done_with:  # in whatever log: docs/protocol.md section 11.6
+            world.broken("I2", f"{self.name} is given {channel} {message.offset} {message.message_id}, which it has answered")
         follow = self.follows.get(channel)
         if follow is None:
             return None  # it was unfollowed while this was under way
@@ -510,7 +530,9 @@ class Phone:
         if known == message.offset or (known and not self.truth.disasters):  # what is undone may go out anew
             world.broken("I2", f"{self.name} is given {channel} {message.offset} {message.message_id} again")
         undone = self.truth.disasters and (channel, message.offset) in self._put_off_at  # another message is there now
-        if message.offset < follow.handed and message.message_id not in self._put_off and not undone:
+        # and what had expired may be alive by a clock that was set back, what was given up alive for a server that does not know that
+        late = message.message_id in self._put_off or (channel, message.message_id) in self.left_out
+        if message.offset < follow.handed and not late and not undone:
             world.broken("I3", f"{self.name} is given {channel} {message.offset} behind {follow.handed}")
         follow.handed = max(follow.handed, message.offset)
         return follow

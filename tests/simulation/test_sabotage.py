@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from streampush.client.answered import Answered
 from streampush.client.channel import Channel
 from streampush.client.inbox import Inbox
 from streampush.client.positions import MemoryPositions
@@ -226,10 +227,16 @@ def test_a_client_that_gives_repeats_to_its_application(monkeypatch: pytest.Monk
             disconnected(self)
             for channel in self._channels.values():
                 channel.seen = 0
+                channel.answered.forget()
 
         return sabotaged
 
     wrap(monkeypatch, Inbox, "disconnected", make)
+    found("I2", "I3")
+
+
+def test_a_client_that_does_not_know_its_messages_in_another_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answered, "outcome", lambda self, message_id: None)
     found("I2", "I3")
 
 
@@ -250,7 +257,9 @@ def test_a_client_that_remembers_a_position_before_the_application_has_the_messa
 
 def test_positions_that_are_not_kept_over_a_restart_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryPositions, "save", lambda self, channel, position: None)
-    found("I2", besides=("I4",))  # a client that asks from the cursor of the server on is not told of what it has lost
+    # I4 follows from it: a backup without the device's cursor begins the channel anew at the newest, in a greeting that the device
+    # does not get, and goes on from there in the next one. Only a saved position says that the device was further back (seed 28).
+    found("I2", besides=("I4",))
 
 
 def test_a_window_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.__main__ import run_block
+from tests.simulation.phone import Phone
 from tests.simulation.scenario import EXPECTED, RARE, Scenario, simulate
 
 SEEDS = 200
@@ -53,6 +54,14 @@ def test_a_seed_gives_the_same_course_in_every_process() -> None:
         courses.append(done.stdout)
     assert courses[0] == courses[1]
     assert len(courses[0].splitlines()) == 6
+
+
+@pytest.mark.usefixtures("collected")
+def test_devices_that_always_forget_their_positions_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    kill = Phone.kill
+    monkeypatch.setattr(Phone, "kill", lambda self, *, silently, forgetting=False: kill(self, silently=silently, forgetting=True))
+    for seed in range(20, 40):  # in 28 a greeting that nobody gets stores a place behind a backup
+        simulate(seed)
 
 
 @pytest.mark.usefixtures("collected")

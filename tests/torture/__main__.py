@@ -16,12 +16,16 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import task
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from tests.redis_server import NOT_HERE, PROGRAM
 from tests.torture.run import Plan, Result, Torture, as_json
+
+ENDED = 2
+"""The status of a run that was ended by a signal."""
 
 
 def say(text: str) -> None:
@@ -106,10 +110,19 @@ def main() -> None:
         status: list[int] = []
 
         async def run() -> None:
-            status.append(0 if await run_all(plans, json=a.json) else 1)
+            try:
+                status.append(0 if await run_all(plans, json=a.json) else 1)
+            except CancelledError:
+                say("ended     by a signal, nothing was judged")
+                status.append(ENDED)
+
+        def begin(reactor: Any) -> Deferred[None]:
+            running = Deferred.fromCoroutine(run())
+            reactor.addSystemEventTrigger("before", "shutdown", running.cancel)  # what was started is ended
+            return running
 
         try:
-            task.react(lambda _: Deferred.fromCoroutine(run()))
+            task.react(begin)
         except SystemExit as end:
             sys.exit(end.code or status[0])
 

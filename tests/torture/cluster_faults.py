@@ -76,8 +76,12 @@ class ClusterFaults(Faults):
         await self._recovered()
 
     async def _kill_redis(self) -> None:
-        """It has stored what it had answered, and nothing else is known."""
+        """It has stored what it had answered, and nothing else is known. Half of the devices lose the network then: they come back
+        over the new epoch, the others are told of it where they are."""
         self._cluster.redis.kill()
+        for phone in self._phones:
+            if self._chance.random() < 0.5:
+                phone.drop()
         await pause(self._chance.choice((0.0, 0.5, 3.0)))
         self._cluster.redis.start()
         await self._recovered()

@@ -27,8 +27,7 @@ class Kind:
     """What a device is like.
 
     `topics` are followed besides its own channels; `durable`: the server keeps these subscriptions. `forgetful`: its application
-    remembers no position over a restart. `choosy`: it takes no message that begins with "poison". `puts_off`: now and then it asks
-    for a message later.
+    remembers no position over a restart. `choosy`: it takes no message that begins with "poison".
     """
 
     device: str
@@ -37,7 +36,6 @@ class Kind:
     durable: bool
     forgetful: bool
     choosy: bool
-    puts_off: bool = True
 
     @property
     def channels(self) -> frozenset[str]:
@@ -45,9 +43,8 @@ class Kind:
         return frozenset({f"device:{self.device}", *self.topics, *((f"user:{self.user}",) if self.user else ())})
 
 
-def kinds(number: int, topics: list[str], *, put_off: bool = True) -> list[Kind]:
-    """So many devices of every kind: two devices a user, every fourth device belongs to nobody. `put_off` False: none asks for a
-    message later."""
+def kinds(number: int, topics: list[str]) -> list[Kind]:
+    """So many devices of every kind: two devices a user, every fourth device belongs to nobody."""
     return [
         Kind(
             f"phone-{n}",
@@ -55,8 +52,7 @@ def kinds(number: int, topics: list[str], *, put_off: bool = True) -> list[Kind]
             tuple(topics[: 1 + n % len(topics)]),
             durable=n % 2 == 0,
             forgetful=n % 6 == 4,
-            choosy=put_off and n % 5 == 2,
-            puts_off=put_off,
+            choosy=n % 5 == 2,
         )
         for n in range(number)
     ]
@@ -123,7 +119,7 @@ class Phone:
     async def _take(self, message: Message) -> None:
         text = message.payload.decode()
         later = self.kind.choosy and text.startswith("poison")
-        if self.kind.puts_off and message.message_id not in self._asked and self._random.random() < LATER:
+        if message.message_id not in self._asked and self._random.random() < LATER:
             later = True
         self._journal.write(
             "got",

@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 
 from tests.redis_server import NOT_HERE, PROGRAM
+from tests.torture.__main__ import ENDED
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER_RUN = "--workers 3 --kills 4 --freezes 1 --drains 1 --phones 8 --publishers 4 --rate 60 --seed 7 --json"
@@ -42,3 +43,16 @@ class ShortTortureTests(unittest.TestCase):
         if result["skipped"]:
             self.assertNotIn("fill", result["faults"])
             print(f"the disk was not filled: {result['skipped']}")
+
+    def test_ended_by_a_signal_it_ends_what_it_has_started_and_judges_nothing(self) -> None:
+        command = [sys.executable, "-m", "tests.torture", *["--fills", "0", "--phones", "2", "--publishers", "2"]]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+            assert run.stderr is not None
+            run.stderr.readline()  # the server is there
+            servers = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+            run.terminate()
+            said, errors = run.communicate(timeout=TIMEOUT)
+        self.assertEqual((run.returncode, said.split()[0]), (ENDED, "ended"), said + errors)
+        self.assertNotIn("Traceback", errors)
+        self.assertTrue(servers)
+        self.assertEqual([pid for pid in servers if Path(f"/proc/{pid}").exists()], [])

@@ -5,7 +5,7 @@
 const assert = require('node:assert/strict');
 const { encodeFrame } = require('./frames');
 const { encodeEnvelope } = require('./schema');
-const { Stage, refusal, say } = require('./scenario');
+const { play, refusal } = require('./scenario');
 const { enumeration } = require('./streampush');
 
 const Code = enumeration('Code');
@@ -475,22 +475,4 @@ const SCENARIOS = [
   goodbye,
 ];
 
-async function main() {
-  const stage = new Stage(process.argv[2]);
-  const cast = { stage, device: stage.client('device'), publisher: stage.client('publisher'), quiet: stage.client('quiet') };
-  for (const scenario of SCENARIOS) {
-    const began = performance.now();
-    try {
-      const saw = await scenario(cast);
-      say({ step: scenario.name, ok: true, ms: Math.round(performance.now() - began), ...saw });
-    } catch (error) {
-      say({ step: scenario.name, ok: false, error: error.stack });
-      return 1;
-    }
-    cast.device.forget();
-    cast.publisher.forget();
-  }
-  return 0;
-}
-
-main().then((status) => process.exit(status));
+play(SCENARIOS);

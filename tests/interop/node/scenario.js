@@ -151,4 +151,27 @@ function say(line) {
   console.log(JSON.stringify(line, (_, value) => (typeof value === 'bigint' ? value.toString() : value)));
 }
 
-module.exports = { Recording, Stage, refusal, say };
+async function playAll(scenarios) {
+  const stage = new Stage(process.argv[2]);
+  const cast = { stage, device: stage.client('device'), publisher: stage.client('publisher'), quiet: stage.client('quiet') };
+  for (const scenario of scenarios) {
+    const began = performance.now();
+    try {
+      const saw = await scenario(cast);
+      say({ step: scenario.name, ok: true, ms: Math.round(performance.now() - began), ...saw });
+    } catch (error) {
+      say({ step: scenario.name, ok: false, error: error.stack });
+      return 1;
+    }
+    cast.device.forget();
+    cast.publisher.forget();
+  }
+  return 0;
+}
+
+// Plays the scenarios on the stage that the command line names, and ends the process.
+function play(scenarios) {
+  playAll(scenarios).then((status) => process.exit(status));
+}
+
+module.exports = { play, refusal };

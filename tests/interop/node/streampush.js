@@ -1,6 +1,7 @@
 // A streampush client, written from docs/protocol.md and the schema alone: it shows that the page suffices. It keeps one connection
 // open, reconnects as it is advised, resumes its channels by position, and drops repeats. Left out: the degraded mode of short
-// connections (section 12), and repeating a request by itself on the advice RETRY (section 8).
+// connections (section 12), repeating a request by itself on the advice RETRY (section 8), and knowing again in another epoch what the
+// application is still at work on (section 11.6).
 'use strict';
 
 const { EventEmitter } = require('node:events');
