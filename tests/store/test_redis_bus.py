@@ -253,6 +253,16 @@ class BusTests(RedisTestCase, ContractBase):
         await self.until(lambda: ear.orders)
         assert ear.orders == [Order(OrderKind.REPLACED, "d", "", generation)]
 
+    async def test_of_two_connections_made_at_one_time_before_an_outage_none_is_told_to_stay_away(self) -> None:
+        """Nobody can say which is the live one: it comes back, and has the device then. With a longer time between them that is known."""
+        _, ear = await self.following("one", "news")
+        for between, kind in ((500, OrderKind.CLOSE), (-500, OrderKind.CLOSE), (1500, OrderKind.REPLACED)):
+            await self.store.begin_session(Session("d", "s1", "one"), 60_000)
+            assert await self.store.begin_session(Session("d", "s2", "two"), 60_000 - between)
+            await self.until(lambda: ear.orders)
+            assert [(order.kind, order.device_id) for order in ear.orders] == [(kind, "d")]
+            ear.orders.clear()
+
     async def test_a_former_run_of_a_node_that_still_listens_keeps_its_sessions_and_one_that_is_gone_does_not(self) -> None:
         bus, ear = await self.following("n/old", "news")
         await self.heard_itself(bus)
