@@ -237,9 +237,10 @@ class StreampushService(Service):
             for number, before in hurried.items():
                 signal.signal(number, before)
         await self.ports.stop_accepting()
-        if not await self.service.settle():
+        stored = await self.service.settle()
+        if not stored:
             self._log.error("the store is away: what devices acknowledged last is not stored, they get it again")
-        await self._stop_parts()
+        await self._stop_parts(store_answers=stored)
         sys.setswitchinterval(self._old_switch_interval)
         if self._old_hangup is not None:
             signal.signal(signal.SIGHUP, self._old_hangup)
@@ -281,10 +282,10 @@ class StreampushService(Service):
             self._parts.away.cut()
         await stopped
 
-    async def _stop_parts(self) -> None:
+    async def _stop_parts(self, *, store_answers: bool) -> None:
         self.service.receipts.stop()
         self._parts.lease.stop()
-        await self._parts.membership.stop()
+        await self._parts.membership.stop(tells=store_answers)
         self._parts.lag.stop()
         self._parts.clock_watch.stop()
         self._parts.retries.stop()

@@ -65,17 +65,20 @@ class Membership:
             self._announcing = True
             self._spawn(self._announce())
 
-    async def stop(self) -> None:
-        """The node is no longer there. Leaves no timer behind."""
+    async def stop(self, *, tells: bool = True) -> None:
+        """The node is no longer there. Leaves no timer behind. `tells`: the store is asked to forget it now, for as long as a write
+        may take; else its time runs out by itself."""
         self._stopped = True
         if self._call is not None:
             self._call.cancel()
             self._call = None
+        if not tells:
+            return
         record = self._member.describe()
         try:
             await self._store.retire_node(record.name, record.started_at_ms)
         except StoreUnavailable:
-            return  # its time runs out by itself
+            return
 
     async def _announce(self) -> None:
         record = self._member.describe()

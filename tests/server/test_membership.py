@@ -180,6 +180,13 @@ class MembershipTests(SynchronousTestCase):
         self.clock.advance(LEASE)
         self.assertEqual(self.living(), [])
 
+    def test_a_store_that_is_known_to_be_away_is_not_waited_for(self) -> None:
+        self.membership.start()
+        announced = len(self.slow.calls)
+        self.is_slow = True
+        self.successResultOf(Deferred.fromCoroutine(self.membership.stop(tells=False)))
+        self.assertEqual((len(self.slow.calls), self.clock.getDelayedCalls()), (announced, []))
+
 
 class NodeMemberTests(SynchronousTestCase):
     def setUp(self) -> None:
