@@ -402,7 +402,7 @@ class PutBackTests(InboxCase):
         self.say(m.Delivery("news", 1, "another", b"x"))
 
     def test_what_was_left_out_before_comes_behind_what_is_in_work(self) -> None:
-        """It had expired, say, and the server's clock was set back: nobody can tell that from a log that has another message there."""
+        """It had expired, and the clock was set back: nobody can tell that from a log that has another message there."""
         self.begin()
         self.deliver(1, 3)
         self.application.done()

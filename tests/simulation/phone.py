@@ -530,7 +530,7 @@ class Phone:
         if known == message.offset or (known and not self.truth.disasters):  # what is undone may go out anew
             world.broken("I2", f"{self.name} is given {channel} {message.offset} {message.message_id} again")
         undone = self.truth.disasters and (channel, message.offset) in self._put_off_at  # another message is there now
-        # and what had expired may be alive by a clock that was set back, what was given up alive for a server that does not know that
+        # and what was left out may be due again: by a clock that was set back, or as nobody remembers that it was given up
         late = message.message_id in self._put_off or (channel, message.message_id) in self.left_out
         if message.offset < follow.handed and not late and not undone:
             world.broken("I3", f"{self.name} is given {channel} {message.offset} behind {follow.handed}")

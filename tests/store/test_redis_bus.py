@@ -254,7 +254,7 @@ class BusTests(RedisTestCase, ContractBase):
         assert ear.orders == [Order(OrderKind.REPLACED, "d", "", generation)]
 
     async def test_of_two_connections_made_at_one_time_before_an_outage_none_is_told_to_stay_away(self) -> None:
-        """Nobody can say which is the live one: it comes back, and has the device then. With a longer time between them that is known."""
+        """Nobody can say which one is live: it comes back, and has the device then. With more time between them it is known."""
         _, ear = await self.following("one", "news")
         for between, kind in ((500, OrderKind.CLOSE), (-500, OrderKind.CLOSE), (1500, OrderKind.REPLACED)):
             await self.store.begin_session(Session("d", "s1", "one"), 60_000)

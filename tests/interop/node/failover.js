@@ -64,9 +64,11 @@ async function connectedOverAFailover({ stage, device, publisher }) {
   await stage.need('fail over');
   assert.equal((await told).recovered, true);
   await publisher.publish(NEWS, 'four');
-  await device.until('what was put off, and the new one', () => device.delivered.length === 5);
+  for (const number of [4, 5]) { // what was put off, and the new one, each answered when it comes: else it is lawfully repeated
+    await device.until('the next one', () => device.delivered.length >= number);
+    device.acknowledge(device.delivered[number - 1]);
+  }
   assert.deepEqual(device.texts(NEWS).sort(), [...texts, 'two', 'four'].sort());
-  device.delivered.slice(-2).forEach((delivery) => device.acknowledge(delivery));
   await device.settled();
   assert.deepEqual([device.repeated, device.losses, device.faults], [[], [], []]);
 }
