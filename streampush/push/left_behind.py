@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from twisted.logger import Logger
 
-from streampush.errors import StoreUnavailable
 from streampush.push.channels import Kind, kind_of
 from streampush.push.cursors import CursorWriter
-from streampush.push.ports import Delayer, PushMetrics, Spawner, Timer
+from streampush.push.ports import Delayer, PushMetrics, Spawner
+from streampush.push.rounds import Rounds
 from streampush.push.store_ports import Store
 from streampush.push.values import Head, Reach
 
@@ -72,42 +72,24 @@ class LeftBehind:
         self._cursors = cursors
         self._metrics = metrics
         self._clock = clock
-        self._call_later = call_later
-        self._spawn = spawn
-        self._running = False
-        self._timer: Timer | None = None
+        self._rounds = Rounds(INTERVAL, self._look, call_later=call_later, spawn=spawn)
         self._losses = _Losses()
         self._next_line = 0.0
 
     def start(self) -> None:
         """Begins to look. Starting twice is harmless."""
-        self._running = True
-        self._next()
+        self._rounds.start()
 
     def stop(self) -> None:
         """Ends it; a look that is under way is the last one."""
-        self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _next(self) -> None:
-        if self._running and self._timer is None:
-            self._timer = self._call_later(INTERVAL, self._begin)
-
-    def _begin(self) -> None:
-        self._timer = None
-        self._spawn(self._look())
+        self._rounds.stop()
 
     async def _look(self) -> None:
         try:
             for channel, floor in await self._store.take_trimmed(CHANNELS):
-                await self._look_at(channel, floor)
-        except StoreUnavailable:  # what was taken is not looked at
-            return
+                await self._look_at(channel, floor)  # where the store is away, what was taken is not looked at
         finally:
             self._tell()
-            self._next()
 
     async def _look_at(self, channel: str, floor: int) -> None:
         """The channel has dropped what was behind this floor."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from streampush.errors import StoreUnavailable
-from streampush.push.ports import Delayer, Spawner, Timer
+from streampush.push.ports import Delayer, Spawner
+from streampush.push.rounds import Rounds
 from streampush.push.standing import Standings, over
 from streampush.push.store_ports import MessageStore
 from streampush.push.under_way import UnderWay
@@ -45,37 +45,17 @@ class SecondLooks:
         self._standings = standings
         self._under_way = under_way
         self._wall_ms = wall_ms
-        self._call_later = call_later
-        self._spawn = spawn
-        self._running = False
-        self._timer: Timer | None = None
+        self._rounds = Rounds(INTERVAL, self._look, call_later=call_later, spawn=spawn)
         self._round = 0
         self._looked: dict[str, int] = {}  # by push id: the round in which it was seen first, or looked at last
 
     def start(self) -> None:
-        """Begins to look."""
-        if not self._running:
-            self._running = True
-            self._next()
+        """Begins to look. Starting twice is harmless."""
+        self._rounds.start()
 
     def stop(self) -> None:
         """Ends it; a look that is under way is the last one."""
-        self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _next(self) -> None:
-        if self._running and self._timer is None:
-            self._timer = self._call_later(INTERVAL, self._begin)
-
-    def _begin(self) -> None:
-        self._timer = None
-        orders = self._due()
-        if orders:
-            self._spawn(self._look(orders))
-        else:
-            self._next()
+        self._rounds.stop()
 
     def _due(self) -> list[PushOrder]:
         """Those that have waited since the round before, or longer."""
@@ -87,14 +67,11 @@ class SecondLooks:
         self._looked.update(dict.fromkeys(due, self._round))
         return [orders[push_id] for push_id in due]
 
-    async def _look(self, orders: Sequence[PushOrder]) -> None:
-        try:
-            for first in range(0, len(orders), AT_ONCE):
-                await self._look_at(orders[first : first + AT_ONCE])
-        except StoreUnavailable:  # they are looked at in a later round; before it is sent anew, each is looked at anyway
-            return
-        finally:
-            self._next()
+    async def _look(self) -> None:
+        """What a store that is away leaves out is looked at in a later round, and in any case before it is sent anew."""
+        orders = self._due()
+        for first in range(0, len(orders), AT_ONCE):
+            await self._look_at(orders[first : first + AT_ONCE])
 
     async def _look_at(self, orders: Sequence[PushOrder]) -> None:
         by_message: dict[str, list[PushOrder]] = {}
