@@ -131,11 +131,17 @@ class StreamClient:
         """Follows a channel, also over reconnects, until `unsubscribe`. `durable`: the server keeps the subscription, too.
 
         Begins behind `position`, or at `start`, or where this client or the server's cursor is. Raises as `publish` does, save
-        that nothing is tried again.
+        that nothing is tried again. Behind a RequestTimeout the channel is followed from there all the same, if the server still
+        answers so on this connection.
         """
         exact = position is not None or start is not Start.UNSPECIFIED
-        answer = await self._ask(self._inbox.request(channel, start, position, durable=durable), m.Subscribed, timeout)
-        self._line.heed(self._inbox.subscribed(answer, exact=exact))
+
+        def follow(answer: m.Subscribed) -> None:
+            self._line.heed(self._inbox.subscribed(answer, exact=exact))
+
+        request = self._inbox.request(channel, start, position, durable=durable)
+        answer = await self._ask(request, m.Subscribed, timeout, late=follow, about=channel)
+        follow(answer)
         return answer
 
     async def unsubscribe(self, channel: str, *, timeout: float | None = None) -> None:
@@ -147,6 +153,7 @@ class StreamClient:
         if self._inbox.durable(channel) and self.welcome is None:
             raise NotConnected("a durable subscription ends at the server")
         self._inbox.forget(channel)
+        self._requests.no_longer(channel)
         if self.welcome is not None:
             await self._ask(m.Unsubscribe(channel), m.Ok, timeout)
 
@@ -185,8 +192,16 @@ class StreamClient:
 
     # ------------------------------------------------------------------------------------------------------------- requests
 
-    async def _ask(self, request: m.Message, expected: type[R], timeout: float | None) -> R:
-        return await self._requests.ask(self._line.taking_requests().send, request, expected, timeout)
+    async def _ask(
+        self,
+        request: m.Message,
+        expected: type[R],
+        timeout: float | None,
+        *,
+        late: Callable[[R], None] | None = None,
+        about: str = "",
+    ) -> R:
+        return await self._requests.ask(self._line.taking_requests().send, request, expected, timeout, late=late, about=about)
 
     async def _publish_once(self, request: m.Publish, timeout: float) -> m.PublishOk:
         return await self._ask(request, m.PublishOk, timeout)
@@ -213,7 +228,7 @@ class StreamClient:
                 self._line.heed(self._inbox.deliver(message))
         elif request_id and self._requests.answer(request_id, message):
             pass  # whoever asked has it
-        elif isinstance(message, m.Subscribed):
+        elif isinstance(message, m.Subscribed) and not request_id:  # else nobody wants to follow that any more
             self._line.heed(self._inbox.subscribed(message))
         elif isinstance(message, m.BacklogEnd):
             self._line.heed(self._inbox.backlog_end(message))

@@ -22,7 +22,7 @@ from streampush.client import (
 from streampush.client.inbox import OVERLAP
 from streampush.protocol import messages as m
 from streampush.protocol.codes import Code
-from streampush.protocol.terms import LossReason
+from streampush.protocol.terms import LossReason, Start
 from tests.client.peer import Stage
 from tests.client.test_stream import StageCase
 
@@ -609,6 +609,42 @@ class WindowTests(InboxCase):
             self.it.peer.say(m.BacklogEnd("news", 1))
         self.it.network.pump()
         self.assertEqual(self.it.heard(Disconnected)[0].code, Code.UNEXPECTED_MESSAGE)
+
+
+class LateAnswerTests(InboxCase):
+    """The answer to a Subscribe comes when nobody waits for it any more."""
+
+    def ask(self) -> int:
+        self.begin()
+        self.it.run(self.it.client.subscribe("late", start=Start.EARLIEST, timeout=1))
+        self.it.advance(1)
+        [request_id] = [request_id for request_id, message in self.it.peer.received if isinstance(message, m.Subscribe)]
+        return request_id
+
+    def answer(self, request_id: int) -> None:
+        self.it.peer.say(m.Subscribed("late", "e1", 0, 4, durable=True), request_id)
+        self.it.network.pump()
+
+    def test_the_channel_is_followed_from_the_place_that_was_asked_for(self) -> None:
+        request_id = self.ask()
+        self.say(m.Subscribed("late", "e1", 4, 4, durable=True))  # meanwhile a backend has subscribed the device
+        self.answer(request_id)
+        self.deliver(1, channel="late")
+        self.assertEqual(self.application.given, [("late", 1)])
+
+    def test_unsubscribed_meanwhile_it_is_not_followed(self) -> None:
+        request_id = self.ask()
+        self.it.run(self.it.client.unsubscribe("late"))
+        self.answer(request_id)
+        self.deliver(1, channel="late")
+        self.come_back()
+        self.assertEqual((self.application.given, [resume.channel for resume in self.resume]), ([], ["news"]))
+
+    def test_a_refusal_is_told_as_a_fault(self) -> None:
+        request_id = self.ask()
+        self.it.peer.say(m.Error(Code.FORBIDDEN, detail="no"), request_id)
+        self.it.network.pump()
+        self.assertEqual([fault.code for fault in self.it.heard(Fault)], [Code.FORBIDDEN])
 
 
 class RecoveryTests(InboxCase):

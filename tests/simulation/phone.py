@@ -82,6 +82,8 @@ class Wire:
         asked = self.asked.pop(channel, None)
         self.last[channel] = epoch, offset
         self.times.pop(channel, None)
+        if channel in phone.leaving:
+            return  # it crosses the Unsubscribe
         follow = phone.follows.get(channel)
         if channel in phone.anew:
             phone.begins_anew(channel)
@@ -254,6 +256,7 @@ class Phone:
         self.left_out: set[tuple[str, str]] = set()  # channel and message id, passed over by a server that need not send it then
         self._poison: set[str] = set()  # what the application can never take
         self._asking: set[str] = set()
+        self.leaving: set[str] = set()  # topics that the server has been told to end, and has not answered
         self.anew: set[str] = set()  # channels that it has asked for from a certain place on, whatever it has of them
         self._refused: set[str] = set()  # channels that the client has given up and the application wants
         self._abandoned: list[object] = []  # clients of dead processes: collected in the middle of their work they would go on
@@ -275,6 +278,7 @@ class Phone:
         self._in_hand.clear()
         self._done_with.clear()
         self._asking.clear()
+        self.leaving.clear()
         self.stopped = False
         self.client = TappedClient(
             self._clock,  # type: ignore[arg-type]  # what the client needs of IReactorTime
@@ -395,7 +399,9 @@ class Phone:
         self.follows.pop(topic, None)
         self._in_hand.pop(topic, None)
         self._forget_answers(topic)
-        Deferred.fromCoroutine(self.client.unsubscribe(topic)).addErrback(lambda failure: failure.trap(ClientError))
+        self.leaving.add(topic)
+        leaving = Deferred.fromCoroutine(self.client.unsubscribe(topic)).addErrback(lambda failure: failure.trap(ClientError))
+        leaving.addBoth(lambda _: self.leaving.discard(topic))
 
     def _catch_up(self) -> None:
         """Asks for the topics that it has no place on yet."""
@@ -470,7 +476,7 @@ class Phone:
         """A notice has come; it is done with."""
         follow = self.follows.get(event.channel)
         message = self.truth.place(event.message_id)
-        if message is not None and not message.recalled:
+        if message is not None and not message.recalled and event.message_id not in self.truth.undone_recalls:
             self.world.broken("recall", f"{self.name} hears {event}, and nobody has recalled it")
         log = self.truth.view.get((event.channel, follow.epoch), {}) if follow is not None else {}
         notice = log.get(event.offset)

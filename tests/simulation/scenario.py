@@ -538,6 +538,8 @@ class Scenario(World):
         end = self.clock.seconds() + LOST_AFTER + 10.0
         while self._leaving() and self.clock.seconds() < end:
             self.pass_time(0.5)
+        while not self.server.store.idle and self.clock.seconds() < end + REST_LIMIT:
+            self.pass_time(0.5)  # a slow disk has much to do yet
         for client in (*self.phones, self.framed):
             if client.left():
                 self.broken("I5", f"a client that has stopped still has {client.left()}")

@@ -70,6 +70,7 @@ class Truth:
         self.intents: dict[bytes, Intent] = {}
         self.scheduled: dict[str, Scheduled] = {}
         self.recalled: set[str] = set()  # ids of messages that a publisher was told are taken back
+        self.undone_recalls: set[str] = set()  # ids of messages that were recalled in a course of events that was undone
         self.latest_ms = 0
         self._world = world
         self._disk: Disk | None = None
@@ -213,6 +214,7 @@ class Truth:
             scheduled.gone = scheduled.gone if scheduled.gone <= writes else 0
         self.scheduled = {key: scheduled for key, scheduled in self.scheduled.items() if scheduled.write <= writes}
         old, self.view = self.view, {}
+        self.undone_recalls.update(entry.message_id for log in old.values() for entry in log.values() if entry.recalled)
         for key, log in old.items():
             self.view[key] = {offset: self._again(entry) for offset, entry in log.items() if entry.write <= writes}
         self._places = {entry.message_id: entry for log in self.view.values() for entry in log.values()}

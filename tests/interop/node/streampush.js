@@ -186,7 +186,11 @@ class Client extends EventEmitter {
     } else if (kind === 'subscribed') {
       // At once, not when the promise is looked at: a Delivery may stand right behind it.
       if (id === 0n) this._told(message);
-      else this._subscribed(message);
+      else {
+        const asked = this._channels.get(message.channel);
+        if (asked) asked.anew = true; // we asked for that place; a backend may have subscribed us to another meanwhile
+        this._subscribed(message);
+      }
       this._answer(id, (request) => request.resolve(envelope));
     } else if (kind === 'error' && id === 0n) this.emit('fault', message);
     else if (kind === 'error') this._answer(id, (request) => request.reject(new RequestFailed(message)));
