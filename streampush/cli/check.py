@@ -99,5 +99,5 @@ def _until(expiry: dt.datetime) -> str:
 def _store(config: Config) -> str:
     store = config.store
     if store.backend == "redis":
-        return f"{parse_url(store.url)}, keys begin with {{{store.prefix}}}:"
+        return f"{parse_url(store.url)}, keys begin with {{{store.prefix}}}: (it was not asked)"
     return store.path if store.backend == "sqlite" else "in memory, forgotten at the end"

@@ -99,6 +99,7 @@ class Probe:
         self._early: set[str] = set()  # arrived before the publisher was told the id
         self._call: IDelayedCall | None = None
         self._stopped = False
+        self._warned: tuple[str, Code, str] | None = None  # what was said, and is the matter still
 
     async def start(self) -> None:
         """Begins with a first message at once, or as soon as the store works."""
@@ -108,7 +109,7 @@ class Probe:
             attachment = await self._service.watch(self._principal, self._channel, self._session, info)
         except Refused as refused:
             self._metrics.probe(None)
-            self._log.warn("the probe cannot start: {code} {detail}", code=int(refused.code), detail=refused.detail)
+            self._warn("the probe cannot start: {code} {detail}", refused)
             if not self._stopped:
                 wait = min(self._interval, START_AGAIN)
                 self._call = self._reactor.callLater(wait, lambda: self._spawn(self.start()))
@@ -143,7 +144,7 @@ class Probe:
             published = await self._service.publish(self._principal, PublishRequest(self._channel, b"probe", ttl=PROBE_TTL))
         except Refused as refused:
             self._metrics.probe(None)
-            self._log.warn("the probe was refused: {code} {detail}", code=int(refused.code), detail=refused.detail)
+            self._warn("the probe was refused: {code} {detail}", refused)
             return
         finally:
             self._publishing = False
@@ -152,6 +153,13 @@ class Probe:
         self._under_way[published.message_id] = began
         if published.message_id in self._early:
             self._succeeded(published.message_id)
+
+    def _warn(self, what: str, refused: Refused) -> None:
+        """Once, until something else is the matter: how long it lasts is told by readiness and the counter of failed probes."""
+        problem = what, refused.code, refused.detail
+        if problem != self._warned:
+            self._warned = problem
+            self._log.warn(what, code=int(refused.code), detail=refused.detail)
 
     def _arrived(self, message_id: str) -> None:
         if message_id in self._under_way:
@@ -165,6 +173,7 @@ class Probe:
             del self._under_way[earlier]
             if earlier == message_id:
                 break
+        self._warned = None
         now = self._reactor.seconds()
         self._metrics.probe(now - began)
         self._arrived_at(now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 
 from streampush.config import StoreConfig
@@ -108,6 +109,16 @@ class ProbeTests(TestCase):
         self.clock.advance(5.0)
         self.settle()
         self.assertEqual((self.count("ok"), self.count("failed"), self.arrived), (1, 1, [5.0]))
+
+    def test_what_it_is_refused_for_is_said_once_until_it_came_through(self) -> None:
+        with capturedLogs() as events:
+            for refused in (True, True, False, True):
+                self.settle(append=False)
+                (self.store.fail if refused else self.store.finish)("append")
+                self.settle(append=False)
+                self.clock.advance(5.0)
+        self.assertEqual([event["code"] for event in events if event.get("code")], [3008, 3008])
+        self.assertEqual(self.count("ok"), 1)
 
     def test_it_begins_when_a_store_that_failed_at_the_start_works_again(self) -> None:
         self.settle()

@@ -152,6 +152,10 @@ function say(line) {
 }
 
 async function playAll(scenarios) {
+  if (process.argv.length !== 3) {
+    console.error('usage: node FILE.js STAGE.json: the test in test_node_client.py prepares a server and writes that file');
+    process.exit(2);
+  }
   const stage = new Stage(process.argv[2]);
   const cast = { stage, device: stage.client('device'), publisher: stage.client('publisher'), quiet: stage.client('quiet') };
   for (const scenario of scenarios) {
