@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 from streampush.protocol.codes import Advice, Code
 from streampush.protocol.terms import Priority
@@ -39,7 +39,7 @@ class Sent:
     """The server's success reply. `connections`: how many connections follow the channel there now.
 
     `duplicate`: it was stored before, under the same idempotency key. `superseded`: it was not stored, for a version that is no
-    older is there, at `offset`. `deliver_at_ms`: it is stored for that time, and has no offset yet; else 0.
+    older is there, at `offset`. `deliver_at_ms`: it is stored for that time, and has no offset yet; else 0. `durability`: the name.
     """
 
     message_id: str
@@ -49,6 +49,14 @@ class Sent:
     duplicate: bool = False
     superseded: bool = False
     deliver_at_ms: int = 0
+    epoch: str = ""
+    durability: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """The same as REST's answer to a publish."""
+        document = asdict(self)
+        document["deliver_at"] = document.pop("deliver_at_ms")
+        return document
 
 
 class PublishRefused(Exception):

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def parse_moment(text: str) -> int:
 @click.option(
     "--rest-url", type=parse_rest_url, metavar="URL", help="Where the REST API is.  [default: as in the directory's configuration]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each message.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each message, as REST answers.")
 @host_option
 @port_option
 def publish(
@@ -212,7 +212,7 @@ async def carry_out(reactor: Any, publisher: Publisher, job: Job) -> None:
             sent[1 if sent else 0 :] = [one]
             bar.update(1)
             if not many:
-                click.echo(json.dumps(asdict(one)) if job.as_json else sentence(one))
+                click.echo(json.dumps(one.document()) if job.as_json else sentence(one))
 
         def say(text: str) -> None:
             click.echo(text if hidden else f"\n{text}", err=True)

@@ -80,6 +80,8 @@ def _sent(reply: dict[str, Any]) -> Sent:
         bool(reply.get("duplicate")),
         bool(reply.get("superseded")),
         int(reply.get("deliver_at", 0)),
+        str(reply.get("epoch", "")),
+        str(reply.get("durability", "")),
     )
 
 

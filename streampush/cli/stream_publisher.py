@@ -54,6 +54,8 @@ class StreamPublisher:
             reply.duplicate,
             reply.superseded,
             reply.deliver_at_ms,
+            reply.epoch,
+            reply.durability.name,
         )
 
     async def close(self) -> None:

@@ -22,6 +22,9 @@ from streampush.cli.patience import SAME_AGAIN, Patience
 from streampush.cli.publish import MAX_TRIES, Job, carry_out, parse_moment, publish_all, sentence
 from streampush.cli.sources import once
 from streampush.protocol.codes import Advice, Code
+from streampush.protocol.terms import Durability
+from streampush.push.values import Published
+from streampush.rest.documents import published
 from tests.support import make_files
 
 JOB = Job(Outgoing("news/today", b""), lambda reactor: once(b"x", 3), 3, 0.0, False)
@@ -184,8 +187,13 @@ class CarryOutTests(SynchronousTestCase):
         self.successResultOf(self.carry_out(replace(JOB, as_json=True)))
         rows = [json.loads(line) for line in self.out.getvalue().splitlines()]
         self.assertEqual([row["offset"] for row in rows], [1, 2, 3])
-        usual = {"duplicate": False, "superseded": False, "deliver_at_ms": 0}
+        usual = {"duplicate": False, "superseded": False, "deliver_at": 0, "epoch": "", "durability": ""}
         self.assertEqual(rows[0], {"message_id": "m-1", "channel": "news/today", "offset": 1, "connections": 2, **usual})
+
+    def test_json_is_what_rest_answers(self) -> None:
+        answer = published(Published("m", "news", 1, "e", Durability.MEMORY, 2))
+        sent = Sent("m", "news", 1, 2, epoch="e", durability="MEMORY")
+        self.assertEqual(sent.document(), answer)
 
     def test_no_payloads_are_no_error(self) -> None:
         self.successResultOf(self.carry_out(replace(JOB, payloads=lambda reactor: once(b"x", 0), total=None)))

@@ -82,7 +82,7 @@ class RestPublisherTests(TestCase):
         resource = Scripted(200, json.dumps(REPLY).encode())
         message = Outgoing("news", b"\x00\xff", "text/x", {"a": "b"}, 5.0)
         sent = await self.publisher(self.serve(resource)).publish(message)
-        self.assertEqual(sent, Sent("m-1", "news", 7, 2))
+        self.assertEqual(sent, Sent("m-1", "news", 7, 2, epoch="e", durability="MEMORY"))
         self.assertEqual((resource.paths, resource.keys), ([b"/v1/publish"], ["Bearer sp_secret"]))
         payload = base64.b64encode(b"\x00\xff").decode()
         expected = {"channel": "news", "payload_base64": payload, "content_type": "text/x", "headers": {"a": "b"}, "ttl": 5.0}
